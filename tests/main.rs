@@ -1,0 +1,1 @@
+use datafusion as _; use proptest as _; #[test] fn t(){}
