@@ -1,0 +1,12 @@
+//! Batches: when they are due, what belongs to them, running them, and telling what became of them.
+
+mod generator;
+mod info;
+mod listener;
+mod scheduler;
+
+pub(crate) use generator::{BatchQueue, generate};
+pub use info::{BatchInfo, OutputOperationInfo};
+pub(crate) use listener::ListenerBus;
+pub use listener::StreamingListener;
+pub(crate) use scheduler::Scheduler;

@@ -1,0 +1,136 @@
+//! The job scheduler: runs one batch after the other, from plan to commit.
+
+use std::sync::Arc;
+
+use super::{BatchInfo, BatchQueue, ListenerBus, OutputOperationInfo};
+use crate::commit::{Committer, Plan};
+use crate::context::Graph;
+use crate::error::{Error, Result};
+use crate::rdd::Runner;
+use crate::source::InputPlan;
+use crate::state::Delta;
+use crate::time::{Clock, Stopwatch, Time};
+
+/// Everything that a batch passes through.
+pub(crate) struct Scheduler {
+    pub graph: Arc<Graph>,
+    pub committer: Committer,
+    pub runner: Arc<Runner>,
+    pub clock: Arc<dyn Clock>,
+    pub listeners: Arc<ListenerBus>,
+}
+
+impl Scheduler {
+    /// Runs the batches of `queue` until it is closed and empty, or one fails.
+    pub fn run(&mut self, unfinished: Option<Plan>, queue: &BatchQueue) -> Result<()> {
+        if let Some(plan) = unfinished {
+            tracing::info!(batch_time = plan.time.as_millis(), "running an unfinished batch again");
+            let now = self.clock.now();
+            self.run_batch(plan.time, now, Some(plan), 0)?;
+        }
+        while let Some((time, submitted)) = queue.pop() {
+            self.run_batch(time, submitted, None, queue.waiting())?;
+        }
+        Ok(())
+    }
+
+    /// The last words to the outside after the last batch.
+    pub fn finish(&self) -> Result<()> {
+        self.committer.publish(true)
+    }
+
+    fn run_batch(&mut self, time: Time, submitted: Time, planned: Option<Plan>, waiting: usize) -> Result<()> {
+        let mut info = BatchInfo::submitted(time, submitted);
+        info.processing_start_time = Some(self.clock.now());
+        let watch = Stopwatch::start();
+        self.listeners.announce(|l| l.batch_started(&info, waiting));
+        let outcome = self.phases(time, planned, &mut info);
+        self.graph.clear(time);
+        info.processing_end_time = Some(self.clock.now());
+        info.processing_duration = Some(watch.elapsed());
+        info.failure = outcome.as_ref().err().map(ToString::to_string);
+        self.listeners.announce(|l| l.batch_completed(&info));
+        match &outcome {
+            Ok(()) => tracing::debug!(
+                batch_time = time.as_millis(),
+                records = info.num_records,
+                milliseconds = watch.elapsed().as_millis() as u64,
+                "batch completed"
+            ),
+            Err(error) => tracing::error!(batch_time = time.as_millis(), error = %error, "batch failed"),
+        }
+        outcome.map_err(|e| e.within(format!("batch {time}")))
+    }
+
+    fn phases(&mut self, time: Time, planned: Option<Plan>, info: &mut BatchInfo) -> Result<()> {
+        let mut watch = Stopwatch::start();
+        let mut lap = |info: &mut BatchInfo, phase| {
+            info.phases.push((phase, watch.elapsed()));
+            watch = Stopwatch::start();
+        };
+        // Attempts of an earlier batch leave nothing behind: a failed batch ends the run.
+        let plan = match planned {
+            Some(plan) => plan,
+            None => self.committer.plan(time)?,
+        };
+        info.offset_ranges = plan
+            .inputs
+            .values()
+            .flat_map(|p| match p {
+                InputPlan::Offsets(ranges) => ranges.clone(),
+                InputPlan::Queue { .. } => Vec::new(),
+            })
+            .collect();
+        self.committer.begin(&plan)?;
+        lap(info, "plan");
+
+        let mut delta = Delta::default();
+        for operator in self.graph.stateful().iter() {
+            let changes = operator
+                .evaluate(time)
+                .map_err(|e| e.within(format!("operator `{}`", operator.uid())))?;
+            delta.add(operator.uid(), changes);
+        }
+        lap(info, "process");
+
+        let outcome = self.output(time, info);
+        let effects = self.runner.take_effects();
+        for stats in effects.slices.values() {
+            info.num_records += stats.records;
+            info.num_bytes += stats.bytes;
+        }
+        info.bad_records = effects.bad_records.len() as u64;
+        outcome?;
+        let letters: Vec<_> = effects.bad_records.into_values().filter(|l| l.destination.is_some()).collect();
+        if !letters.is_empty() {
+            self.graph.dead_letters().ok_or_else(|| Error::internal("dead letters have no sink"))?.dead_letters(time, letters)?;
+        }
+        lap(info, "output");
+
+        self.committer.commit(&plan, &delta)?;
+        lap(info, "commit");
+        info.output_records = self.graph.sinks().iter().flat_map(|s| s.take_counts()).collect();
+        info.lag = self.graph.inputs().iter().flat_map(|i| i.lag()).collect();
+        info.state = self.graph.stateful().iter().map(|s| (s.uid(), s.stats())).collect();
+        Ok(())
+    }
+
+    /// Runs all output operations; one that fails does not keep the others from running.
+    fn output(&self, time: Time, info: &mut BatchInfo) -> Result<()> {
+        let mut first: Option<Error> = None;
+        for (id, operation) in self.graph.outputs().iter().enumerate() {
+            let watch = Stopwatch::start();
+            let outcome = operation.run(time);
+            info.output_operations.push(OutputOperationInfo {
+                id,
+                name: operation.name.clone(),
+                duration: watch.elapsed(),
+                failure: outcome.as_ref().err().map(ToString::to_string),
+            });
+            if let Err(error) = outcome {
+                first.get_or_insert(error.within(format!("output operation {id} `{}`", operation.name)));
+            }
+        }
+        first.map_or(Ok(()), Err)
+    }
+}

@@ -1,0 +1,121 @@
+//! The settings of a context.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{Graph, Inner, Lifecycle, Settings, StreamingContext};
+use crate::batch::ListenerBus;
+use crate::error::{Error, Result};
+use crate::rdd::Runner;
+use crate::state::StateDb;
+use crate::time::{Clock, Duration, SystemClock};
+
+const DEFAULT_STATE_PARTITIONS: usize = 16;
+const DEFAULT_MAX_ATTEMPTS: u32 = 4;
+
+/// Settings of a [`StreamingContext`]; see [`StreamingContext::builder`].
+pub struct StreamingContextBuilder {
+    app_name: String,
+    batch_interval: Duration,
+    checkpoint: Option<PathBuf>,
+    worker_threads: Option<usize>,
+    state_partitions: usize,
+    max_attempts: u32,
+    clock: Arc<dyn Clock>,
+}
+
+impl StreamingContextBuilder {
+    pub(super) fn new(app_name: String) -> Self {
+        Self {
+            app_name,
+            batch_interval: Duration::seconds(1),
+            checkpoint: None,
+            worker_threads: None,
+            state_partitions: DEFAULT_STATE_PARTITIONS,
+            max_attempts: DEFAULT_MAX_ATTEMPTS,
+            clock: Arc::new(SystemClock::default()),
+        }
+    }
+
+    /// How far apart batch times are; one second unless set, at least a millisecond.
+    pub fn batch_interval(mut self, interval: impl Into<Duration>) -> Self {
+        self.batch_interval = interval.into();
+        self
+    }
+
+    /// The folder for state and offsets. Without one they are kept in memory, and lost at the end.
+    pub fn checkpoint(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.checkpoint = Some(folder.into());
+        self
+    }
+
+    /// How many threads run tasks; the number of cores unless set.
+    pub fn worker_threads(mut self, threads: usize) -> Self {
+        self.worker_threads = Some(threads);
+        self
+    }
+
+    /// Into how many partitions keyed state is cut; 16 unless set, at most 65,536. An existing checkpoint keeps its own.
+    pub fn state_partitions(mut self, partitions: usize) -> Self {
+        self.state_partitions = partitions;
+        self
+    }
+
+    /// How often a failing task is tried in all before its batch fails; 4 unless set (Spark's `task.maxFailures`).
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.max_attempts = attempts;
+        self
+    }
+
+    /// The clock that batch times come from; the system's unless set.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// The context, in the state *initialized*.
+    ///
+    /// # Errors
+    /// If a setting makes no sense, or the checkpoint cannot be opened.
+    pub fn build(self) -> Result<StreamingContext> {
+        let fits_a_group =
+            |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if self.app_name.is_empty() || !self.app_name.chars().all(fits_a_group) {
+            return Err(Error::config(format!(
+                "app name `{}` must be one or more of letters, digits, `.`, `_` and `-`: it is the consumer group's name",
+                self.app_name
+            )));
+        }
+        if self.batch_interval < Duration::millis(1) {
+            return Err(Error::config(format!("batch interval {} is below one millisecond", self.batch_interval)));
+        }
+        if !(1..=1 << 16).contains(&self.state_partitions) {
+            return Err(Error::config(format!("{} state partitions: expected 1 to 65,536", self.state_partitions)));
+        }
+        if self.worker_threads == Some(0) || self.max_attempts == 0 {
+            return Err(Error::config("worker threads and attempts must be at least 1"));
+        }
+        let threads =
+            self.worker_threads.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
+        let db = match &self.checkpoint {
+            None => None,
+            Some(folder) => Some(Arc::new(StateDb::open(folder, &self.app_name, self.state_partitions)?)),
+        };
+        let settings = Settings {
+            app_name: self.app_name,
+            batch_interval: self.batch_interval,
+            state_partitions: db.as_ref().map_or(self.state_partitions, |db| db.state_partitions()),
+        };
+        Ok(StreamingContext {
+            inner: Arc::new(Inner {
+                settings,
+                graph: Arc::new(Graph::default()),
+                runner: Arc::new(Runner::new(threads, self.max_attempts)?),
+                clock: self.clock,
+                listeners: Arc::new(ListenerBus::default()),
+                db,
+                lifecycle: Lifecycle::default(),
+            }),
+        })
+    }
+}

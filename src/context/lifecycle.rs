@@ -1,0 +1,249 @@
+//! Initialized → active → stopped, and the two threads that live in between.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::StreamingContext;
+use crate::batch::{BatchInfo, BatchQueue, Scheduler, generate};
+use crate::commit::{Committer, Recovered};
+use crate::error::{Error, ErrorKind, Result};
+use crate::time::{Duration, Time};
+
+/// How long a clock that is behind the last committed batch is waited for.
+const CLOCK_PATIENCE: Duration = Duration::minutes(1);
+
+/// Where a context is in its life (Spark's `StreamingContextState`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContextState {
+    /// Operators may be added.
+    Initialized,
+    /// Batches run.
+    Active,
+    /// No batch will run any more.
+    Stopped,
+}
+
+#[derive(Default)]
+pub(crate) struct Lifecycle {
+    phase: Mutex<Phase>,
+    changed: Condvar,
+    queue: Arc<BatchQueue>,
+}
+
+#[derive(Default)]
+struct Phase {
+    started: bool,
+    stopping: bool,
+    stopped: bool,
+    failure: Option<(ErrorKind, String)>,
+    /// Operators that were made too late, or with wrong arguments.
+    mistake: Option<String>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Phase {
+    fn failure(&self) -> Result<()> {
+        match (&self.failure, &self.mistake) {
+            (Some((kind, message)), _) => Err(Error::new(*kind, message.clone())),
+            (None, Some(mistake)) => Err(Error::usage(mistake.clone())),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+impl Lifecycle {
+    pub fn state(&self) -> ContextState {
+        let phase = self.phase.lock();
+        match (phase.started, phase.stopped) {
+            (_, true) => ContextState::Stopped,
+            (true, false) => ContextState::Active,
+            (false, false) => ContextState::Initialized,
+        }
+    }
+
+    /// Runs `add` if operators may still be added; else notes the mistake, which `start`, `stop` and
+    /// `await_termination` then tell.
+    pub fn admit(&self, operator: &str, add: impl FnOnce()) -> bool {
+        let mut phase = self.phase.lock();
+        if phase.started || phase.stopped {
+            let state = if phase.stopped { "stopped" } else { "active" };
+            let mistake = format!("`{operator}` was added to a context that is {state}: add operators before start");
+            tracing::error!("{mistake}");
+            phase.mistake.get_or_insert(mistake);
+            return false;
+        }
+        add();
+        true
+    }
+
+    pub fn wait(&self, timeout: Option<Duration>) -> Result<bool> {
+        let mut phase = self.phase.lock();
+        while !phase.stopped {
+            match timeout {
+                None => self.changed.wait(&mut phase),
+                Some(timeout) => {
+                    if self.changed.wait_for(&mut phase, timeout.to_std()).timed_out() && !phase.stopped {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+        phase.failure().map(|()| true)
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.phase.lock().stopping
+    }
+}
+
+pub(super) fn start(ssc: &StreamingContext) -> Result<()> {
+    let lifecycle = &ssc.inner.lifecycle;
+    {
+        let mut phase = lifecycle.phase.lock();
+        if phase.stopped || phase.stopping {
+            return Err(Error::usage("the context was stopped, and a stopped context cannot be started again"));
+        }
+        if phase.started {
+            return Ok(());
+        }
+        phase.failure()?;
+        phase.started = true;
+    }
+    match prepare(ssc).and_then(|(scheduler, recovered)| launch(ssc, scheduler, recovered)) {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            let mut phase = lifecycle.phase.lock();
+            phase.stopped = true;
+            phase.failure = Some((error.kind(), error.to_string()));
+            lifecycle.changed.notify_all();
+            Err(error)
+        }
+    }
+}
+
+/// Connects everything and restores what the checkpoint holds.
+fn prepare(ssc: &StreamingContext) -> Result<(Scheduler, Recovered)> {
+    let inner = &ssc.inner;
+    inner.graph.freeze();
+    if inner.graph.outputs().is_empty() {
+        return Err(Error::config("no output operation was registered, so there is nothing to run: add `print`, `foreach_rdd`, …"));
+    }
+    let mut committer = Committer::new(inner.db.clone(), inner.graph.inputs(), inner.graph.sinks());
+    let recovered = committer.recover()?;
+    if let Some(db) = &inner.db {
+        for operator in inner.graph.stateful().iter() {
+            db.register(&operator.uid(), operator.schema())?;
+            operator.restore(db)?;
+        }
+    }
+    for sink in inner.graph.sinks() {
+        sink.start()?;
+    }
+    for input in inner.graph.inputs() {
+        let position = recovered.committed.as_ref().and_then(|c| c.positions.get(input.uid()));
+        input.start(position)?;
+    }
+    let scheduler = Scheduler {
+        graph: inner.graph.clone(),
+        committer,
+        runner: inner.runner.clone(),
+        clock: inner.clock.clone(),
+        listeners: inner.listeners.clone(),
+    };
+    Ok((scheduler, recovered))
+}
+
+fn launch(ssc: &StreamingContext, mut scheduler: Scheduler, recovered: Recovered) -> Result<()> {
+    let interval = ssc.batch_interval();
+    let last = recovered.unfinished.as_ref().map(|p| p.time).max(recovered.committed.as_ref().map(|c| c.time));
+    let now = ssc.inner.clock.now();
+    let mut first = now.floor(interval) + interval;
+    if let Some(last) = last
+        && first <= last
+    {
+        let behind = last - now;
+        if behind > CLOCK_PATIENCE {
+            return Err(Error::checkpoint(format!(
+                "the clock is {behind} behind the last batch of the checkpoint ({last}): set the clock right"
+            )));
+        }
+        tracing::warn!("the clock is {behind} behind the last batch of the checkpoint, waiting");
+        first = last.floor(interval) + interval;
+    }
+    tracing::info!(
+        app = ssc.app_name(),
+        interval = %interval,
+        first_batch = first.as_millis(),
+        recovered = recovered.committed.as_ref().map(|c| c.time.as_millis()),
+        "streaming started"
+    );
+    ssc.inner.listeners.announce(|l| l.streaming_started(now, interval));
+
+    let mut phase = ssc.inner.lifecycle.phase.lock();
+    let generator = ssc.clone();
+    phase.threads.push(spawn("tidemill-generator", move || {
+        let inner = &generator.inner;
+        let queue = &inner.lifecycle.queue;
+        generate(&*inner.clock, first, interval, &|| inner.lifecycle.is_stopping(), |time| submit(&generator, queue, time));
+    })?);
+    let context = ssc.clone();
+    phase.threads.push(spawn("tidemill-scheduler", move || {
+        let lifecycle = &context.inner.lifecycle;
+        let outcome = scheduler.run(recovered.unfinished, &lifecycle.queue);
+        // After a failed batch the positions of the last good one are published all the same.
+        let published = scheduler.finish();
+        let mut phase = lifecycle.phase.lock();
+        if let Err(error) = outcome.and(published) {
+            phase.failure.get_or_insert((error.kind(), error.to_string()));
+        }
+        phase.stopping = true;
+        phase.stopped = true;
+        lifecycle.changed.notify_all();
+        drop(phase);
+        lifecycle.queue.close(true);
+        context.inner.clock.wake();
+    })?);
+    Ok(())
+}
+
+fn submit(ssc: &StreamingContext, queue: &BatchQueue, time: Time) {
+    let now = ssc.inner.clock.now();
+    let waiting = queue.push(time, now);
+    ssc.inner.listeners.announce(|l| l.batch_submitted(&BatchInfo::submitted(time, now), waiting));
+}
+
+pub(super) fn stop(ssc: &StreamingContext, gracefully: bool) -> Result<()> {
+    let lifecycle = &ssc.inner.lifecycle;
+    let mut threads = {
+        let mut phase = lifecycle.phase.lock();
+        phase.stopping = true;
+        if !phase.started {
+            phase.stopped = true;
+        }
+        std::mem::take(&mut phase.threads)
+    };
+    ssc.inner.clock.wake();
+    if !threads.is_empty() {
+        // The generator first: it may still have due batches to hand over.
+        join(threads.remove(0));
+        lifecycle.queue.close(!gracefully);
+        threads.into_iter().for_each(join);
+    }
+    lifecycle.changed.notify_all();
+    lifecycle.wait(None).map(|_| ())
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .map_err(|e| Error::internal(format!("cannot start the thread {name}")).with_source(e))
+}
+
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("a thread of the engine panicked");
+    }
+}

@@ -1,0 +1,156 @@
+//! [`StreamingContext`]: its settings, its life cycle, and the graph of operators.
+
+mod builder;
+mod graph;
+mod lifecycle;
+
+use std::sync::Arc;
+
+pub use builder::StreamingContextBuilder;
+pub(crate) use graph::{Graph, OutputOperation, Shareable, Stateful};
+pub use lifecycle::ContextState;
+use lifecycle::Lifecycle;
+
+use crate::batch::{ListenerBus, StreamingListener};
+use crate::dstream::DStream;
+use crate::error::Result;
+use crate::rdd::{Data, HashPartitioner, Runner};
+use crate::source::{QueueInput, RddQueue};
+use crate::state::StateDb;
+use crate::time::{Clock, Duration};
+
+/// The entry point (Spark's `StreamingContext`): makes input streams, starts and stops the batches.
+///
+/// A handle: clones are the same context. It goes from *initialized* to *active* by
+/// [`start`](StreamingContext::start) and to *stopped* by [`stop`](StreamingContext::stop) or a failed
+/// batch, and never back. Several contexts may be active in one process.
+///
+/// ```
+/// use tidemill::{Duration, ManualClock, RddQueue, StreamingContext, Time};
+///
+/// # fn main() -> tidemill::Result<()> {
+/// let clock = ManualClock::new(Time::ZERO);
+/// let ssc = StreamingContext::builder("squares").batch_interval(Duration::seconds(1)).clock(clock.clone()).build()?;
+/// let numbers = RddQueue::new();
+/// numbers.push([1, 2, 3]);
+/// ssc.queue_stream(&numbers).map(|n| n * n).print();
+/// ssc.start()?;
+/// clock.advance(Duration::seconds(1));
+/// ssc.stop(true)
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct StreamingContext {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub settings: Settings,
+    pub graph: Arc<Graph>,
+    pub runner: Arc<Runner>,
+    pub clock: Arc<dyn Clock>,
+    pub listeners: Arc<ListenerBus>,
+    pub db: Option<Arc<StateDb>>,
+    pub lifecycle: Lifecycle,
+}
+
+pub(crate) struct Settings {
+    pub app_name: String,
+    pub batch_interval: Duration,
+    pub state_partitions: usize,
+}
+
+impl StreamingContext {
+    /// Settings for a context of the application `app_name`, which is the consumer group and the
+    /// prefix of all ids. Changing it means a new application.
+    pub fn builder(app_name: impl Into<String>) -> StreamingContextBuilder {
+        StreamingContextBuilder::new(app_name.into())
+    }
+
+    /// The application's name.
+    pub fn app_name(&self) -> &str {
+        &self.inner.settings.app_name
+    }
+
+    /// How far apart batch times are.
+    pub fn batch_interval(&self) -> Duration {
+        self.inner.settings.batch_interval
+    }
+
+    /// Where the context is in its life.
+    pub fn state(&self) -> ContextState {
+        self.inner.lifecycle.state()
+    }
+
+    /// The clock that batch times come from.
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.inner.clock
+    }
+
+    /// Has `listener` told what happens from now on.
+    pub fn add_streaming_listener(&self, listener: Arc<dyn StreamingListener>) {
+        self.inner.listeners.add(listener);
+    }
+
+    /// A stream that takes one RDD of `queue` per batch, and gives empty batches once the queue is exhausted.
+    pub fn queue_stream<T: Data>(&self, queue: &RddQueue<T>) -> DStream<T> {
+        self.queue_input(queue, true)
+    }
+
+    /// A stream that takes all RDDs that are in `queue` when a batch begins.
+    pub fn queue_stream_all<T: Data>(&self, queue: &RddQueue<T>) -> DStream<T> {
+        self.queue_input(queue, false)
+    }
+
+    fn queue_input<T: Data>(&self, queue: &RddQueue<T>, one_at_a_time: bool) -> DStream<T> {
+        let uid = self.inner.graph.next_uid("queue_stream");
+        let input = Arc::new(QueueInput::new(
+            uid,
+            queue.clone(),
+            one_at_a_time,
+            self.batch_interval(),
+            self.inner.runner.clone(),
+        ));
+        self.inner.lifecycle.admit("queue_stream", || self.inner.graph.add_input(input.clone()));
+        DStream::from_input(self, "queue_stream", input)
+    }
+
+    /// The partitioner of shuffles that name no other: over the context's state partitions.
+    pub(crate) fn default_partitioner(&self) -> HashPartitioner {
+        HashPartitioner::new(self.inner.settings.state_partitions)
+    }
+
+    /// Starts the batches. A second call while active does nothing.
+    ///
+    /// # Errors
+    /// If the context was stopped before, has no output operation, an operator was made with wrong
+    /// arguments, an input or output cannot be reached, or the checkpoint does not fit.
+    pub fn start(&self) -> Result<()> {
+        lifecycle::start(self)
+    }
+
+    /// Stops: the running batch is finished and committed. `gracefully` lets the batches that are due
+    /// run too; otherwise they are dropped. Does nothing on a context that is stopped already.
+    ///
+    /// # Errors
+    /// If a batch failed, or the last offsets could not be committed.
+    pub fn stop(&self, gracefully: bool) -> Result<()> {
+        lifecycle::stop(self, gracefully)
+    }
+
+    /// Waits until the context has stopped.
+    ///
+    /// # Errors
+    /// The failure that stopped it.
+    pub fn await_termination(&self) -> Result<()> {
+        self.inner.lifecycle.wait(None).map(|_| ())
+    }
+
+    /// Waits until the context has stopped, at most `timeout`; tells whether it has.
+    ///
+    /// # Errors
+    /// The failure that stopped it.
+    pub fn await_termination_or_timeout(&self, timeout: impl Into<Duration>) -> Result<bool> {
+        self.inner.lifecycle.wait(Some(timeout.into()))
+    }
+}

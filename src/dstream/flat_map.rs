@@ -1,0 +1,22 @@
+//! `flat_map`
+
+use super::DStream;
+use crate::rdd::Data;
+
+impl<T: Data> DStream<T> {
+    /// What `f` gives for each element, in order. An empty batch stays empty.
+    ///
+    /// ```
+    /// use tidemill::testing::run_batches;
+    /// let out = run_batches(vec![vec!["to be", "or not"], vec![]], |lines| {
+    ///     lines.flat_map(|line| line.split(' ').map(str::to_owned).collect::<Vec<_>>())
+    /// });
+    /// assert_eq!(out.unwrap(), [vec!["to", "be", "or", "not"], vec![]]);
+    /// ```
+    pub fn flat_map<U: Data, I: IntoIterator<Item = U>>(
+        &self,
+        f: impl Fn(T) -> I + Clone + Send + Sync + 'static,
+    ) -> DStream<U> {
+        self.each_rdd("flat_map", move |rdd| rdd.flat_map(f.clone()))
+    }
+}

@@ -1,0 +1,71 @@
+//! `foreach_rdd`
+
+use super::DStream;
+use crate::context::OutputOperation;
+use crate::error::{Error, Result};
+use crate::rdd::{Data, Rdd};
+use crate::time::Time;
+
+/// What the function of an output operation gives back: nothing, or a result.
+pub trait Outcome {
+    /// As a result.
+    fn into_result(self) -> Result<()>;
+}
+
+impl Outcome for () {
+    fn into_result(self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> Outcome for std::result::Result<(), E> {
+    fn into_result(self) -> Result<()> {
+        self.map_err(|e| {
+            let error = e.into();
+            match error.downcast::<Error>() {
+                Ok(own) => *own,
+                Err(other) => Error::task(other.to_string()).with_source(other),
+            }
+        })
+    }
+}
+
+impl<T: Data> DStream<T> {
+    /// Calls `f` with the RDD of each batch, the empty ones too: the most general output operation.
+    /// The RDD of a Kafka stream tells its [offset ranges](Rdd::offset_ranges).
+    ///
+    /// An error that `f` gives, or a panic in it, fails the batch; the batch's other output operations still run.
+    ///
+    /// ```
+    /// # use tidemill::testing::run_batches;
+    /// # run_batches(vec![vec![1]], |numbers| {
+    /// numbers.foreach_rdd(|rdd| {
+    ///     println!("{} elements", rdd.count()?);
+    ///     tidemill::Result::Ok(())
+    /// });
+    /// # numbers }).unwrap();
+    /// ```
+    pub fn foreach_rdd<R: Outcome>(&self, f: impl Fn(Rdd<T>) -> R + Send + Sync + 'static) {
+        self.foreach_rdd_with_time(move |rdd, _| f(rdd));
+    }
+
+    /// As [`foreach_rdd`](DStream::foreach_rdd), with the batch time, which names the batch in idempotent writes:
+    /// a batch that is run again has the same time and, from Kafka, the same offset ranges.
+    pub fn foreach_rdd_with_time<R: Outcome>(&self, f: impl Fn(Rdd<T>, Time) -> R + Send + Sync + 'static) {
+        self.output("foreach_rdd", move |rdd, time| f(rdd, time).into_result());
+    }
+
+    /// Registers an output operation called `name`.
+    pub(crate) fn output(&self, name: &str, f: impl Fn(Rdd<T>, Time) -> Result<()> + Send + Sync + 'static) {
+        let parent = self.core.clone();
+        let action = move |time| match parent.get_or_compute(time)? {
+            None => Ok(()),
+            Some(rdd) => std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(rdd, time)))
+                .unwrap_or_else(|_| Err(Error::task("the function of an output operation panicked"))),
+        };
+        self.ssc.inner.lifecycle.admit(name, || {
+            let operation = OutputOperation { name: name.into(), stream: self.id(), action: Box::new(action) };
+            self.ssc.inner.graph.add_output(operation);
+        });
+    }
+}

@@ -1,0 +1,214 @@
+//! Operators: [`DStream`], a sequence of RDDs, one per slide, and what can be made of it.
+//!
+//! A node's contract is small: its slide duration, and `compute(batch time) -> RDD or nothing`.
+
+mod count;
+mod filter;
+mod flat_map;
+mod foreach_rdd;
+mod map;
+mod map_with_state;
+mod pair;
+mod panes;
+mod print;
+mod reduce_by_key;
+mod reduce_by_key_and_window;
+mod transform;
+mod union;
+mod update_state_by_key;
+mod window;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+pub use foreach_rdd::Outcome;
+pub use map_with_state::{State, StateSpec};
+
+use crate::context::{Shareable, Stateful, StreamingContext};
+use crate::error::{Error, Result};
+use crate::rdd::{Data, Rdd};
+use crate::time::{Duration, Time};
+
+/// What an operator does for a batch.
+pub(crate) trait DStreamNode<T>: Send + Sync {
+    /// How far apart the times are at which it gives an RDD.
+    fn slide(&self) -> Duration;
+
+    /// The RDD of batch `time`, a multiple of the slide; nothing if there is none (which is not an empty one).
+    fn compute(&self, time: Time) -> Result<Option<Rdd<T>>>;
+}
+
+/// A stream in batches: one [`Rdd`] per slide duration (Spark's `DStream`).
+///
+/// A handle: clones are the same stream. Operators are added before the context starts; one that is
+/// added later does nothing, and is told by the context's next `stop` or `await_termination`.
+pub struct DStream<T> {
+    pub(crate) ssc: StreamingContext,
+    pub(crate) core: Arc<StreamCore<T>>,
+}
+
+impl<T> Clone for DStream<T> {
+    fn clone(&self) -> Self {
+        Self { ssc: self.ssc.clone(), core: self.core.clone() }
+    }
+}
+
+/// A stream's place in the graph, and the RDDs that it gave lately.
+pub(crate) struct StreamCore<T> {
+    id: usize,
+    node: Arc<dyn DStreamNode<T>>,
+    uid: Option<Uid>,
+    /// Whether several operators read this stream, so that it is computed once and kept.
+    shared: AtomicBool,
+    generated: Mutex<BTreeMap<Time, Option<Rdd<T>>>>,
+}
+
+/// The name of a stateful operator, which the user may set until the context starts.
+pub(crate) type Uid = Arc<RwLock<Arc<str>>>;
+
+impl<T: Data> StreamCore<T> {
+    fn get_or_compute(&self, time: Time) -> Result<Option<Rdd<T>>> {
+        if !time.is_multiple_of(self.node.slide()) {
+            return Ok(None);
+        }
+        let mut generated = self.generated.lock();
+        if let Some(rdd) = generated.get(&time) {
+            return Ok(rdd.clone());
+        }
+        let mut rdd = self.node.compute(time)?;
+        if self.shared.load(Ordering::Relaxed) {
+            rdd = rdd.map(|r| r.cache());
+        }
+        generated.insert(time, rdd.clone());
+        Ok(rdd)
+    }
+}
+
+impl<T: Data> Shareable for StreamCore<T> {
+    fn share(&self) {
+        // What a stateful operator gives is kept in memory by itself.
+        self.shared.store(self.uid.is_none(), Ordering::Relaxed);
+    }
+
+    fn clear(&self, time: Time) {
+        self.generated.lock().retain(|t, _| *t > time);
+    }
+}
+
+impl<T: Data> DStream<T> {
+    fn place(
+        ssc: &StreamingContext,
+        operator: &str,
+        parents: &[usize],
+        node: Arc<dyn DStreamNode<T>>,
+        stateful: Option<(Arc<dyn Stateful>, Uid)>,
+    ) -> DStream<T> {
+        let (stateful, uid) = stateful.unzip();
+        let mut core =
+            StreamCore { id: usize::MAX, node, uid, shared: AtomicBool::new(false), generated: Mutex::default() };
+        let mut placed = None;
+        ssc.inner.lifecycle.admit(operator, || {
+            let graph = &ssc.inner.graph;
+            core.id = graph.next_id();
+            let core = Arc::new(core);
+            graph.add_node(core.id, parents.to_vec(), stateful, core.clone());
+            placed = Some(core);
+        });
+        // A stream that came too late stands outside the graph; its operators are refused likewise.
+        let core = placed.unwrap_or_else(|| Arc::new(StreamCore::detached()));
+        DStream { ssc: ssc.clone(), core }
+    }
+
+    pub(crate) fn from_input(ssc: &StreamingContext, operator: &str, node: Arc<dyn DStreamNode<T>>) -> DStream<T> {
+        Self::place(ssc, operator, &[], node, None)
+    }
+
+    /// A stream whose RDD is made from its parents' by `compute`.
+    pub(crate) fn derive<U: Data>(
+        &self,
+        operator: &str,
+        others: &[usize],
+        slide: Duration,
+        compute: impl Fn(Time) -> Result<Option<Rdd<U>>> + Send + Sync + 'static,
+    ) -> DStream<U> {
+        let parents = [&[self.core.id], others].concat();
+        DStream::place(&self.ssc, operator, &parents, Arc::new(Computed { slide, compute }), None)
+    }
+
+    /// A stream that gives `f` of its parent's RDD whenever that has one.
+    pub(crate) fn each_rdd<U: Data>(
+        &self,
+        operator: &str,
+        f: impl Fn(Rdd<T>) -> Rdd<U> + Send + Sync + 'static,
+    ) -> DStream<U> {
+        let parent = self.core.clone();
+        self.derive(operator, &[], self.slide_duration(), move |time| Ok(parent.get_or_compute(time)?.map(&f)))
+    }
+
+    /// A stream over a stateful operator.
+    pub(crate) fn stateful<U, N>(&self, operator: &str, make: impl FnOnce(Uid) -> N) -> DStream<U>
+    where
+        U: Data,
+        N: DStreamNode<U> + Stateful + 'static,
+    {
+        let uid: Uid = Arc::new(RwLock::new(self.ssc.inner.graph.next_uid(operator).into()));
+        let node = Arc::new(make(uid.clone()));
+        DStream::place(&self.ssc, operator, &[self.core.id], node.clone(), Some((node, uid)))
+    }
+
+    pub(crate) fn id(&self) -> usize {
+        self.core.id
+    }
+
+    pub(crate) fn get_or_compute(&self, time: Time) -> Result<Option<Rdd<T>>> {
+        self.core.get_or_compute(time)
+    }
+
+    /// How far apart this stream's RDDs are: the batch interval, unless a window slides by more.
+    pub fn slide_duration(&self) -> Duration {
+        self.core.node.slide()
+    }
+
+    /// The context that this stream belongs to.
+    pub fn context(&self) -> &StreamingContext {
+        &self.ssc
+    }
+
+    /// Names the state of the operator that made this stream, so that it outlives changes of the
+    /// program. Without it the name is derived from the operator's place (`map_with_state-1`).
+    ///
+    /// # Errors
+    /// If the operator keeps no state.
+    pub fn uid(self, uid: &str) -> Result<DStream<T>> {
+        match &self.core.uid {
+            Some(slot) => *slot.write() = uid.into(),
+            None => return Err(Error::usage(format!("uid `{uid}` was given to an operator that keeps no state"))),
+        }
+        Ok(self)
+    }
+}
+
+impl<T: Data> StreamCore<T> {
+    fn detached() -> Self {
+        let node = Arc::new(Computed { slide: Duration::millis(1), compute: |_| Ok(None) });
+        Self { id: 0, node, uid: None, shared: AtomicBool::new(false), generated: Mutex::default() }
+    }
+}
+
+struct Computed<F> {
+    slide: Duration,
+    compute: F,
+}
+
+impl<U, F: Fn(Time) -> Result<Option<Rdd<U>>> + Send + Sync> DStreamNode<U> for Computed<F> {
+    fn slide(&self) -> Duration {
+        self.slide
+    }
+
+    fn compute(&self, time: Time) -> Result<Option<Rdd<U>>> {
+        (self.compute)(time)
+    }
+}

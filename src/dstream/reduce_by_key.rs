@@ -1,0 +1,22 @@
+//! `reduce_by_key`
+
+use super::DStream;
+use crate::codec::Key;
+use crate::rdd::Data;
+
+impl<K: Key, V: Data> DStream<(K, V)> {
+    /// One pair per key of the batch, its values put together by `f`, which must be associative and
+    /// commutative. An empty batch gives nothing.
+    ///
+    /// ```
+    /// use tidemill::testing::run_batches_sorted;
+    /// let out = run_batches_sorted(vec![vec!["a", "b", "a"], vec![]], |words| {
+    ///     words.map(|w| (w.to_owned(), 1)).reduce_by_key(|a, b| a + b)
+    /// });
+    /// assert_eq!(out.unwrap(), [vec![("a".to_owned(), 2), ("b".to_owned(), 1)], vec![]]);
+    /// ```
+    pub fn reduce_by_key(&self, f: impl Fn(V, V) -> V + Clone + Send + Sync + 'static) -> DStream<(K, V)> {
+        let partitioner = self.ssc.default_partitioner();
+        self.each_rdd("reduce_by_key", move |rdd| rdd.reduce_by_key(partitioner, f.clone()))
+    }
+}

@@ -1,0 +1,124 @@
+//! `window`
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::panes::WindowLengths;
+use super::{DStream, DStreamNode, StreamCore, Uid};
+use crate::codec::{Stored, decode_key, decode_value, encode_value};
+use crate::context::Stateful;
+use crate::error::Result;
+use crate::rdd::{Rdd, Runner};
+use crate::state::{Change, OperatorSchema, StateDb, StateStats, record_key, split_key};
+use crate::time::{Duration, Time};
+
+struct Window<T> {
+    uid: Uid,
+    parent: Arc<StreamCore<T>>,
+    parent_slide: Duration,
+    lengths: WindowLengths,
+    runner: Arc<Runner>,
+    /// The records of each batch in the window, by partition. Kept in the checkpoint too: what a user's
+    /// function made of a slice cannot be made again by reading the slice again.
+    batches: Mutex<BTreeMap<Time, Vec<Arc<Vec<T>>>>>,
+    output: Mutex<Option<(Time, Rdd<T>)>>,
+}
+
+impl<T: Stored> Stateful for Window<T> {
+    fn uid(&self) -> Arc<str> {
+        self.uid.read().clone()
+    }
+
+    fn schema(&self) -> OperatorSchema {
+        OperatorSchema {
+            operator: "window".into(),
+            key_type: std::any::type_name::<i64>().into(),
+            value_type: std::any::type_name::<Vec<T>>().into(),
+        }
+    }
+
+    fn restore(&self, db: &StateDb) -> Result<()> {
+        let mut batches = self.batches.lock();
+        db.scan(&self.uid(), |key, value| {
+            let (_, _, key) = split_key(key)?;
+            let (batch, partition): (i64, usize) = decode_key(key)?;
+            let partitions = batches.entry(Time::from_millis(batch)).or_default();
+            partitions.resize_with(partitions.len().max(partition + 1), Default::default);
+            partitions[partition] = Arc::new(decode_value(value)?);
+            Ok(())
+        })
+        .map_err(|e| e.within(format!("window of operator `{}`", self.uid())))
+    }
+
+    fn evaluate(&self, time: Time) -> Result<Vec<Change>> {
+        let mut changes = Vec::new();
+        let mut batches = self.batches.lock();
+        if time.is_multiple_of(self.parent_slide)
+            && self.lengths.pane_of(time).is_some()
+            && let Some(input) = self.parent.get_or_compute(time)?
+        {
+            let partitions = input.run_partitions(|elements, _| Ok(Arc::new(elements)))?;
+            for (number, elements) in partitions.iter().enumerate().filter(|(_, e)| !e.is_empty()) {
+                let key = record_key(0, 0, &(time.as_millis(), number))?;
+                changes.push(Change::Put(key, encode_value(&**elements)?));
+            }
+            batches.insert(time, partitions);
+        }
+        if time.is_multiple_of(self.lengths.slide) {
+            let gone = batches.extract_if(..=self.lengths.expired(time), |_, _| true);
+            for (batch, partitions) in gone {
+                for number in (0..partitions.len()).filter(|n| !partitions[*n].is_empty()) {
+                    changes.push(Change::Delete(record_key(0, 0, &(batch.as_millis(), number))?));
+                }
+            }
+            let partitions = batches.values().flatten().cloned().collect();
+            *self.output.lock() = Some((time, Rdd::in_memory(&self.runner, partitions)));
+        }
+        Ok(changes)
+    }
+
+    fn stats(&self) -> StateStats {
+        StateStats { keys: self.batches.lock().len() as u64, bytes: 0 }
+    }
+}
+
+impl<T: Stored> DStreamNode<T> for Window<T> {
+    fn slide(&self) -> Duration {
+        self.lengths.slide
+    }
+
+    fn compute(&self, time: Time) -> Result<Option<Rdd<T>>> {
+        Ok(self.output.lock().as_ref().filter(|(at, _)| *at == time).map(|(_, rdd)| rdd.clone()))
+    }
+}
+
+impl<T: Stored> DStream<T> {
+    /// Every `slide`, the elements of all batches of the last `window`, oldest first. Windows that are
+    /// not full yet are emitted too; a slide longer than the window leaves batches out.
+    ///
+    /// # Errors
+    /// If window or slide is no multiple of this stream's slide duration.
+    ///
+    /// ```
+    /// use tidemill::{Duration, testing::run_batches};
+    /// let out = run_batches(vec![vec![1], vec![2], vec![], vec![3]], |numbers| {
+    ///     numbers.window(Duration::seconds(2), Duration::seconds(1)).unwrap()
+    /// });
+    /// assert_eq!(out.unwrap(), [vec![1], vec![1, 2], vec![2], vec![3]]);
+    /// ```
+    pub fn window(&self, window: impl Into<Duration>, slide: impl Into<Duration>) -> Result<DStream<T>> {
+        let parent_slide = self.slide_duration();
+        let lengths = WindowLengths::new("window", window.into(), slide.into(), parent_slide)?;
+        Ok(self.stateful("window", |uid| Window {
+            uid,
+            parent: self.core.clone(),
+            parent_slide,
+            lengths,
+            runner: self.ssc.inner.runner.clone(),
+            batches: Mutex::default(),
+            output: Mutex::new(None),
+        }))
+    }
+}

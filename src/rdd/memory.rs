@@ -1,0 +1,46 @@
+//! An RDD whose partitions are in memory already.
+
+use std::sync::Arc;
+
+use super::{Data, Flow, Rdd, RddNode, Runner, TaskContext};
+use crate::error::Result;
+
+/// Partitions that are kept as vectors; cheap to clone and to compute any number of times.
+pub(crate) struct MemoryRdd<T> {
+    partitions: Vec<Arc<Vec<T>>>,
+}
+
+impl<T: Data> MemoryRdd<T> {
+    pub fn new(partitions: Vec<Arc<Vec<T>>>) -> Self {
+        Self { partitions }
+    }
+
+    /// `elements` cut into at most `parts` runs of about the same length.
+    pub fn split(elements: Vec<T>, parts: usize) -> Self {
+        let parts = parts.clamp(1, elements.len().max(1));
+        let length = elements.len();
+        let mut rest = elements.into_iter();
+        let cut = |i: usize| i * length / parts;
+        Self::new((0..parts).map(|i| Arc::new(rest.by_ref().take(cut(i + 1) - cut(i)).collect())).collect())
+    }
+}
+
+impl<T: Data> RddNode<T> for MemoryRdd<T> {
+    fn num_partitions(&self) -> usize {
+        self.partitions.len()
+    }
+
+    fn prepare(&self, _: &Runner) -> Result<()> {
+        Ok(())
+    }
+
+    fn compute(&self, partition: usize, _: &TaskContext, emit: &mut dyn FnMut(T) -> Flow) -> Flow {
+        self.partitions[partition].iter().try_for_each(|element| emit(element.clone()))
+    }
+}
+
+impl<T: Data> Rdd<T> {
+    pub(crate) fn in_memory(runner: &Arc<Runner>, partitions: Vec<Arc<Vec<T>>>) -> Self {
+        Rdd::new(runner, MemoryRdd::new(partitions))
+    }
+}

@@ -1,0 +1,167 @@
+//! Narrow operators: each output partition depends on one input partition, so they fuse into one task.
+
+use std::sync::Arc;
+
+use super::{Data, Flow, Rdd, RddNode, Runner, TaskContext};
+use crate::error::{Error, Result};
+use crate::source::OffsetRange;
+
+/// One partition in, one partition out, through `apply`.
+struct Narrow<T, A> {
+    parent: Arc<dyn RddNode<T>>,
+    apply: A,
+}
+
+impl<T, U, A> RddNode<U> for Narrow<T, A>
+where
+    T: Data,
+    A: Fn(&dyn RddNode<T>, usize, &TaskContext, &mut dyn FnMut(U) -> Flow) -> Flow + Send + Sync,
+{
+    fn num_partitions(&self) -> usize {
+        self.parent.num_partitions()
+    }
+
+    fn prepare(&self, runner: &Runner) -> Result<()> {
+        self.parent.prepare(runner)
+    }
+
+    fn compute(&self, partition: usize, task: &TaskContext, emit: &mut dyn FnMut(U) -> Flow) -> Flow {
+        (self.apply)(&*self.parent, partition, task, emit)
+    }
+
+    fn offset_ranges(&self) -> Option<Arc<[OffsetRange]>> {
+        self.parent.offset_ranges()
+    }
+}
+
+/// The partitions of several RDDs, one after the other.
+struct Union<T> {
+    parents: Vec<Arc<dyn RddNode<T>>>,
+}
+
+impl<T: Data> RddNode<T> for Union<T> {
+    fn num_partitions(&self) -> usize {
+        self.parents.iter().map(|p| p.num_partitions()).sum()
+    }
+
+    fn prepare(&self, runner: &Runner) -> Result<()> {
+        self.parents.iter().try_for_each(|p| p.prepare(runner))
+    }
+
+    fn compute(&self, mut partition: usize, task: &TaskContext, emit: &mut dyn FnMut(T) -> Flow) -> Flow {
+        for parent in &self.parents {
+            if partition < parent.num_partitions() {
+                return parent.compute(partition, task, emit);
+            }
+            partition -= parent.num_partitions();
+        }
+        Err(Error::internal(format!("a union has no partition {partition}")).into())
+    }
+}
+
+impl<T: Data> Rdd<T> {
+    fn narrow<U: Data>(
+        &self,
+        apply: impl Fn(&dyn RddNode<T>, usize, &TaskContext, &mut dyn FnMut(U) -> Flow) -> Flow + Send + Sync + 'static,
+    ) -> Rdd<U> {
+        self.derive(Narrow { parent: self.node.clone(), apply })
+    }
+
+    /// Each element, changed by `f`. An empty RDD stays empty.
+    pub fn map<U: Data>(&self, f: impl Fn(T) -> U + Send + Sync + 'static) -> Rdd<U> {
+        self.narrow(move |parent, p, task, emit| parent.compute(p, task, &mut |element| emit(f(element))))
+    }
+
+    /// Each element, changed by `f`, which may fail; a failure fails the task.
+    pub(crate) fn try_map<U: Data>(&self, f: impl Fn(T) -> Result<U> + Send + Sync + 'static) -> Rdd<U> {
+        self.narrow(move |parent, p, task, emit| parent.compute(p, task, &mut |element| emit(f(element)?)))
+    }
+
+    /// What `f` gives for each element, in order. An empty RDD stays empty.
+    pub fn flat_map<U: Data, I: IntoIterator<Item = U>>(
+        &self,
+        f: impl Fn(T) -> I + Send + Sync + 'static,
+    ) -> Rdd<U> {
+        self.narrow(move |parent, p, task, emit| {
+            parent.compute(p, task, &mut |element| f(element).into_iter().try_for_each(&mut *emit))
+        })
+    }
+
+    /// The elements for which `keep` is true. An empty RDD stays empty.
+    pub fn filter(&self, keep: impl Fn(&T) -> bool + Send + Sync + 'static) -> Rdd<T> {
+        self.narrow(move |parent, p, task, emit| {
+            parent.compute(p, task, &mut |element| if keep(&element) { emit(element) } else { Ok(()) })
+        })
+    }
+
+    /// What `f` gives for the elements of each partition; it is called for empty partitions too.
+    pub fn map_partitions<U: Data, I: IntoIterator<Item = U>>(
+        &self,
+        f: impl Fn(Vec<T>) -> I + Send + Sync + 'static,
+    ) -> Rdd<U> {
+        self.map_partitions_with_index(move |_, elements| f(elements))
+    }
+
+    /// As [`map_partitions`](Rdd::map_partitions), with the partition's number.
+    pub fn map_partitions_with_index<U: Data, I: IntoIterator<Item = U>>(
+        &self,
+        f: impl Fn(usize, Vec<T>) -> I + Send + Sync + 'static,
+    ) -> Rdd<U> {
+        self.narrow(move |parent, p, task, emit| {
+            f(p, gather(parent, p, task)?).into_iter().try_for_each(&mut *emit)
+        })
+    }
+
+    /// As [`map_partitions`](Rdd::map_partitions), where `f` may fail.
+    #[cfg_attr(not(feature = "sql"), allow(dead_code, reason = "SQL steps are its users"))]
+    pub(crate) fn try_map_partitions<U: Data>(
+        &self,
+        f: impl Fn(Vec<T>) -> Result<Vec<U>> + Send + Sync + 'static,
+    ) -> Rdd<U> {
+        self.narrow(move |parent, p, task, emit| f(gather(parent, p, task)?)?.into_iter().try_for_each(&mut *emit))
+    }
+
+    /// One element per partition: what `step` makes of `zero()` over the partition's elements.
+    pub(crate) fn map_partitions_folded<A: Data>(
+        &self,
+        zero: impl Fn() -> A + Send + Sync + 'static,
+        step: impl Fn(&mut A, T) + Send + Sync + 'static,
+    ) -> Rdd<A> {
+        self.narrow(move |parent, p, task, emit| {
+            let mut folded = zero();
+            parent.compute(p, task, &mut |element| {
+                step(&mut folded, element);
+                Ok(())
+            })?;
+            emit(folded)
+        })
+    }
+
+    /// One vector per partition, an empty one for an empty partition.
+    pub fn glom(&self) -> Rdd<Vec<T>> {
+        self.narrow(|parent, p, task, emit| emit(gather(parent, p, task)?))
+    }
+
+    /// The elements of this RDD, then those of `other`; doublets stay.
+    pub fn union(&self, other: &Rdd<T>) -> Rdd<T> {
+        self.derive(Union { parents: vec![self.node.clone(), other.node.clone()] })
+    }
+
+    pub(crate) fn union_all(first: &Rdd<T>, others: impl IntoIterator<Item = Rdd<T>>) -> Rdd<T> {
+        let parents = std::iter::once(first.node.clone()).chain(others.into_iter().map(|r| r.node)).collect();
+        first.derive(Union { parents })
+    }
+}
+
+pub(super) fn gather<T>(
+    parent: &dyn RddNode<T>,
+    partition: usize,
+    task: &TaskContext,
+) -> std::result::Result<Vec<T>, super::Stop> {
+    let mut elements = Vec::new();
+    parent.compute(partition, task, &mut |element| {
+        elements.push(element);
+        Ok(())
+    })?;
+    Ok(elements)
+}

@@ -1,0 +1,159 @@
+//! The worker pool: runs one task per partition, tries a failed one again, and keeps the side
+//! effects of successful attempts only.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use rayon::prelude::*;
+
+use super::{Flow, Rdd, Stop};
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::{DeadLetter, OffsetRange};
+
+/// What tasks leave behind besides their elements; merged once per successful attempt.
+#[derive(Default)]
+pub(crate) struct Effects {
+    /// By place, so that a slice that was read twice in a batch counts once.
+    pub slices: BTreeMap<(Arc<str>, i32, i64), SliceStats>,
+    pub bad_records: BTreeMap<(Arc<str>, i32, i64), DeadLetter>,
+}
+
+/// What reading one slice showed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct SliceStats {
+    pub records: u64,
+    pub bytes: u64,
+    pub last_timestamp: Option<i64>,
+}
+
+impl Effects {
+    fn merge(&mut self, other: Effects) {
+        self.slices.extend(other.slices);
+        self.bad_records.extend(other.bad_records);
+    }
+}
+
+/// One attempt at computing one partition.
+pub(crate) struct TaskContext {
+    pub partition: usize,
+    effects: RefCell<Effects>,
+}
+
+impl TaskContext {
+    fn new(partition: usize) -> Self {
+        Self { partition, effects: RefCell::default() }
+    }
+
+    pub fn slice_read(&self, range: &OffsetRange, stats: SliceStats) {
+        let place = (range.topic.clone(), range.partition, range.from);
+        self.effects.borrow_mut().slices.insert(place, stats);
+    }
+
+    pub fn bad_record(&self, letter: DeadLetter) {
+        let place = (letter.topic.clone(), letter.partition, letter.offset);
+        self.effects.borrow_mut().bad_records.insert(place, letter);
+    }
+}
+
+/// A fixed pool of worker threads.
+pub(crate) struct Runner {
+    pool: rayon::ThreadPool,
+    max_attempts: u32,
+    effects: Mutex<Effects>,
+    cancelled: AtomicBool,
+}
+
+impl Runner {
+    pub fn new(worker_threads: usize, max_attempts: u32) -> Result<Self> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(worker_threads)
+            .thread_name(|i| format!("tidemill-worker-{i}"))
+            .build()
+            .map_err(|e| Error::internal("cannot start the worker threads").with_source(e))?;
+        Ok(Self { pool, max_attempts, effects: Mutex::default(), cancelled: AtomicBool::new(false) })
+    }
+
+    pub fn threads(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
+    /// Takes what the tasks left behind since the last call.
+    pub fn take_effects(&self) -> Effects {
+        std::mem::take(&mut self.effects.lock())
+    }
+
+    /// Makes tasks that wait for something outside give up.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Runs `task` for each partition of `rdd` in parallel; the results stand in partition order.
+    pub fn run<T, R, F>(&self, rdd: &Rdd<T>, task: F) -> Result<Vec<R>>
+    where
+        R: Send,
+        F: Fn(usize, &TaskContext) -> Result<R> + Sync,
+    {
+        rdd.node.prepare(self)?;
+        self.run_tasks(rdd.node.num_partitions(), task)
+    }
+
+    /// Runs `task` for 0, 1, … `count` - 1 in parallel, each up to the allowed number of attempts.
+    pub fn run_tasks<R, F>(&self, count: usize, task: F) -> Result<Vec<R>>
+    where
+        R: Send,
+        F: Fn(usize, &TaskContext) -> Result<R> + Sync,
+    {
+        match count {
+            0 => Ok(Vec::new()),
+            // A single task needs no hand-over to another thread when this is a worker already.
+            1 => self.pool.install(|| self.attempt(0, &task)).map(|r| vec![r]),
+            _ => self.pool.install(|| (0..count).into_par_iter().map(|i| self.attempt(i, &task)).collect()),
+        }
+    }
+
+    fn attempt<R>(&self, partition: usize, task: &(impl Fn(usize, &TaskContext) -> Result<R> + Sync)) -> Result<R> {
+        let mut attempt = 1;
+        loop {
+            let context = TaskContext::new(partition);
+            let outcome = catch_unwind(AssertUnwindSafe(|| task(partition, &context)))
+                .unwrap_or_else(|panic| Err(Error::task(format!("panicked: {}", panic_message(&*panic)))));
+            match outcome {
+                Ok(result) => {
+                    self.effects.lock().merge(context.effects.into_inner());
+                    return Ok(result);
+                }
+                Err(error) if error.kind() == ErrorKind::Task && attempt < self.max_attempts && !self.is_cancelled() => {
+                    tracing::warn!(partition, attempt, error = %error, "task failed, trying it again");
+                    attempt += 1;
+                }
+                Err(error) => {
+                    return Err(error.within(format!("task of partition {partition}, attempt {attempt}")));
+                }
+            }
+        }
+    }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("with no message")
+}
+
+/// The result of a partition's computation, told apart from a consumer that had enough.
+pub(super) fn finished(flow: Flow) -> Result<()> {
+    match flow {
+        Ok(()) | Err(Stop::Enough) => Ok(()),
+        Err(Stop::Failed(error)) => Err(*error),
+    }
+}

@@ -1,0 +1,220 @@
+//! The exchange between two stages: elements go to the partition of their key.
+//!
+//! Output is ordered by partition, then by first occurrence in task order, at any number of threads.
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use indexmap::map::Entry;
+use parking_lot::Mutex;
+
+use super::narrow::gather;
+use super::runner::finished;
+use super::{Data, Flow, RddNode, Runner, Stop, TaskContext};
+use crate::codec::Key;
+use crate::error::{Error, Result};
+
+/// Assigns a key to one of `partitions`: Kafka's murmur2 of the key's bytes as the Kafka sink writes
+/// them, which is what Kafka's own default partitioner does.
+///
+/// ```
+/// use tidemill::HashPartitioner;
+/// assert_eq!(HashPartitioner::new(4).partition(&"tide").unwrap(), 3);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HashPartitioner {
+    partitions: u32,
+}
+
+impl HashPartitioner {
+    /// A partitioner over `partitions`, at least one.
+    pub fn new(partitions: usize) -> Self {
+        Self { partitions: u32::try_from(partitions.max(1)).unwrap_or(u32::MAX) }
+    }
+
+    /// Over how many partitions keys are spread.
+    pub fn num_partitions(&self) -> usize {
+        self.partitions as usize
+    }
+
+    /// The partition of `key`.
+    ///
+    /// # Errors
+    /// If the key cannot be serialised.
+    pub fn partition<K: serde::Serialize + ?Sized>(&self, key: &K) -> Result<usize> {
+        crate::codec::partition_of(key, self.partitions, &mut Vec::new())
+    }
+}
+
+type Combined<K, C> = IndexMap<K, Option<C>, ahash::RandomState>;
+
+/// Puts `value` under `key`: made by `create`, or merged into what is there.
+#[inline]
+fn fold_in<K: Key, V, C>(
+    into: &mut Combined<K, C>,
+    key: K,
+    value: V,
+    create: impl FnOnce(V) -> C,
+    merge: impl FnOnce(C, V) -> C,
+) {
+    match into.entry(key) {
+        Entry::Vacant(slot) => {
+            slot.insert(Some(create(value)));
+        }
+        Entry::Occupied(mut slot) => {
+            let slot = slot.get_mut();
+            *slot = match slot.take() {
+                Some(before) => Some(merge(before, value)),
+                // Only a panic in `merge` leaves a hole, and that ends the attempt.
+                None => Some(create(value)),
+            };
+        }
+    }
+}
+
+fn into_pairs<K, C>(combined: Combined<K, C>) -> impl Iterator<Item = (K, C)> {
+    combined.into_iter().filter_map(|(k, c)| c.map(|c| (k, c)))
+}
+
+/// The kept output of a shuffle: one vector per partition.
+type Output<T> = Mutex<Option<Arc<[Arc<Vec<T>>]>>>;
+
+fn read<T: Data>(output: &Output<T>, partition: usize, emit: &mut dyn FnMut(T) -> Flow) -> Flow {
+    let Some(partitions) = output.lock().clone() else {
+        return Err(Error::internal("a shuffle was read before it was prepared").into());
+    };
+    partitions[partition].iter().try_for_each(|element| emit(element.clone()))
+}
+
+fn distribute<K: Key, X>(
+    partitioner: HashPartitioner,
+    elements: impl Iterator<Item = X>,
+    key: impl Fn(&X) -> &K,
+) -> Result<Vec<Vec<X>>> {
+    let mut buckets: Vec<Vec<X>> = (0..partitioner.num_partitions()).map(|_| Vec::new()).collect();
+    let mut scratch = Vec::new();
+    for element in elements {
+        let p = crate::codec::partition_of(key(&element), partitioner.partitions, &mut scratch)?;
+        buckets[p].push(element);
+    }
+    Ok(buckets)
+}
+
+/// From one list of buckets per map task to one list of task outputs per reduce partition.
+fn transpose<X>(tasks: Vec<Vec<Vec<X>>>, partitions: usize) -> Vec<Mutex<Vec<Vec<X>>>> {
+    let mut columns: Vec<Vec<Vec<X>>> = (0..partitions).map(|_| Vec::with_capacity(tasks.len())).collect();
+    for task in tasks {
+        for (column, bucket) in columns.iter_mut().zip(task) {
+            column.push(bucket);
+        }
+    }
+    columns.into_iter().map(Mutex::new).collect()
+}
+
+/// Values combined by key, on the map side first.
+pub(super) struct CombineByKey<K, V, C, Create, MergeValue, Merge> {
+    pub parent: Arc<dyn RddNode<(K, V)>>,
+    pub partitioner: HashPartitioner,
+    pub create: Create,
+    pub merge_value: MergeValue,
+    pub merge: Merge,
+    pub output: Output<(K, C)>,
+}
+
+impl<K, V, C, Create, MergeValue, Merge> CombineByKey<K, V, C, Create, MergeValue, Merge>
+where
+    K: Key,
+    V: Data,
+    C: Data,
+    Create: Fn(V) -> C + Send + Sync,
+    MergeValue: Fn(C, V) -> C + Send + Sync,
+    Merge: Fn(C, C) -> C + Send + Sync,
+{
+    fn map_task(&self, partition: usize, task: &TaskContext) -> Result<Vec<Vec<(K, C)>>> {
+        let mut combined = Combined::default();
+        finished(self.parent.compute(partition, task, &mut |(key, value)| {
+            fold_in(&mut combined, key, value, &self.create, &self.merge_value);
+            Ok(())
+        }))?;
+        distribute(self.partitioner, into_pairs(combined), |(key, _)| key)
+    }
+
+    fn reduce_task(&self, mut inputs: Vec<Vec<(K, C)>>) -> Vec<(K, C)> {
+        if inputs.iter().filter(|i| !i.is_empty()).count() < 2 {
+            return inputs.drain(..).find(|i| !i.is_empty()).unwrap_or_default();
+        }
+        let mut combined = Combined::default();
+        for (key, part) in inputs.into_iter().flatten() {
+            fold_in(&mut combined, key, part, |c| c, &self.merge);
+        }
+        into_pairs(combined).collect()
+    }
+}
+
+impl<K, V, C, Create, MergeValue, Merge> RddNode<(K, C)> for CombineByKey<K, V, C, Create, MergeValue, Merge>
+where
+    K: Key,
+    V: Data,
+    C: Data,
+    Create: Fn(V) -> C + Send + Sync,
+    MergeValue: Fn(C, V) -> C + Send + Sync,
+    Merge: Fn(C, C) -> C + Send + Sync,
+{
+    fn num_partitions(&self) -> usize {
+        self.partitioner.num_partitions()
+    }
+
+    fn prepare(&self, runner: &Runner) -> Result<()> {
+        let mut output = self.output.lock();
+        if output.is_none() {
+            self.parent.prepare(runner)?;
+            let tasks = runner.run_tasks(self.parent.num_partitions(), |p, task| self.map_task(p, task))?;
+            let columns = transpose(tasks, self.partitioner.num_partitions());
+            // A reduce task takes its input: it is pure but for the user's `merge`, whose failure fails the batch.
+            let merged = runner.run_tasks(columns.len(), |p, _| {
+                Ok(Arc::new(self.reduce_task(std::mem::take(&mut columns[p].lock()))))
+            })?;
+            *output = Some(merged.into());
+        }
+        Ok(())
+    }
+
+    fn compute(&self, partition: usize, _: &TaskContext, emit: &mut dyn FnMut((K, C)) -> Flow) -> Flow {
+        read(&self.output, partition, emit)
+    }
+}
+
+/// Elements moved to the partition of their key, their order kept.
+pub(super) struct PartitionBy<K, V> {
+    pub parent: Arc<dyn RddNode<(K, V)>>,
+    pub partitioner: HashPartitioner,
+    pub output: Output<(K, V)>,
+}
+
+impl<K: Key, V: Data> RddNode<(K, V)> for PartitionBy<K, V> {
+    fn num_partitions(&self) -> usize {
+        self.partitioner.num_partitions()
+    }
+
+    fn prepare(&self, runner: &Runner) -> Result<()> {
+        let mut output = self.output.lock();
+        if output.is_none() {
+            self.parent.prepare(runner)?;
+            let tasks = runner.run_tasks(self.parent.num_partitions(), |p, task| {
+                let elements = gather(&*self.parent, p, task).map_err(|stop| match stop {
+                    Stop::Failed(error) => *error,
+                    Stop::Enough => Error::internal("a shuffle's input ended early"),
+                })?;
+                distribute(self.partitioner, elements.into_iter(), |(key, _)| key)
+            })?;
+            let columns = transpose(tasks, self.partitioner.num_partitions());
+            *output =
+                Some(columns.into_iter().map(|c| Arc::new(c.into_inner().into_iter().flatten().collect())).collect());
+        }
+        Ok(())
+    }
+
+    fn compute(&self, partition: usize, _: &TaskContext, emit: &mut dyn FnMut((K, V)) -> Flow) -> Flow {
+        read(&self.output, partition, emit)
+    }
+}

@@ -1,0 +1,151 @@
+//! Where elements come from: inputs that say, per batch, what belongs to it.
+
+pub mod kafka;
+mod offsets;
+mod queue;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+pub use offsets::OffsetRange;
+pub use queue::RddQueue;
+pub(crate) use queue::QueueInput;
+
+use crate::error::Result;
+use crate::time::Time;
+
+/// What one input contributes to one batch. Written before the batch runs, so that an unfinished
+/// batch is rerun with the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum InputPlan {
+    /// The offset ranges of every partition, the empty ones included.
+    Offsets(Vec<OffsetRange>),
+    /// The RDDs `from..until` of a queue.
+    Queue { from: u64, until: u64 },
+}
+
+impl InputPlan {
+    /// Whether the batch has nothing to read from this input.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            InputPlan::Offsets(ranges) => ranges.iter().all(OffsetRange::is_empty),
+            InputPlan::Queue { from, until } => from == until,
+        }
+    }
+
+    /// How many records the plan stands for; offsets that hold none are counted too.
+    pub fn records(&self) -> u64 {
+        match self {
+            InputPlan::Offsets(ranges) => ranges.iter().map(OffsetRange::count).sum(),
+            InputPlan::Queue { .. } => 0,
+        }
+    }
+
+    /// Where the next batch goes on.
+    pub fn end(&self) -> InputPosition {
+        match self {
+            InputPlan::Offsets(ranges) => {
+                InputPosition::Offsets(ranges.iter().map(|r| ((r.topic.to_string(), r.partition), r.until)).collect())
+            }
+            InputPlan::Queue { until, .. } => InputPosition::Queue(*until),
+        }
+    }
+}
+
+/// Where an input stands after a batch: the next thing to read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum InputPosition {
+    /// The next offset by topic and partition.
+    Offsets(#[serde(with = "as_pairs")] BTreeMap<(String, i32), i64>),
+    /// The number of RDDs taken from a queue.
+    Queue(u64),
+}
+
+/// Maps whose keys are no strings are written as sequences of pairs.
+mod as_pairs {
+    use super::*;
+
+    type Offsets = BTreeMap<(String, i32), i64>;
+
+    pub fn serialize<S: serde::Serializer>(map: &Offsets, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map)
+    }
+
+    pub fn deserialize<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Offsets, D::Error> {
+        Ok(Vec::<((String, i32), i64)>::deserialize(deserializer)?.into_iter().collect())
+    }
+}
+
+/// A record that could not be decoded, as it came, with what was wrong.
+#[derive(Debug, Clone)]
+pub(crate) struct DeadLetter {
+    pub topic: Arc<str>,
+    pub partition: i32,
+    pub offset: i64,
+    pub timestamp: Option<i64>,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// The stream (or operator) that could not read it.
+    pub operator: Arc<str>,
+    pub error: String,
+    /// The topic that it goes to; none if it is only counted.
+    pub destination: Option<Arc<str>>,
+}
+
+/// One thing that the context reads from.
+pub(crate) trait Input: Send + Sync {
+    /// The name under which its position is kept.
+    fn uid(&self) -> &str;
+
+    /// Connects, and takes up where the checkpoint ended (nowhere yet on a fresh start).
+    fn start(&self, restored: Option<&InputPosition>) -> Result<()>;
+
+    /// Decides what belongs to the batch that begins now.
+    fn plan(&self, time: Time) -> Result<InputPlan>;
+
+    /// Makes `plan` what this input's stream gives for `time`. Called for a fresh plan and for one
+    /// that is run again.
+    fn begin(&self, time: Time, plan: &InputPlan) -> Result<()>;
+
+    /// Tells the outside (Kafka's consumer group) where the input stands, after the batch's commit.
+    /// `wait` asks for the outcome; without it an error may be noticed later.
+    fn publish(&self, position: &InputPosition, wait: bool) -> Result<()>;
+
+    /// How far the input is behind, for those that can tell.
+    fn lag(&self) -> Vec<PartitionLag> {
+        Vec::new()
+    }
+}
+
+/// How far one partition is behind its end.
+#[derive(Debug, Clone)]
+pub struct PartitionLag {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition's number.
+    pub partition: i32,
+    /// The next offset to read, as committed.
+    pub committed: i64,
+    /// The end of the partition when the last batch was planned.
+    pub latest: i64,
+    /// When the last record that was read had been written, in milliseconds since the epoch.
+    pub last_timestamp: Option<i64>,
+}
+
+impl PartitionLag {
+    /// Records that are not processed yet.
+    pub fn records(&self) -> i64 {
+        (self.latest - self.committed).max(0)
+    }
+
+    /// How old the next record to read is at least, judged by the last one that was read; 0 without lag.
+    pub fn seconds(&self, now: Time) -> f64 {
+        match self.last_timestamp {
+            Some(at) if self.records() > 0 => ((now.as_millis() - at).max(0)) as f64 / 1_000.0,
+            _ => 0.0,
+        }
+    }
+}

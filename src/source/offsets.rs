@@ -1,0 +1,56 @@
+//! A slice of a partition.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// The offsets `from..until` of one partition of a topic; `until` is not included (Spark's `OffsetRange`).
+///
+/// Offsets are not dense: a range may hold fewer records than [`count`](OffsetRange::count).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct OffsetRange {
+    /// The topic.
+    #[serde(with = "shared_text")]
+    pub topic: Arc<str>,
+    /// The partition's number.
+    pub partition: i32,
+    /// The first offset.
+    pub from: i64,
+    /// The offset after the last one.
+    pub until: i64,
+}
+
+impl OffsetRange {
+    /// How many offsets the range spans.
+    pub fn count(&self) -> u64 {
+        (self.until - self.from).max(0) as u64
+    }
+
+    /// Whether the range holds no offset.
+    pub fn is_empty(&self) -> bool {
+        self.until <= self.from
+    }
+}
+
+/// `topic-partition [from, until)`
+impl fmt::Display for OffsetRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{} [{}, {})", self.topic, self.partition, self.from, self.until)
+    }
+}
+
+/// A shared text is written like any other.
+mod shared_text {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(text)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Error> {
+        Ok(String::deserialize(deserializer)?.into())
+    }
+}
