@@ -24,6 +24,8 @@ pub use context::{ContextState, StreamingContext, StreamingContextBuilder};
 pub use dstream::{DStream, Outcome, State, StateSpec};
 pub use error::{Error, ErrorKind, Result};
 pub use rdd::{Data, Flow, HashPartitioner, Rdd, Stop};
+pub use sink::kafka::{KafkaSink, KafkaSinkSettings, ProducerRecord};
+pub use source::kafka::{ConsumerRecord, KafkaSource, KafkaStream, Record, Start};
 pub use source::{OffsetRange, PartitionLag, RddQueue};
 pub use state::StateStats;
 pub use time::{Clock, Duration, ManualClock, SystemClock, Time};

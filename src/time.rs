@@ -275,3 +275,8 @@ impl Stopwatch {
         self.0.elapsed()
     }
 }
+
+/// Lets `duration` pass before something outside is asked again.
+pub(crate) fn pause(duration: std::time::Duration) {
+    std::thread::sleep(duration);
+}

@@ -43,7 +43,7 @@ impl<T: Data> DStream<T> {
     ///     println!("{} elements", rdd.count()?);
     ///     tidemill::Result::Ok(())
     /// });
-    /// # numbers }).unwrap();
+    /// # numbers.clone() }).unwrap();
     /// ```
     pub fn foreach_rdd<R: Outcome>(&self, f: impl Fn(Rdd<T>) -> R + Send + Sync + 'static) {
         self.foreach_rdd_with_time(move |rdd, _| f(rdd));

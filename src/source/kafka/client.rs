@@ -1,0 +1,86 @@
+//! Kafka clients: their settings, their patience, and what their errors mean.
+
+use rdkafka::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use crate::error::{Error, Result};
+use crate::time::{Duration, Stopwatch};
+
+/// Properties that Tidemill sets itself, with what to use instead.
+const OWNED: [(&str, &str); 11] = [
+    ("bootstrap.servers", "`brokers`"),
+    ("group.id", "`app_id`"),
+    ("client.id", "`app_id`"),
+    ("enable.auto.commit", "nothing: offsets are committed with each batch"),
+    ("enable.auto.offset.store", "nothing: offsets are committed with each batch"),
+    ("auto.offset.reset", "`start`"),
+    ("enable.partition.eof", "nothing"),
+    ("isolation.level", "nothing: only committed records are read"),
+    ("transactional.id", "`app_id`"),
+    ("enable.idempotence", "nothing: the producer is idempotent"),
+    ("enable.gapless.guarantee", "nothing"),
+];
+
+/// How to reach a cluster.
+#[derive(Debug, Clone)]
+pub(crate) struct ClientSettings {
+    pub brokers: String,
+    pub client_id: String,
+    pub options: Vec<(String, String)>,
+}
+
+impl ClientSettings {
+    /// A configuration with the user's options under ours.
+    ///
+    /// # Errors
+    /// If an option is one that Tidemill sets itself.
+    pub fn config(&self) -> Result<ClientConfig> {
+        let mut config = ClientConfig::new();
+        for (name, value) in &self.options {
+            if let Some((_, instead)) = OWNED.iter().find(|(owned, _)| owned == name) {
+                return Err(Error::config(format!("Kafka option `{name}` is set by Tidemill; use {instead}")));
+            }
+            config.set(name, value);
+        }
+        config.set("bootstrap.servers", &self.brokers).set("client.id", &self.client_id);
+        // Errors of single connections are told by what waits for them, not by a line each.
+        config.set_log_level(rdkafka::config::RDKafkaLogLevel::Critical);
+        Ok(config)
+    }
+}
+
+/// Tries `attempt` until it succeeds or fails for good, at most `wait`; says every few seconds what it waits for.
+pub(crate) fn wait_for<T>(what: &str, wait: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    const SAY_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
+    const PAUSE: std::time::Duration = std::time::Duration::from_millis(250);
+    let watch = Stopwatch::start();
+    let mut said: Option<std::time::Duration> = None;
+    loop {
+        let error = match attempt() {
+            Ok(value) => return Ok(value),
+            Err(error) if !error.is_retryable() => return Err(error),
+            Err(error) => error,
+        };
+        let elapsed = watch.elapsed();
+        if elapsed >= wait.to_std() {
+            return Err(Error::unavailable(format!("{error} (waited {wait})")));
+        }
+        if said.is_none_or(|at| elapsed - at >= SAY_EVERY) {
+            tracing::info!("waiting for {what}, up to {wait}: {error}");
+            said = Some(elapsed);
+        }
+        crate::time::pause(PAUSE.min(wait.to_std() - elapsed));
+    }
+}
+
+/// What a client's error says, without the type names around it.
+pub(crate) fn error_text(error: &KafkaError) -> String {
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure) => {
+            "no broker could be reached".to_owned()
+        }
+        Some(RDKafkaErrorCode::OperationTimedOut) => "the broker did not answer in time".to_owned(),
+        Some(code) => code.to_string(),
+        None => error.to_string(),
+    }
+}

@@ -1,0 +1,257 @@
+//! Reading slices: a trait, and the reader on librdkafka.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::CString;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rdkafka::bindings as rd;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::{Headers, Record, error_text};
+use crate::error::{Error, Result};
+use crate::rdd::{Flow, Runner};
+use crate::source::OffsetRange;
+use crate::time::Stopwatch;
+
+/// Reads slices of partitions.
+///
+/// A slice may be read again, by the same task or another, and slices of different partitions may be
+/// read at the same time.
+pub trait SliceReader: Send + Sync {
+    /// Pushes the records of `range`, in the order of their offsets, into `visit`. Offsets may have gaps;
+    /// an empty range gives nothing.
+    ///
+    /// # Errors
+    /// If offsets of the range do not exist any more, with the range in the message. A broker that is away is
+    /// waited for.
+    fn read(&self, range: &OffsetRange, visit: &mut dyn FnMut(&Record<'_>) -> Flow) -> Flow;
+}
+
+/// Messages taken from librdkafka at once.
+const BATCH: usize = 4096;
+/// How long librdkafka may wait for as many messages as were asked for. Only gaps in the offsets make it wait.
+const PATIENCE_MS: i32 = 5;
+const SAY_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// A reader on librdkafka's per-partition queues, which it fills ahead of us.
+pub(super) struct RdKafkaReader {
+    // Queues and messages must go before the client that they belong to.
+    partitions: BTreeMap<(Arc<str>, i32), Mutex<Partition>>,
+    consumer: Arc<BaseConsumer>,
+    runner: Arc<Runner>,
+}
+
+struct Partition {
+    topic: Arc<str>,
+    queue: Queue,
+    /// The offset after the last record that was handed out.
+    position: i64,
+    /// Messages that were taken from the queue and not yet handed out.
+    ahead: VecDeque<Message>,
+}
+
+impl RdKafkaReader {
+    /// Assigns the partitions to `consumer`, each from its offset on.
+    pub fn assign(
+        consumer: Arc<BaseConsumer>,
+        positions: &BTreeMap<(Arc<str>, i32), i64>,
+        runner: Arc<Runner>,
+    ) -> Result<Self> {
+        let mut assignment = TopicPartitionList::new();
+        let mut partitions = BTreeMap::new();
+        for ((topic, partition), offset) in positions {
+            // Before the assignment, so that nothing goes to the consumer's common queue.
+            let queue = Queue::of(&consumer, topic, *partition)?;
+            let state = Partition { topic: topic.clone(), queue, position: *offset, ahead: VecDeque::new() };
+            partitions.insert((topic.clone(), *partition), Mutex::new(state));
+            assignment.add_partition_offset(topic, *partition, Offset::Offset(*offset)).map_err(internal)?;
+        }
+        consumer.assign(&assignment).map_err(internal)?;
+        Ok(Self { partitions, consumer, runner })
+    }
+}
+
+impl SliceReader for RdKafkaReader {
+    fn read(&self, range: &OffsetRange, visit: &mut dyn FnMut(&Record<'_>) -> Flow) -> Flow {
+        if range.is_empty() {
+            return Ok(());
+        }
+        let place = (range.topic.clone(), range.partition);
+        let Some(partition) = self.partitions.get(&place) else {
+            return Err(Error::internal(format!("{range} is of a partition that was not assigned")).into());
+        };
+        let mut partition = partition.lock();
+        if partition.position != range.from {
+            partition.ahead.clear();
+            self.seek(range)?;
+            partition.position = range.from;
+        }
+        let mut quiet = Stopwatch::start();
+        loop {
+            while let Some(message) = partition.ahead.pop_front() {
+                quiet = Stopwatch::start();
+                match message.check(range)? {
+                    Delivered::End(offset) if offset >= range.until => {
+                        partition.position = range.until;
+                        return Ok(());
+                    }
+                    // An end that was noticed before the records of this slice had been written.
+                    Delivered::End(_) => continue,
+                    Delivered::Nothing => continue,
+                    Delivered::Record(offset) if offset >= range.until => {
+                        partition.ahead.push_front(message);
+                        partition.position = range.until;
+                        return Ok(());
+                    }
+                    Delivered::Record(offset) if offset < partition.position => continue,
+                    Delivered::Record(offset) => {
+                        partition.position = offset + 1;
+                        visit(&message.record(&partition.topic))?;
+                        if offset + 1 == range.until {
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+            let wanted = usize::try_from(range.until - partition.position).unwrap_or(BATCH).clamp(1, BATCH);
+            let Partition { queue, ahead, .. } = &mut *partition;
+            queue.take(wanted, ahead);
+            if partition.ahead.is_empty() {
+                if self.runner.is_cancelled() {
+                    return Err(Error::unavailable(format!("reading {range} was given up at offset {}", partition.position)).into());
+                }
+                if quiet.elapsed() >= SAY_EVERY {
+                    tracing::warn!("still waiting for records of {range}, at offset {}", partition.position);
+                    quiet = Stopwatch::start();
+                }
+            }
+        }
+    }
+}
+
+impl RdKafkaReader {
+    fn seek(&self, range: &OffsetRange) -> Result<()> {
+        const SEEK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
+        self.consumer
+            .seek(&range.topic, range.partition, Offset::Offset(range.from), SEEK_TIMEOUT)
+            .map_err(|e| Error::unavailable(format!("cannot go to {range}: {}", error_text(&e))).with_source(e))
+    }
+}
+
+fn internal(error: rdkafka::error::KafkaError) -> Error {
+    Error::internal(format!("librdkafka refused an assignment: {error}")).with_source(error)
+}
+
+/// What the queue handed out.
+enum Delivered {
+    Record(i64),
+    /// The partition has nothing more below this offset, at the time when that was noticed.
+    End(i64),
+    Nothing,
+}
+
+/// One message of librdkafka.
+struct Message(*mut rd::rd_kafka_message_t);
+
+// SAFETY: librdkafka's messages belong to no thread.
+unsafe impl Send for Message {}
+
+impl Message {
+    fn raw(&self) -> &rd::rd_kafka_message_t {
+        // SAFETY: the pointer is valid until this is dropped.
+        unsafe { &*self.0 }
+    }
+
+    fn check(&self, range: &OffsetRange) -> Result<Delivered> {
+        use rd::rd_kafka_resp_err_t as code;
+        let raw = self.raw();
+        match raw.err {
+            code::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(Delivered::Record(raw.offset)),
+            code::RD_KAFKA_RESP_ERR__PARTITION_EOF => Ok(Delivered::End(raw.offset)),
+            code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET | code::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE => {
+                Err(Error::data(format!(
+                    "records of {range} are gone: the topic's retention has overtaken this application, or the topic \
+                     was made anew; start with another checkpoint folder and `start: earliest` to go on without them"
+                )))
+            }
+            code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART | code::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION => {
+                Err(Error::data(format!("topic `{}` or its partition {} is gone", range.topic, range.partition)))
+            }
+            code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED => {
+                Err(Error::config(format!("not allowed to read topic `{}`", range.topic)))
+            }
+            // Connections come and go; librdkafka goes on by itself.
+            other => {
+                tracing::debug!("reading {range}: {other:?}");
+                Ok(Delivered::Nothing)
+            }
+        }
+    }
+
+    fn record<'a>(&'a self, topic: &'a Arc<str>) -> Record<'a> {
+        let raw = self.raw();
+        let mut kind = rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: the message is valid.
+        let timestamp = unsafe { rd::rd_kafka_message_timestamp(self.0, &mut kind) };
+        // SAFETY: librdkafka gives null, or as many bytes as it says, for as long as the message lives.
+        let bytes = |start: *const std::ffi::c_void, len| {
+            (!start.is_null()).then(|| unsafe { std::slice::from_raw_parts(start.cast::<u8>(), len) })
+        };
+        Record {
+            topic,
+            partition: raw.partition,
+            offset: raw.offset,
+            timestamp: (timestamp >= 0).then_some(timestamp),
+            key: bytes(raw.key, raw.key_len),
+            value: bytes(raw.payload, raw.len),
+            headers: Headers::of(self.0),
+        }
+    }
+}
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        // SAFETY: the message came from librdkafka and is destroyed once.
+        unsafe { rd::rd_kafka_message_destroy(self.0) }
+    }
+}
+
+/// The queue of one partition, cut off from the consumer's common one.
+struct Queue(*mut rd::rd_kafka_queue_t);
+
+// SAFETY: librdkafka's queues may be used from any thread.
+unsafe impl Send for Queue {}
+
+impl Queue {
+    fn of(consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<Self> {
+        let name = CString::new(topic).map_err(|e| Error::config(format!("topic `{topic}` has a NUL")).with_source(e))?;
+        // SAFETY: the client is alive and the name is a C string; null is checked.
+        let queue =
+            unsafe { rd::rd_kafka_queue_get_partition(consumer.client().native_ptr(), name.as_ptr(), partition) };
+        if queue.is_null() {
+            return Err(Error::internal(format!("librdkafka has no queue for {topic}-{partition}")));
+        }
+        // SAFETY: the queue is valid.
+        unsafe { rd::rd_kafka_queue_forward(queue, std::ptr::null_mut()) };
+        Ok(Self(queue))
+    }
+
+    /// Appends up to `wanted` messages to `into`.
+    fn take(&mut self, wanted: usize, into: &mut VecDeque<Message>) {
+        let mut messages = [std::ptr::null_mut(); BATCH];
+        // SAFETY: the array has room for `wanted`, which is at most BATCH.
+        let taken = unsafe {
+            rd::rd_kafka_consume_batch_queue(self.0, PATIENCE_MS, messages.as_mut_ptr(), wanted.min(BATCH))
+        };
+        into.extend(messages.iter().take(usize::try_from(taken).unwrap_or(0)).map(|m| Message(*m)));
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // SAFETY: the queue came from librdkafka and is given back once.
+        unsafe { rd::rd_kafka_queue_destroy(self.0) }
+    }
+}

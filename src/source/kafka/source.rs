@@ -1,0 +1,362 @@
+//! The input behind a Kafka stream: where it starts, what belongs to a batch, and what it commits.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc;
+
+use parking_lot::{Mutex, RwLock};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::reader::RdKafkaReader;
+use super::{ClientSettings, KafkaSource, SliceReader, Start, error_text, wait_for};
+use crate::error::{Error, Result};
+use crate::rdd::Runner;
+use crate::source::{Input, InputPlan, InputPosition, OffsetRange, PartitionLag};
+use crate::time::{Duration, Time};
+
+type Offsets = BTreeMap<(Arc<str>, i32), i64>;
+
+/// How long one question to the broker may take.
+const REQUEST: std::time::Duration = std::time::Duration::from_secs(5);
+/// How long the last commit before a stop may take.
+const LAST_COMMIT: std::time::Duration = std::time::Duration::from_secs(30);
+
+pub(super) struct KafkaInput {
+    uid: String,
+    group: String,
+    config: KafkaSource,
+    interval: Duration,
+    runner: Arc<Runner>,
+    /// Without a checkpoint there is nothing that the group could contradict.
+    has_checkpoint: bool,
+    connection: RwLock<Option<Connection>>,
+    current: RwLock<Option<(Time, Arc<[OffsetRange]>)>>,
+    progress: Mutex<Progress>,
+}
+
+struct Connection {
+    reader: Arc<dyn SliceReader>,
+    consumer: Arc<BaseConsumer>,
+}
+
+#[derive(Default)]
+struct Progress {
+    /// The next offsets to plan.
+    next: Offsets,
+    latest: Offsets,
+    committed: Offsets,
+    last_timestamps: BTreeMap<(Arc<str>, i32), i64>,
+}
+
+impl KafkaInput {
+    pub fn new(
+        uid: String,
+        group: String,
+        config: KafkaSource,
+        interval: Duration,
+        runner: Arc<Runner>,
+        has_checkpoint: bool,
+    ) -> Self {
+        Self {
+            uid,
+            group,
+            config,
+            interval,
+            runner,
+            has_checkpoint,
+            connection: RwLock::new(None),
+            current: RwLock::new(None),
+            progress: Mutex::default(),
+        }
+    }
+
+    /// The slices of batch `time`, and who reads them.
+    pub fn slices(&self, time: Time) -> Result<(Arc<dyn SliceReader>, Arc<[OffsetRange]>)> {
+        let current = self.current.read();
+        match (&*self.connection.read(), &*current) {
+            (Some(connection), Some((at, ranges))) if *at == time => Ok((connection.reader.clone(), ranges.clone())),
+            _ => Err(Error::internal(format!("input `{}` was not planned for batch {time}", self.uid))),
+        }
+    }
+
+    /// Notes when the last record of a slice had been written, for the lag in seconds.
+    pub fn saw(&self, range: &OffsetRange, timestamp: i64) {
+        self.progress.lock().last_timestamps.insert((range.topic.clone(), range.partition), timestamp);
+    }
+
+    fn consumer(&self) -> Result<BaseConsumer> {
+        let settings = ClientSettings {
+            brokers: self.config.brokers.clone(),
+            client_id: format!("{}-consumer", self.group),
+            options: self.config.options.clone(),
+        };
+        let mut config = settings.config()?;
+        for (name, value) in [("queued.max.messages.kbytes", "65536"), ("fetch.message.max.bytes", "4194304")] {
+            if config.get(name).is_none() {
+                config.set(name, value);
+            }
+        }
+        config
+            .set("group.id", &self.group)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "error")
+            .set("enable.partition.eof", "true")
+            .set("isolation.level", "read_committed")
+            .create()
+            .map_err(|e| Error::config(format!("cannot make a Kafka consumer: {e}")).with_source(e))
+    }
+
+    /// All partitions of all topics; waits for brokers and topics that are not there yet.
+    fn partitions(&self, consumer: &BaseConsumer) -> Result<Vec<(Arc<str>, i32)>> {
+        let brokers = &self.config.brokers;
+        let mut partitions = Vec::new();
+        for topic in &self.config.topics {
+            let name: Arc<str> = topic.as_str().into();
+            let count = wait_for(&format!("topic `{topic}` on {brokers}"), self.config.wait, || {
+                let metadata = consumer.fetch_metadata(Some(topic), REQUEST).map_err(|e| {
+                    Error::unavailable(format!("no answer from Kafka at {brokers}: {}", error_text(&e))).with_source(e)
+                })?;
+                let found = metadata.topics().iter().find(|t| t.name() == topic);
+                match found.map(|t| (t.error(), t.partitions().len())) {
+                    Some((None, count)) if count > 0 => Ok(count),
+                    Some((Some(error), _)) if is_denied(error.into()) => {
+                        Err(Error::config(format!("not allowed to read topic `{topic}` on {brokers}")))
+                    }
+                    _ => Err(Error::unavailable(format!(
+                        "input topic `{topic}` does not exist on {brokers}: create it, or correct `topics`"
+                    ))),
+                }
+            })?;
+            partitions.extend((0..count).map(|p| (name.clone(), p as i32)));
+        }
+        Ok(partitions)
+    }
+
+    /// Where to begin without a checkpoint.
+    fn fresh_start(&self, consumer: &BaseConsumer, partitions: &[(Arc<str>, i32)]) -> Result<Offsets> {
+        let committed = self.committed_offsets(consumer, partitions)?;
+        if self.has_checkpoint && !committed.is_empty() && self.config.start != Start::Committed {
+            let positions: Vec<_> = committed.iter().map(|((topic, p), offset)| format!("{topic}-{p} at {offset}")).collect();
+            return Err(Error::checkpoint(format!(
+                "consumer group `{}` has committed offsets ({}), but the checkpoint folder is new: to go on from the \
+                 group's offsets set `start: committed`; to begin anew delete the group \
+                 (kafka-consumer-groups --delete --group {}) or choose another app_id",
+                self.group,
+                positions.join(", "),
+                self.group
+            )));
+        }
+        match self.config.start {
+            Start::Latest => self.ends(consumer, partitions, self.config.wait),
+            Start::Earliest => self.beginnings(consumer, partitions),
+            Start::Committed => {
+                let missing: Vec<_> = partitions.iter().filter(|p| !committed.contains_key(p)).cloned().collect();
+                let mut offsets = self.beginnings(consumer, &missing)?;
+                offsets.extend(committed);
+                Ok(offsets)
+            }
+        }
+    }
+
+    fn committed_offsets(&self, consumer: &BaseConsumer, partitions: &[(Arc<str>, i32)]) -> Result<Offsets> {
+        let mut list = TopicPartitionList::new();
+        for (topic, partition) in partitions {
+            list.add_partition(topic, *partition);
+        }
+        let found = wait_for("the consumer group's coordinator", self.config.wait, || {
+            consumer
+                .committed_offsets(list.clone(), REQUEST)
+                .map_err(|e| self.unavailable("the group's committed offsets", e))
+        })?;
+        Ok(absolute(&found))
+    }
+
+    fn beginnings(&self, consumer: &BaseConsumer, partitions: &[(Arc<str>, i32)]) -> Result<Offsets> {
+        let first = |(topic, partition): &(Arc<str>, i32)| {
+            let (low, _) = wait_for("the first offsets", self.config.wait, || {
+                consumer
+                    .fetch_watermarks(topic, *partition, REQUEST)
+                    .map_err(|e| self.unavailable(&format!("the offsets of {topic}-{partition}"), e))
+            })?;
+            Ok(((topic.clone(), *partition), low))
+        };
+        partitions.iter().map(first).collect()
+    }
+
+    /// The ends of `partitions` (under `read_committed` the last stable offsets), in one request per broker.
+    fn ends(&self, consumer: &BaseConsumer, partitions: &[(Arc<str>, i32)], wait: Duration) -> Result<Offsets> {
+        let mut list = TopicPartitionList::new();
+        for (topic, partition) in partitions {
+            list.add_partition_offset(topic, *partition, Offset::End)
+                .map_err(|e| Error::internal("librdkafka refused an offset").with_source(e))?;
+        }
+        let found = wait_for("the partitions' ends", wait, || {
+            consumer.offsets_for_times(list.clone(), REQUEST).map_err(|e| self.unavailable("the partitions' ends", e))
+        })?;
+        Ok(absolute(&found))
+    }
+
+    fn unavailable(&self, what: &str, error: rdkafka::error::KafkaError) -> Error {
+        let text = error_text(&error);
+        Error::unavailable(format!("cannot ask Kafka at {} for {what}: {text}", self.config.brokers)).with_source(error)
+    }
+
+    /// How many records of each partition this batch may take.
+    fn limits(&self, lag: &Offsets) -> Offsets {
+        let total: i64 = lag.values().sum();
+        let cap = i64::try_from(self.config.max_records_per_batch).unwrap_or(i64::MAX);
+        let per_partition = self.config.max_rate_per_partition.map_or(i64::MAX, |rate| {
+            ((rate as f64 * self.interval.as_secs_f64()) as i64).max(1)
+        });
+        lag.iter()
+            .map(|(place, lag)| {
+                let share = if total <= cap { *lag } else { (*lag as f64 / total as f64 * cap as f64) as i64 };
+                // A partition that has anything gets on, however small its share.
+                (place.clone(), share.max(1).min(per_partition).min(*lag))
+            })
+            .collect()
+    }
+}
+
+impl Input for KafkaInput {
+    fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    fn start(&self, restored: Option<&InputPosition>) -> Result<()> {
+        self.config.check()?;
+        let consumer = Arc::new(self.consumer()?);
+        let partitions = self.partitions(&consumer)?;
+        let next = match restored {
+            None => self.fresh_start(&consumer, &partitions)?,
+            Some(InputPosition::Offsets(offsets)) => {
+                let known = |p: &&(Arc<str>, i32)| !offsets.contains_key(&(p.0.to_string(), p.1));
+                let new: Vec<_> = partitions.iter().filter(known).cloned().collect();
+                let mut next = self.beginnings(&consumer, &new)?;
+                for (topic, partition) in &partitions {
+                    if let Some(offset) = offsets.get(&(topic.to_string(), *partition)) {
+                        next.insert((topic.clone(), *partition), *offset);
+                    }
+                }
+                next
+            }
+            Some(other) => {
+                return Err(Error::checkpoint(format!("input `{}` is a Kafka stream, but the checkpoint holds {other:?} for it", self.uid)));
+            }
+        };
+        for ((topic, partition), offset) in &next {
+            tracing::info!(topic = &**topic, partition, offset, "reading on from here");
+        }
+        let reader = Arc::new(RdKafkaReader::assign(consumer.clone(), &next, self.runner.clone())?);
+        *self.connection.write() = Some(Connection { reader, consumer });
+        *self.progress.lock() = Progress { committed: next.clone(), latest: next.clone(), next, ..Progress::default() };
+        Ok(())
+    }
+
+    fn plan(&self, _: Time) -> Result<InputPlan> {
+        let next = self.progress.lock().next.clone();
+        let partitions: Vec<_> = next.keys().cloned().collect();
+        let connection = self.connection.read();
+        let Some(connection) = &*connection else {
+            return Err(Error::internal(format!("input `{}` was planned before it was started", self.uid)));
+        };
+        // Nothing else asks the client for what happened to it.
+        while connection.consumer.poll(std::time::Duration::ZERO).is_some() {}
+        let latest = match self.ends(&connection.consumer, &partitions, Duration::ZERO) {
+            Ok(latest) => latest,
+            Err(error) if error.is_retryable() => {
+                tracing::warn!("{error}; this batch reads nothing");
+                next.clone()
+            }
+            Err(error) => return Err(error),
+        };
+        let lag = next.iter().map(|(place, from)| {
+            let end = latest.get(place).copied().unwrap_or(*from);
+            (place.clone(), (end - from).max(0))
+        });
+        let limits = self.limits(&lag.collect());
+        self.progress.lock().latest.extend(latest);
+        let range = |((topic, partition), from): (&(Arc<str>, i32), &i64)| OffsetRange {
+            topic: topic.clone(),
+            partition: *partition,
+            from: *from,
+            until: from + limits.get(&(topic.clone(), *partition)).copied().unwrap_or(0),
+        };
+        Ok(InputPlan::Offsets(next.iter().map(range).collect()))
+    }
+
+    fn begin(&self, time: Time, plan: &InputPlan) -> Result<()> {
+        let InputPlan::Offsets(ranges) = plan else {
+            return Err(Error::checkpoint(format!("input `{}` is a Kafka stream, but was planned as {plan:?}", self.uid)));
+        };
+        let mut progress = self.progress.lock();
+        for range in ranges {
+            progress.next.insert((range.topic.clone(), range.partition), range.until);
+        }
+        let slices: Arc<[OffsetRange]> = ranges.iter().filter(|r| !r.is_empty()).cloned().collect();
+        *self.current.write() = Some((time, slices));
+        Ok(())
+    }
+
+    fn publish(&self, position: &InputPosition, wait: bool) -> Result<()> {
+        let (InputPosition::Offsets(offsets), Some(connection)) = (position, &*self.connection.read()) else {
+            return Ok(());
+        };
+        let mut list = TopicPartitionList::new();
+        let mut progress = self.progress.lock();
+        for ((topic, partition), offset) in offsets {
+            list.add_partition_offset(topic, *partition, Offset::Offset(*offset))
+                .map_err(|e| Error::internal("librdkafka refused an offset").with_source(e))?;
+            progress.committed.insert((topic.as_str().into(), *partition), *offset);
+        }
+        drop(progress);
+        let failed = |e: rdkafka::error::KafkaError| {
+            Error::unavailable(format!("cannot commit the offsets of group `{}`: {}", self.group, error_text(&e)))
+        };
+        if !wait {
+            return connection.consumer.commit(&list, CommitMode::Async).map_err(failed);
+        }
+        // librdkafka's own wait has no end, and a stop must have one.
+        let (done, outcome) = mpsc::channel();
+        let consumer = connection.consumer.clone();
+        std::thread::spawn(move || done.send(consumer.commit(&list, CommitMode::Sync)));
+        match outcome.recv_timeout(LAST_COMMIT) {
+            Ok(result) => result.map_err(failed),
+            Err(_) => Err(Error::unavailable(format!(
+                "the last offsets of group `{}` could not be committed within {} s; the checkpoint has them, and the \
+                 group follows at the next start",
+                self.group,
+                LAST_COMMIT.as_secs()
+            ))),
+        }
+    }
+
+    fn lag(&self) -> Vec<PartitionLag> {
+        let progress = self.progress.lock();
+        let lag = |(place, committed): (&(Arc<str>, i32), &i64)| PartitionLag {
+            topic: place.0.clone(),
+            partition: place.1,
+            committed: *committed,
+            latest: progress.latest.get(place).copied().unwrap_or(*committed).max(*committed),
+            last_timestamp: progress.last_timestamps.get(place).copied(),
+        };
+        progress.committed.iter().map(lag).collect()
+    }
+}
+
+/// The absolute offsets of `list`; partitions that have none are left out.
+fn absolute(list: &TopicPartitionList) -> Offsets {
+    let elements = list.elements();
+    let offsets = elements.iter().filter_map(|element| match element.offset() {
+        Offset::Offset(offset) => Some(((element.topic().into(), element.partition()), offset)),
+        _ => None,
+    });
+    offsets.collect()
+}
+
+fn is_denied(code: RDKafkaErrorCode) -> bool {
+    matches!(code, RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed)
+}

@@ -1,0 +1,180 @@
+//! The Kafka stream before its first operator: its records are still in the reader's buffer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::source::KafkaInput;
+use super::{ConsumerRecord, KafkaSource, Record, SliceReader};
+use crate::context::StreamingContext;
+use crate::dstream::{DStream, DStreamNode};
+use crate::error::{Error, Result};
+use crate::rdd::{Data, Flow, Rdd, RddNode, Runner, SliceStats, TaskContext};
+use crate::source::OffsetRange;
+use crate::time::{Duration, Time};
+
+/// The records of a Kafka source (Spark's direct stream). Its operators see each record in the reader's
+/// buffer, so that nothing is copied but what they keep; what they give is an ordinary [`DStream`].
+///
+/// Every batch has one partition per non-empty offset range. An empty batch has none.
+#[derive(Clone)]
+pub struct KafkaStream {
+    ssc: StreamingContext,
+    input: Arc<KafkaInput>,
+    readers: Arc<AtomicUsize>,
+}
+
+impl StreamingContext {
+    /// A stream of the records of `source`. Nothing is asked of Kafka before the context starts.
+    pub fn kafka_direct_stream(&self, source: KafkaSource) -> KafkaStream {
+        let graph = &self.inner.graph;
+        let input = Arc::new(KafkaInput::new(
+            graph.next_uid("kafka_direct_stream"),
+            self.app_name().to_owned(),
+            source,
+            self.batch_interval(),
+            self.inner.runner.clone(),
+            self.inner.db.is_some(),
+        ));
+        self.inner.lifecycle.admit("kafka_direct_stream", || graph.add_input(input.clone()));
+        KafkaStream { ssc: self.clone(), input, readers: Arc::default() }
+    }
+}
+
+impl KafkaStream {
+    /// What `f` makes of each record.
+    pub fn map<U: Data>(&self, f: impl Fn(&Record<'_>) -> U + Send + Sync + 'static) -> DStream<U> {
+        self.flat_map_into("map", move |record, emit| emit(f(record)))
+    }
+
+    /// What `f` gives for each record, in order.
+    pub fn flat_map<U: Data, I: IntoIterator<Item = U>>(
+        &self,
+        f: impl Fn(&Record<'_>) -> I + Send + Sync + 'static,
+    ) -> DStream<U> {
+        self.flat_map_into("flat_map", move |record, emit| f(record).into_iter().try_for_each(emit))
+    }
+
+    /// What `f` pushes for each record, in order: the quickest form, since what `f` pushes may be made of parts of
+    /// the record without collecting them first.
+    pub fn flat_map_with<U: Data>(
+        &self,
+        f: impl Fn(&Record<'_>, &mut dyn FnMut(U) -> Flow) -> Flow + Send + Sync + 'static,
+    ) -> DStream<U> {
+        self.flat_map_into("flat_map", move |record, mut emit| f(record, &mut emit))
+    }
+
+    /// Each value as text.
+    ///
+    /// A value that is absent or no UTF-8 fails the batch, and is named with its topic, partition and offset;
+    /// [`map`](KafkaStream::map) lets a program decide otherwise.
+    pub fn text(&self) -> DStream<String> {
+        self.flat_map_into("text", |record, emit| {
+            let what = match record.value.map(std::str::from_utf8) {
+                Some(Ok(text)) => return emit(text.to_owned()),
+                Some(Err(error)) => format!("is no UTF-8: {error}"),
+                None => "is absent".to_owned(),
+            };
+            let Record { topic, partition, offset, .. } = record;
+            Err(Error::data(format!("the value of record {topic}-{partition} at offset {offset} {what}")).into())
+        })
+    }
+
+    /// Copies of the records.
+    pub fn records(&self) -> DStream<ConsumerRecord> {
+        self.map(|record| record.to_owned())
+    }
+
+    fn flat_map_into<U: Data>(
+        &self,
+        operator: &str,
+        f: impl Fn(&Record<'_>, &mut dyn FnMut(U) -> Flow) -> Flow + Send + Sync + 'static,
+    ) -> DStream<U> {
+        self.read_slices(operator, move |read, _, emit| read(&mut |record| f(record, &mut *emit)))
+    }
+
+    /// The general form: `f` reads a whole slice through its first argument.
+    pub(crate) fn read_slices<U: Data>(
+        &self,
+        operator: &str,
+        f: impl Fn(ReadSlice<'_>, &TaskContext, &mut dyn FnMut(U) -> Flow) -> Flow + Send + Sync + 'static,
+    ) -> DStream<U> {
+        self.readers.fetch_add(1, Ordering::Relaxed);
+        let node = SlicesStream {
+            interval: self.ssc.batch_interval(),
+            input: self.input.clone(),
+            runner: self.ssc.inner.runner.clone(),
+            f: Arc::new(f),
+        };
+        DStream::from_input(&self.ssc, operator, Arc::new(node))
+    }
+}
+
+/// Pushes a slice's records into a visitor.
+pub(crate) type ReadSlice<'a> = &'a mut dyn FnMut(&mut dyn FnMut(&Record<'_>) -> Flow) -> Flow;
+
+struct SlicesStream<F> {
+    interval: Duration,
+    input: Arc<KafkaInput>,
+    runner: Arc<Runner>,
+    f: Arc<F>,
+}
+
+impl<U, F> DStreamNode<U> for SlicesStream<F>
+where
+    U: Data,
+    F: Fn(ReadSlice<'_>, &TaskContext, &mut dyn FnMut(U) -> Flow) -> Flow + Send + Sync + 'static,
+{
+    fn slide(&self) -> Duration {
+        self.interval
+    }
+
+    fn compute(&self, time: Time) -> Result<Option<Rdd<U>>> {
+        let (reader, ranges) = self.input.slices(time)?;
+        let slices = Slices { reader, ranges, input: self.input.clone(), f: self.f.clone() };
+        Ok(Some(Rdd::new(&self.runner, slices)))
+    }
+}
+
+/// One partition per offset range.
+struct Slices<F> {
+    reader: Arc<dyn SliceReader>,
+    ranges: Arc<[OffsetRange]>,
+    input: Arc<KafkaInput>,
+    f: Arc<F>,
+}
+
+impl<U, F> RddNode<U> for Slices<F>
+where
+    F: Fn(ReadSlice<'_>, &TaskContext, &mut dyn FnMut(U) -> Flow) -> Flow + Send + Sync,
+{
+    fn num_partitions(&self) -> usize {
+        self.ranges.len()
+    }
+
+    fn prepare(&self, _: &Runner) -> Result<()> {
+        Ok(())
+    }
+
+    fn compute(&self, partition: usize, task: &TaskContext, emit: &mut dyn FnMut(U) -> Flow) -> Flow {
+        let range = &self.ranges[partition];
+        let mut stats = SliceStats::default();
+        let mut read = |visit: &mut dyn FnMut(&Record<'_>) -> Flow| {
+            self.reader.read(range, &mut |record| {
+                stats.records += 1;
+                stats.bytes += record.len() as u64;
+                stats.last_timestamp = record.timestamp.or(stats.last_timestamp);
+                visit(record)
+            })
+        };
+        let flow = (self.f)(&mut read, task, emit);
+        task.slice_read(range, stats);
+        if let Some(at) = stats.last_timestamp {
+            self.input.saw(range, at);
+        }
+        flow
+    }
+
+    fn offset_ranges(&self) -> Option<Arc<[OffsetRange]>> {
+        Some(self.ranges.clone())
+    }
+}
