@@ -8,6 +8,7 @@ mod context;
 mod dstream;
 pub mod error;
 mod rdd;
+pub mod metrics;
 pub mod sink;
 pub mod source;
 mod state;
@@ -19,10 +20,11 @@ pub mod service;
 #[cfg(feature = "sql")]
 pub mod sql;
 
-pub use batch::{BatchInfo, OutputOperationInfo, StreamingListener};
+pub use batch::{BatchInfo, OutputOperationInfo, SliceInfo, StreamingListener};
 pub use context::{ContextState, StreamingContext, StreamingContextBuilder};
 pub use dstream::{DStream, Outcome, State, StateSpec};
 pub use error::{Error, ErrorKind, Result};
+pub use metrics::Metrics;
 pub use rdd::{Data, Flow, HashPartitioner, Rdd, Stop};
 pub use sink::kafka::{KafkaSink, KafkaSinkSettings, ProducerRecord};
 pub use source::kafka::{ConsumerRecord, KafkaSource, KafkaStream, Record, Start};

@@ -19,6 +19,8 @@ pub struct BatchInfo {
     pub processing_end_time: Option<Time>,
     /// The offset ranges that were planned for it, empty ones included.
     pub offset_ranges: Vec<OffsetRange>,
+    /// What was read of each offset range.
+    pub slices: Vec<SliceInfo>,
     /// Records that were read.
     pub num_records: u64,
     /// Bytes of keys and values that were read.
@@ -49,6 +51,7 @@ impl BatchInfo {
             processing_start_time: None,
             processing_end_time: None,
             offset_ranges: Vec::new(),
+            slices: Vec::new(),
             num_records: 0,
             num_bytes: 0,
             bad_records: 0,
@@ -76,6 +79,17 @@ impl BatchInfo {
     pub fn total_delay(&self) -> Option<Duration> {
         Some(self.processing_end_time? - self.submission_time)
     }
+}
+
+/// What was read of one offset range.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SliceInfo {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition's number.
+    pub partition: i32,
+    /// Records that it held.
+    pub records: u64,
 }
 
 /// What became of one output operation of a batch (Spark's `OutputOperationInfo`).

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{BatchInfo, BatchQueue, ListenerBus, OutputOperationInfo};
+use super::{BatchInfo, BatchQueue, ListenerBus, OutputOperationInfo, SliceInfo};
 use crate::commit::{Committer, Plan};
 use crate::context::Graph;
 use crate::error::{Error, Result};
@@ -95,7 +95,8 @@ impl Scheduler {
 
         let outcome = self.output(time, info);
         let effects = self.runner.take_effects();
-        for stats in effects.slices.values() {
+        for ((topic, partition, _), stats) in &effects.slices {
+            info.slices.push(SliceInfo { topic: topic.clone(), partition: *partition, records: stats.records });
             info.num_records += stats.records;
             info.num_bytes += stats.bytes;
         }

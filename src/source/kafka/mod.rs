@@ -2,6 +2,7 @@
 
 mod client;
 mod headers;
+mod kept;
 mod reader;
 mod record;
 mod source;

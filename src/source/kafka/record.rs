@@ -26,6 +26,19 @@ pub struct Record<'a> {
 }
 
 impl Record<'_> {
+    /// The record that `owned` is a copy of.
+    pub(super) fn of<'a>(topic: &'a Arc<str>, owned: &'a ConsumerRecord) -> Record<'a> {
+        Record {
+            topic,
+            partition: owned.partition,
+            offset: owned.offset,
+            timestamp: owned.timestamp,
+            key: owned.key.as_deref(),
+            value: owned.value.as_deref(),
+            headers: Headers::owned(&owned.headers),
+        }
+    }
+
     /// Bytes of key and value.
     pub fn len(&self) -> usize {
         self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use parking_lot::{Mutex, RwLock};
@@ -9,6 +10,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::kept::KeptSlices;
 use super::reader::RdKafkaReader;
 use super::{ClientSettings, KafkaSource, SliceReader, Start, error_text, wait_for};
 use crate::error::{Error, Result};
@@ -32,8 +34,17 @@ pub(super) struct KafkaInput {
     /// Without a checkpoint there is nothing that the group could contradict.
     has_checkpoint: bool,
     connection: RwLock<Option<Connection>>,
-    current: RwLock<Option<(Time, Arc<[OffsetRange]>)>>,
+    /// Operators that read the slices.
+    readers: AtomicUsize,
+    current: RwLock<Option<Current>>,
     progress: Mutex<Progress>,
+}
+
+/// What the batch that runs reads.
+struct Current {
+    time: Time,
+    reader: Arc<dyn SliceReader>,
+    ranges: Arc<[OffsetRange]>,
 }
 
 struct Connection {
@@ -67,6 +78,7 @@ impl KafkaInput {
             runner,
             has_checkpoint,
             connection: RwLock::new(None),
+            readers: AtomicUsize::new(0),
             current: RwLock::new(None),
             progress: Mutex::default(),
         }
@@ -74,11 +86,15 @@ impl KafkaInput {
 
     /// The slices of batch `time`, and who reads them.
     pub fn slices(&self, time: Time) -> Result<(Arc<dyn SliceReader>, Arc<[OffsetRange]>)> {
-        let current = self.current.read();
-        match (&*self.connection.read(), &*current) {
-            (Some(connection), Some((at, ranges))) if *at == time => Ok((connection.reader.clone(), ranges.clone())),
+        match &*self.current.read() {
+            Some(current) if current.time == time => Ok((current.reader.clone(), current.ranges.clone())),
             _ => Err(Error::internal(format!("input `{}` was not planned for batch {time}", self.uid))),
         }
+    }
+
+    /// Says that one more operator will read the slices.
+    pub fn add_reader(&self) {
+        self.readers.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Notes when the last record of a slice had been written, for the lag in seconds.
@@ -296,8 +312,14 @@ impl Input for KafkaInput {
         for range in ranges {
             progress.next.insert((range.topic.clone(), range.partition), range.until);
         }
-        let slices: Arc<[OffsetRange]> = ranges.iter().filter(|r| !r.is_empty()).cloned().collect();
-        *self.current.write() = Some((time, slices));
+        drop(progress);
+        let Some(reader) = self.connection.read().as_ref().map(|c| c.reader.clone()) else {
+            return Err(Error::internal(format!("input `{}` began a batch before it was started", self.uid)));
+        };
+        let shared = self.readers.load(Ordering::Relaxed) > 1;
+        let reader = if shared { Arc::new(KeptSlices::new(reader)) as Arc<dyn SliceReader> } else { reader };
+        let ranges = ranges.iter().filter(|r| !r.is_empty()).cloned().collect();
+        *self.current.write() = Some(Current { time, reader, ranges });
         Ok(())
     }
 

@@ -1,7 +1,6 @@
 //! The Kafka stream before its first operator: its records are still in the reader's buffer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::source::KafkaInput;
 use super::{ConsumerRecord, KafkaSource, Record, SliceReader};
@@ -20,7 +19,6 @@ use crate::time::{Duration, Time};
 pub struct KafkaStream {
     ssc: StreamingContext,
     input: Arc<KafkaInput>,
-    readers: Arc<AtomicUsize>,
 }
 
 impl StreamingContext {
@@ -36,7 +34,7 @@ impl StreamingContext {
             self.inner.db.is_some(),
         ));
         self.inner.lifecycle.admit("kafka_direct_stream", || graph.add_input(input.clone()));
-        KafkaStream { ssc: self.clone(), input, readers: Arc::default() }
+        KafkaStream { ssc: self.clone(), input }
     }
 }
 
@@ -98,7 +96,7 @@ impl KafkaStream {
         operator: &str,
         f: impl Fn(ReadSlice<'_>, &TaskContext, &mut dyn FnMut(U) -> Flow) -> Flow + Send + Sync + 'static,
     ) -> DStream<U> {
-        self.readers.fetch_add(1, Ordering::Relaxed);
+        self.input.add_reader();
         let node = SlicesStream {
             interval: self.ssc.batch_interval(),
             input: self.input.clone(),
