@@ -5,10 +5,13 @@
 //! that keeps state: partial values that can be merged, taken out again and finished). [`Row`]s carry keys and values
 //! to the state store and back. The functions of [`encode`] write rows for a sink.
 
+#![cfg_attr(not(feature = "service"), allow(dead_code, unused_imports, reason = "the service is what uses it"))]
+
 pub(crate) mod decode;
 pub(crate) mod encode;
 mod error;
 mod grouping;
+mod in_order;
 mod planner;
 mod query;
 mod row;
