@@ -9,6 +9,7 @@
 
 pub(crate) mod decode;
 pub(crate) mod encode;
+mod columns;
 mod error;
 mod grouping;
 mod in_order;
@@ -21,10 +22,14 @@ mod types;
 pub(crate) use datafusion::arrow::array::RecordBatch;
 pub(crate) use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
+pub(crate) use columns::{batch_of_rows, rows_of_batch};
 pub(crate) use decode::{Decoded, Decoder, Format};
 pub(crate) use error::SqlError;
 pub(crate) use grouping::Grouping;
 pub(crate) use planner::Planner;
 pub(crate) use query::{Inputs, Query};
-pub(crate) use row::{Row, Value, batch_of_rows, rows_of_batch};
+pub(crate) use row::{Row, Value};
 pub(crate) use types::{data_type, schema, type_name};
+
+#[cfg(test)]
+mod tests;
