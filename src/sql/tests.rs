@@ -245,7 +245,7 @@ fn errors_name_the_place_and_what_would_be_right() {
     let (message, offset, _) = error("select tag from trending join users on n = 1");
     assert_eq!((message.as_str(), offset), ("column `tag` is in more than one of the streams that are read", Some((1, 8))));
 
-    let (message, ..) = error("select tag + from trending");
+    let (message, ..) = error("select (tag from trending");
     assert!(message.contains("Expected"), "{message}");
     assert!(planner.query("select tag and n as x from trending").is_err());
     assert!(planner.query("").is_err());
