@@ -41,7 +41,7 @@ impl Grouping {
         &self.value_schema
     }
 
-    /// The columns of a partial state, to be shown with a stored one.
+    /// The columns of a partial state, to be shown with a stored one. A sum that left the range of a bigint is a list there.
     pub(crate) fn state_schema(&self) -> &SchemaRef {
         &self.state_schema
     }

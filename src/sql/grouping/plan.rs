@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::DFParserBuilder;
 use datafusion::sql::sqlparser::ast::{
     DuplicateTreatment, Expr, ExprWithAlias, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
@@ -11,6 +12,7 @@ use datafusion::sql::sqlparser::ast::{
 use super::{Aggregate, Grouping};
 use crate::sql::columns::check_type;
 use crate::sql::error::nearest;
+use crate::sql::planner::visit;
 use crate::sql::{DataType, Planner, Schema, SchemaRef, SqlError, schema, type_name};
 
 /// What may stand as an aggregate.
@@ -30,8 +32,7 @@ pub(in crate::sql) fn plan(
     }
     let expressions = Expressions { planner, from: quoted(from) };
     let keys = key.iter().map(|text| expressions.key(text)).collect::<Result<Vec<_>, _>>()?;
-    let values =
-        values.iter().map(|(name, text)| expressions.value(name, text)).collect::<Result<Vec<_>, _>>()?;
+    let values = values.iter().map(|(name, text)| expressions.value(name, text)).collect::<Result<Vec<_>, _>>()?;
     check_names(&keys, &values)?;
 
     let mut columns: Vec<String> = keys.iter().map(|key| format!("{} as {}", key.sql, quoted(&key.name))).collect();
@@ -55,8 +56,7 @@ pub(in crate::sql) fn plan(
     })?;
 
     let key_schema = schema(keys.iter().map(|key| (key.name.as_str(), key.of.clone())));
-    let value_schema =
-        schema(values.iter().map(|value| (value.name.as_str(), value.aggregate.output_type(&value.of))));
+    let value_schema = schema(values.iter().map(|value| (value.name.as_str(), value.aggregate.output_type(&value.of))));
     Ok(Grouping {
         partial,
         aggregates: values.iter().map(|value| value.aggregate).collect(),
@@ -99,7 +99,7 @@ impl Expressions<'_> {
                     .with_hint(format!("write `{} as …`, with the name of the output column", text.trim())));
             }
         };
-        let of = self.type_of(text)?;
+        let of = self.row_type(text)?;
         check_type(&of).map_err(|error| SqlError::new(text, error.to_string()))?;
         Ok(Key { name, sql: expr.to_string(), of })
     }
@@ -112,34 +112,61 @@ impl Expressions<'_> {
         }
         let Expr::Function(call) = expr else { return Err(wrong("this is not one call of an aggregate")) };
         let (argument, filter) = parts_of(&call).map_err(wrong)?;
-        // First as it was written, for the places of errors; a type is then asked of the argument alone.
-        self.type_of(text)?;
-        let of = if argument == "*" { DataType::Int64 } else { self.type_of(&argument)? };
         let function = call.name.to_string().to_ascii_lowercase();
+        if argument == "*" && function != "count" {
+            return Err(wrong("only count takes `*`"));
+        }
+        // First as it was written, for the places of errors; then its parts, which may look at one row only.
+        type_of(text, &self.logical(text)?)?;
+        let placed = |error: SqlError| SqlError { sql: text.to_owned(), offset: None, ..error };
+        let of = if argument == "*" { DataType::Int64 } else { self.row_type(&argument).map_err(placed)? };
+        if let Some(filter) = &filter {
+            self.row_type(filter).map_err(placed)?;
+        }
         let aggregate = aggregate_of(&function, &of).map_err(|message| match message {
             Some(message) => SqlError::new(text, message),
             None => wrong(&format!("`{function}` is no aggregate that can be merged")),
         })?;
+        let filter = filter.map(|filter| format!(" filter (where {filter})")).unwrap_or_default();
         Ok(ValueColumn { name: name.to_owned(), text, aggregate, argument, filter, of })
     }
 
-    /// The type of one expression over the stream; errors are placed in `text` itself.
-    fn type_of(&self, text: &str) -> Result<DataType, SqlError> {
+    /// The type of an expression that looks at one row of the stream at a time, so that chunks can be grouped by themselves.
+    fn row_type(&self, text: &str) -> Result<DataType, SqlError> {
+        let plan = self.logical(text)?;
+        let mut other = false;
+        visit(&plan, &mut |node| other |= !matches!(node, LogicalPlan::Projection(_) | LogicalPlan::TableScan(_)));
+        let mut scans = 0;
+        visit(&plan, &mut |node| scans += usize::from(matches!(node, LogicalPlan::TableScan(_))));
+        if other || scans != 1 {
+            return Err(SqlError::new(text, "this looks at more than one row").with_hint(
+                "no aggregate, window, unnest or subquery can stand here: make it a stream of its own first",
+            ));
+        }
+        type_of(text, &plan)
+    }
+
+    /// The plan of one expression over the stream; errors are placed in `text` itself.
+    fn logical(&self, text: &str) -> Result<LogicalPlan, SqlError> {
         const SELECT: &str = "select ";
         // The line break ends a comment in the text.
-        let plan = self.planner.logical(&format!("{SELECT}{text}\nfrom {}", self.from)).map_err(|error| {
+        self.planner.logical(&format!("{SELECT}{text}\nfrom {}", self.from)).map_err(|error| {
             let offset = error.offset.map(|(line, column)| match line {
                 1 => (1, column.saturating_sub(SELECT.len() as u64).max(1)),
                 _ => (line, column),
             });
-            // A place behind the text is at its end.
+            // What lies behind the text was not written by anyone.
             let lines = text.lines().count().max(1) as u64;
             SqlError { offset: offset.filter(|(line, _)| *line <= lines), sql: text.to_owned(), ..error }
-        })?;
-        match plan.schema().fields().iter().collect::<Vec<_>>().as_slice() {
-            [field] => Ok(field.data_type().clone()),
-            _ => Err(SqlError::new(text, "this is more than one column").with_hint("write each by itself")),
-        }
+        })
+    }
+}
+
+/// The type of the one column of `plan`.
+fn type_of(text: &str, plan: &LogicalPlan) -> Result<DataType, SqlError> {
+    match plan.schema().fields().iter().collect::<Vec<_>>().as_slice() {
+        [field] => Ok(field.data_type().clone()),
+        _ => Err(SqlError::new(text, "this is more than one column").with_hint("write each by itself")),
     }
 }
 
@@ -149,8 +176,8 @@ fn parse(text: &str) -> Result<ExprWithAlias, SqlError> {
     parsed.map_err(|error| SqlError::from_datafusion(text, &error, &[]))
 }
 
-/// The argument and the filter clause of an aggregate's call, or what is wrong with it.
-fn parts_of(call: &Function) -> Result<(String, String), &'static str> {
+/// The argument and the condition of the filter clause of an aggregate's call, or what is wrong with it.
+fn parts_of(call: &Function) -> Result<(String, Option<String>), &'static str> {
     let FunctionArguments::List(list) = &call.args else { return Err("this is not one call of an aggregate") };
     if call.over.is_some() {
         return Err("an aggregate over a window of rows cannot be kept by key");
@@ -168,8 +195,7 @@ fn parts_of(call: &Function) -> Result<(String, String), &'static str> {
     if !plain {
         return Err("this clause of an aggregate is not supported");
     }
-    let filter = call.filter.as_ref().map(|filter| format!(" filter (where {filter})")).unwrap_or_default();
-    Ok((argument, filter))
+    Ok((argument, call.filter.as_ref().map(ToString::to_string)))
 }
 
 /// The aggregate that `function` is over an argument of this type; else what is wrong with the type, or nothing if there is no
@@ -179,9 +205,7 @@ fn aggregate_of(function: &str, of: &DataType) -> Result<Aggregate, Option<Strin
         DataType::UInt64 => Ok(int),
         of if of.is_integer() || *of == DataType::Null => Ok(int),
         DataType::Float16 | DataType::Float32 | DataType::Float64 => Ok(float),
-        other => {
-            Err(Some(format!("{function} of {}: cast the argument to bigint or double", type_name(other))))
-        }
+        other => Err(Some(format!("{function} of {}: cast the argument to bigint or double", type_name(other)))),
     };
     let kept = |aggregate| check_type(of).map(|()| aggregate).map_err(|error| Some(error.to_string()));
     match function {

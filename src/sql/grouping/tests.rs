@@ -122,9 +122,10 @@ fn what_was_merged_can_be_taken_out() {
     grouping.merge(&mut state, &b);
     assert!(!grouping.is_zero(&state));
     grouping.invert(&mut state, &a);
-    assert_eq!(finish(&grouping, &[(Row(vec![Value::Null]), state.clone())]), [
-        r#"{"tag":null,"c":2,"cn":1,"s":-9,"sp":-1.8}"#
-    ]);
+    assert_eq!(
+        finish(&grouping, &[(Row(vec![Value::Null]), state.clone())]),
+        [r#"{"tag":null,"c":2,"cn":1,"s":-9,"sp":-1.8}"#]
+    );
     grouping.invert(&mut state, &b);
     assert!(grouping.is_zero(&state));
     // Not even a rounding error is left.
@@ -181,11 +182,14 @@ fn keys_are_expressions_with_names() {
     let rows = sales(&[(Some("A"), Some(1), None), (Some("a"), Some(2), None), (Some("b"), Some(3), None)]);
     let grouping = grouping(&["lower(tag) as t", "n % 2 = 1 as odd", "shop"], &[("n", "count(*)")]).unwrap();
     let groups = grouping.partial(&[rows]).unwrap();
-    assert_eq!(finish(&grouping, &groups), [
-        r#"{"t":"a","odd":true,"shop":1,"n":1}"#,
-        r#"{"t":"a","odd":false,"shop":1,"n":1}"#,
-        r#"{"t":"b","odd":true,"shop":1,"n":1}"#,
-    ]);
+    assert_eq!(
+        finish(&grouping, &groups),
+        [
+            r#"{"t":"a","odd":true,"shop":1,"n":1}"#,
+            r#"{"t":"a","odd":false,"shop":1,"n":1}"#,
+            r#"{"t":"b","odd":true,"shop":1,"n":1}"#,
+        ]
+    );
     assert_eq!(grouping.input(), "sales");
     assert_eq!(grouping.key_schema().fields().len() + grouping.value_schema().fields().len(), 4);
 }
@@ -217,11 +221,10 @@ fn a_wrong_expression_is_told_by_itself() {
     assert_eq!((e.message.as_str(), e.sql.as_str(), e.offset), ("there is no column `tga`", "tga", Some((1, 1))));
     assert_eq!(e.hint.unwrap(), "did you mean `tag`? the columns are tag, shop, n, price, Day");
     let e = error(&["tag"], &[("s", "sum(n *\n prise)")]);
-    assert_eq!((e.message.as_str(), e.sql.as_str(), e.offset), (
-        "there is no column `prise`",
-        "sum(n *\n prise)",
-        Some((2, 2))
-    ));
+    assert_eq!(
+        (e.message.as_str(), e.sql.as_str(), e.offset),
+        ("there is no column `prise`", "sum(n *\n prise)", Some((2, 2)))
+    );
     assert_eq!(error(&["lower(tag)"], &[]).message, "this key needs a name");
     assert_eq!(error(&["tag"], &[("tag", "count(*)")]).message, "two columns are called `tag`");
     for (sql, message) in [
@@ -233,14 +236,20 @@ fn a_wrong_expression_is_told_by_itself() {
         ("sum(n) over ()", "an aggregate over a window of rows cannot be kept by key"),
         ("sum(n) as x", "an aggregate is named by its output column, not by `as`"),
         ("sum(price, n)", "an aggregate has one argument here"),
+        ("sum(*)", "only count takes `*`"),
+        ("sum((select max(n) from sales))", "this looks at more than one row"),
+        ("count(*) filter (where n = (select max(n) from sales))", "this looks at more than one row"),
     ] {
         assert_eq!(error(&["tag"], &[("v", sql)]).message, message, "{sql}");
     }
-    for sql in ["sum(tag)", "sum(random())", "count(*", "count(*), 1", "", "sum(*)", "max(now())", "sum(sum(n))"] {
+    for sql in ["sum(tag)", "sum(random())", "count(*", "count(*), 1", "", "max(now())", "sum(sum(n))"] {
         assert!(grouping(&["tag"], &[("v", sql)]).is_err(), "{sql}");
     }
-    for key in ["count(*) as c", "tag, n", "now() as t", "tag from users --", "*", ""] {
+    for key in ["tag, n", "now() as t", "tag from users --", "*", ""] {
         assert!(grouping(&[key], &[("v", "count(*)")]).is_err(), "{key}");
+    }
+    for key in ["count(*) as c", "row_number() over () as r", "(select max(n) from sales) as m"] {
+        assert_eq!(error(&[key], &[]).message, "this looks at more than one row", "{key}");
     }
     let e = planner().grouping("sale", &[], &[]).unwrap_err();
     assert_eq!(e.hint.unwrap(), "did you mean `sales`? the streams are sales");
