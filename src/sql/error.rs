@@ -79,7 +79,10 @@ impl SqlError {
                 diagnostic.message.strip_prefix("table '").and_then(|rest| rest.strip_suffix("' not found"))
             {
                 this.message = format!("there is no stream `{name}`");
-                this.hint = Some(nearest(name, streams, "streams"));
+                this.hint = Some(match streams.iter().find(|known| known.eq_ignore_ascii_case(name)) {
+                    Some(known) => in_quotes(known),
+                    None => nearest(name, streams, "streams"),
+                });
             }
         }
         match root {
@@ -108,9 +111,7 @@ impl SqlError {
                 names.dedup();
                 let same = valid_fields.iter().find(|c| c.name.eq_ignore_ascii_case(&field.name));
                 self.hint = Some(match same {
-                    Some(c) if c.name != field.name => {
-                        format!("write \"{}\" in double quotes: a name without them is read in lower case", c.name)
-                    }
+                    Some(c) if c.name != field.name => in_quotes(&c.name),
                     _ => nearest(&plain(field), &names, "columns"),
                 });
             }
@@ -134,6 +135,11 @@ fn plain(column: &Column) -> String {
     }
 }
 
+/// A hint for a name that only its letters' case keeps from being found.
+fn in_quotes(name: &str) -> String {
+    format!("write \"{name}\" in double quotes: a name without them is read in lower case")
+}
+
 /// A hint with the name of `names` that is most like `wanted`, if one is, and all of them.
 pub(super) fn nearest(wanted: &str, names: &[String], what: &str) -> String {
     if names.is_empty() {
@@ -142,8 +148,8 @@ pub(super) fn nearest(wanted: &str, names: &[String], what: &str) -> String {
     let all = format!("the {what} are {}", names.join(", "));
     let best = names.iter().map(|name| (levenshtein(&wanted.to_lowercase(), &name.to_lowercase()), name)).min();
     match best {
-        // A third of the letters wrong is still a slip; more is another word.
-        Some((distance, name)) if distance * 3 <= wanted.chars().count().max(3) => {
+        // Half of the letters wrong may still be a slip (two that changed places count as two); more is another word.
+        Some((distance, name)) if distance * 2 <= wanted.chars().count().max(4) => {
             format!("did you mean `{name}`? {all}")
         }
         _ => all,

@@ -7,9 +7,9 @@
 
 #![cfg_attr(not(feature = "service"), allow(dead_code, unused_imports, reason = "the service is what uses it"))]
 
+mod columns;
 pub(crate) mod decode;
 pub(crate) mod encode;
-mod columns;
 mod error;
 mod grouping;
 mod in_order;

@@ -10,6 +10,7 @@ fn planner() -> Planner {
     let tweet = [("id", DataType::Int64), ("text", text()), ("hashtags", data_type("text[]").unwrap())];
     planner.register("tweets", schema(tweet));
     planner.register("trending", schema([("tag", text()), ("n", DataType::Int64)]));
+    planner.register("Words", schema([("word", text())]));
     planner.register("users", schema([("tag", text()), ("userName", text())]));
     planner
 }
@@ -75,7 +76,7 @@ fn arrays_are_unnested_row_by_row() {
 #[test]
 fn every_hashtag_of_a_text_is_found() {
     let sql = r"
-        select lower(substr(word, 1)) as tag
+        select lower(word) as tag
         from (select unnest(string_to_array(regexp_replace(value, '[^#\w]+|(#)', ' \1', 'g'), ' ')) as word from lines)
         where word ~ '^#\w'";
     let query = planner().query(sql).unwrap();
@@ -185,6 +186,18 @@ fn runs_of_one_query_may_be_concurrent() {
 }
 
 #[test]
+fn a_run_on_a_thread_of_an_async_runtime_ends() {
+    let sql = "select tag, count(*) as n from (select tag from trending union all select value from lines) \
+               group by tag order by n desc, tag";
+    let query = planner().query(sql).unwrap();
+    let many: Vec<_> = (0..2000).map(|n| trending(&[("a", n), ("b", n)])).collect();
+    let inputs = Inputs::new().with("trending", many).with("lines", [lines(&["b"])]);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let result = runtime.block_on(async { tokio::spawn(async move { run(&query, &inputs) }).await.unwrap() });
+    assert_eq!(result, [r#"{"tag":"b","n":2001}"#, r#"{"tag":"a","n":2000}"#]);
+}
+
+#[test]
 fn an_aggregate_over_no_rows_gives_its_row() {
     let query = planner().query("select count(*) as n, max(n) as m from trending").unwrap();
     assert_eq!(run(&query, &Inputs::new().with("trending", [])), [r#"{"n":0,"m":null}"#]);
@@ -221,7 +234,11 @@ fn errors_name_the_place_and_what_would_be_right() {
 
     let (message, offset, hint) = error("select * from trendin");
     assert_eq!((message.as_str(), offset), ("there is no stream `trendin`", Some((1, 15))));
-    assert_eq!(hint, "did you mean `trending`? the streams are lines, trending, tweets, users");
+    assert_eq!(hint, "did you mean `trending`? the streams are Words, lines, trending, tweets, users");
+
+    let (message, _, hint) = error("select * from Words");
+    assert!(message == "there is no stream `words`" && hint.contains("\"Words\" in double quotes"), "{hint}");
+    assert!(planner.query("select * from \"Words\"").is_ok());
 
     let (message, offset, hint) = error("select userName from users");
     assert_eq!((message.as_str(), offset), ("there is no column `username`", Some((1, 8))));

@@ -111,9 +111,12 @@ impl Grouping {
     }
 
     fn combine(&self, state: &mut Row, other: &Row, each: fn(&Aggregate, &mut [Value], &[Value])) {
-        // States of another shape come from another program's checkpoint; `finish` is where that can be told.
-        if state.0.len() != other.0.len() || state.0.len() != self.state_schema.fields().len() {
-            debug_assert!(false, "states of another grouping: {state:?}, {other:?}");
+        // A state of another shape comes from another program's checkpoint. It is kept, for `finish` to tell.
+        let width = self.state_schema.fields().len();
+        if other.0.len() != width {
+            state.clone_from(other);
+        }
+        if state.0.len() != width {
             return;
         }
         let (mut mine, mut theirs) = (state.0.as_mut_slice(), other.0.as_slice());

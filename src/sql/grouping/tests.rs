@@ -29,7 +29,7 @@ fn sales(rows: &[(Option<&str>, Option<i64>, Option<f64>)]) -> RecordBatch {
                 Value::Int(1),
                 n.map_or(Value::Null, Value::from),
                 price.map_or(Value::Null, Value::float),
-                n.map_or(Value::Null, Value::from),
+                n.filter(|n| (-1000..1000).contains(n)).map_or(Value::Null, Value::from),
             ])
         })
         .collect();
@@ -212,6 +212,16 @@ fn groups_come_in_the_order_of_first_occurrence() {
     let mut seen = std::collections::HashSet::new();
     let expected: Vec<_> = tags.iter().filter(|tag| seen.insert(*tag)).map(|tag| Value::from(tag.as_str())).collect();
     assert_eq!(keys, expected);
+}
+
+#[test]
+fn a_state_of_another_shape_is_told_at_the_end() {
+    let grouping = grouping(&["tag"], &[("n", "count(*)")]).unwrap();
+    let (key, good, bad) = (Row(vec!["a".into()]), Row(vec![1.into(), 1.into()]), Row(vec![1.into()]));
+    for (mut state, other) in [(good.clone(), &bad), (bad.clone(), &good)] {
+        grouping.merge(&mut state, other);
+        assert_eq!(grouping.finish([(&key, &state)]).unwrap_err().kind(), crate::ErrorKind::Checkpoint);
+    }
 }
 
 #[test]
