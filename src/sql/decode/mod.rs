@@ -1,0 +1,79 @@
+//! Bytes of records to rows: good rows in one batch, bad records by their index.
+
+mod json;
+mod text;
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::sql::{DataType, RecordBatch, SchemaRef};
+
+/// How a record's value is to be read.
+#[derive(Debug, Clone)]
+pub(crate) enum Format {
+    /// The whole value is one text column of this name. A record without value is a row with NULL; bytes that are not
+    /// UTF-8 are bad.
+    Text {
+        /// The column's name, `value` by default.
+        column: String,
+    },
+    /// The value is one JSON object; its members of these names are the columns, a missing one is NULL, others are passed
+    /// over. A number may also be written as a string of its digits; a timestamp is an RFC 3339 string (UTC without an
+    /// offset) or an integer of microseconds, a date `2026-01-31` or an integer of days.
+    ///
+    /// Bad are: no value, no or half a JSON object, more than one, a member of another type. Commas too many or too few, and
+    /// how a number in a member that is passed over is written, are not looked at.
+    Json {
+        /// The columns.
+        schema: SchemaRef,
+    },
+}
+
+/// What came of some records.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    /// The rows of the good records, in order.
+    pub(crate) batch: RecordBatch,
+    /// The bad records' indices, ascending, each with what is wrong.
+    pub(crate) bad: Vec<(usize, String)>,
+}
+
+/// Reads records' values as rows. Cheap to clone; may be shared between threads.
+#[derive(Debug, Clone)]
+pub(crate) struct Decoder {
+    schema: SchemaRef,
+    format: Format,
+}
+
+impl Decoder {
+    /// A decoder for `format`.
+    ///
+    /// # Errors
+    /// `Config` when a column's type cannot be read from this format, or there is no column.
+    pub(crate) fn new(format: Format) -> Result<Self> {
+        let schema = match &format {
+            Format::Text { column } => crate::sql::schema([(column.as_str(), DataType::Utf8View)]),
+            Format::Json { schema } => {
+                json::check(schema)?;
+                Arc::clone(schema)
+            }
+        };
+        Ok(Self { schema, format })
+    }
+
+    /// The columns of the rows.
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// The rows of these values; `None` is a record without value (a tombstone). A batch without rows for no records.
+    pub(crate) fn decode(&self, values: &[Option<&[u8]>]) -> Decoded {
+        match self.format {
+            Format::Text { .. } => text::decode(&self.schema, values),
+            Format::Json { .. } => json::decode(&self.schema, values),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
