@@ -5,10 +5,14 @@
 //! that keeps state: partial values that can be merged, taken out again and finished). [`Row`]s carry keys and values
 //! to the state store and back. The functions of [`encode`] write rows for a sink.
 
+#![cfg_attr(not(feature = "service"), allow(dead_code, unused_imports, reason = "the service is what uses it"))]
+
 pub(crate) mod decode;
 pub(crate) mod encode;
+mod columns;
 mod error;
 mod grouping;
+mod in_order;
 mod planner;
 mod query;
 mod row;
@@ -18,10 +22,14 @@ mod types;
 pub(crate) use datafusion::arrow::array::RecordBatch;
 pub(crate) use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
+pub(crate) use columns::{batch_of_rows, rows_of_batch};
 pub(crate) use decode::{Decoded, Decoder, Format};
 pub(crate) use error::SqlError;
 pub(crate) use grouping::Grouping;
 pub(crate) use planner::Planner;
 pub(crate) use query::{Inputs, Query};
-pub(crate) use row::{Row, Value, batch_of_rows, rows_of_batch};
+pub(crate) use row::{Row, Value};
 pub(crate) use types::{data_type, schema, type_name};
+
+#[cfg(test)]
+mod tests;

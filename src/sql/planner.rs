@@ -1,20 +1,62 @@
 //! Names of streams and SQL in, prepared queries and groupings out. All planning happens here, before the first batch.
 
-use crate::sql::{Grouping, Query, SchemaRef, SqlError};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use datafusion::common::TableReference;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::datasource::TableProvider;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
+use datafusion::sql::parser::{DFParserBuilder, Statement as DfStatement};
+use datafusion::sql::sqlparser::ast::Statement;
+
+use crate::sql::in_order::in_order;
+use crate::sql::query::block_on;
+use crate::sql::source::StreamTable;
+use crate::sql::{Grouping, Query, SchemaRef, SqlError, grouping};
 
 /// Knows the streams that SQL may read, and plans over them.
-pub(crate) struct Planner {}
+pub(crate) struct Planner {
+    context: SessionContext,
+    streams: BTreeMap<String, SchemaRef>,
+}
 
 impl Planner {
     /// A planner that knows no stream.
     pub(crate) fn new() -> Self {
-        todo!()
+        let mut config = SessionConfig::new().with_target_partitions(1).with_information_schema(false);
+        let options = config.options_mut();
+        options.sql_parser.collect_spans = true;
+        // Filters that an operator changes while it runs are state shared between runs, for rows that are in memory anyway.
+        options.optimizer.enable_dynamic_filter_pushdown = false;
+        options.optimizer.enable_topk_dynamic_filter_pushdown = false;
+        options.optimizer.enable_join_dynamic_filter_pushdown = false;
+        options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
+        // Subqueries become joins, which keep nothing between runs.
+        options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+        options.optimizer.enable_round_robin_repartition = false;
+        // A recursion may never end.
+        options.execution.enable_recursive_ctes = false;
+        let state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_default_features()
+            // `generate_series(…)` and the like are no streams.
+            .with_table_functions(HashMap::new())
+            .build();
+        Self { context: SessionContext::new_with_state(state), streams: BTreeMap::new() }
     }
 
     /// Makes the stream `name` known to the queries planned from now on; a second one of that name replaces the first.
     pub(crate) fn register(&mut self, name: &str, schema: SchemaRef) {
-        let _ = (name, schema);
-        todo!()
+        let table: Arc<dyn TableProvider> = Arc::new(StreamTable::new(name, Arc::clone(&schema)));
+        let reference = TableReference::bare(name);
+        // Neither can fail: the default catalog is in memory, and a name that was there is taken out first.
+        let _ = self.context.deregister_table(reference.clone());
+        let _ = self.context.register_table(reference, table);
+        self.streams.insert(name.to_owned(), schema);
     }
 
     /// The prepared query of one `select` statement.
@@ -23,12 +65,18 @@ impl Planner {
     /// The text is no single `select`, names a stream, column or function that is not known, does not fit in types, or
     /// asks for what a replay could not repeat (`now()`, `random()`).
     pub(crate) fn query(&self, sql: &str) -> Result<Query, SqlError> {
-        let _ = sql;
-        todo!()
+        let state = self.context.state();
+        let logical = self.logical_in(&state, sql)?;
+        let inputs = self.streams_of(&logical);
+        let failed = |error| SqlError::from_datafusion(sql, &error, &self.names());
+        let physical = block_on(state.create_physical_plan(&logical)).and_then(in_order).map_err(failed)?;
+        check_columns(sql, &physical)?;
+        check_operators(sql, &physical)?;
+        Ok(Query::new(physical, &state, inputs))
     }
 
     /// The prepared grouping of stream `from` by the expressions `key` (`tag`, `lower(tag) as tag`), with one aggregate
-    /// call for each output column of `values` (`("n", "count(*)")`).
+    /// call for each output column of `values` (`("n", "count(*)")`). Without keys all rows are one group.
     ///
     /// # Errors
     /// As for [`query`](Self::query), with the one wrong expression as the error's text; also when a value is not one
@@ -39,7 +87,114 @@ impl Planner {
         key: &[String],
         values: &[(String, String)],
     ) -> Result<Grouping, SqlError> {
-        let _ = (from, key, values);
-        todo!()
+        grouping::plan(self, from, key, values)
+    }
+
+    /// The names of the streams, sorted.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.streams.keys().cloned().collect()
+    }
+
+    /// The checked but not optimized plan of one `select`.
+    pub(super) fn logical(&self, sql: &str) -> Result<LogicalPlan, SqlError> {
+        self.logical_in(&self.context.state(), sql)
+    }
+
+    fn logical_in(&self, state: &SessionState, sql: &str) -> Result<LogicalPlan, SqlError> {
+        let failed = |error| SqlError::from_datafusion(sql, &error, &self.names());
+        let statement = parse_select(sql, &failed)?;
+        let plan = block_on(state.statement_to_plan(statement)).map_err(failed)?;
+        let only_select = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        only_select.verify_plan(&plan).map_err(failed)?;
+        check_repeatable(sql, &plan)?;
+        Ok(plan)
+    }
+
+    /// The streams that `plan` scans. Taken before optimization, which drops the scan of `… where false`.
+    fn streams_of(&self, plan: &LogicalPlan) -> Vec<(String, SchemaRef)> {
+        let mut names = BTreeSet::new();
+        visit(plan, &mut |node| {
+            if let LogicalPlan::TableScan(scan) = node {
+                names.insert(scan.table_name.table().to_owned());
+            }
+        });
+        names.into_iter().filter_map(|name| self.streams.get(&name).map(|schema| (name, Arc::clone(schema)))).collect()
+    }
+}
+
+/// The one `select` that `sql` consists of.
+fn parse_select(
+    sql: &str,
+    failed: &dyn Fn(datafusion::common::DataFusionError) -> SqlError,
+) -> Result<DfStatement, SqlError> {
+    let parse = || DFParserBuilder::new(sql).build()?.parse_statements();
+    let mut statements = parse().map_err(failed)?;
+    match (statements.pop_front(), statements.is_empty()) {
+        (Some(DfStatement::Statement(statement)), true) if matches!(*statement, Statement::Query(_)) => {
+            Ok(DfStatement::Statement(statement))
+        }
+        (None, _) => Err(SqlError::new(sql, "there is no SQL here").with_hint("write a `select … from …`")),
+        (_, false) => Err(SqlError::new(sql, "there is more than one statement here")
+            .with_hint("a stream is one `select`; use `with … as (…)` or several streams")),
+        _ => Err(SqlError::new(sql, "only a `select` can stand here")
+            .with_hint("streams are read with `select`; outputs are written by `outputs:`")),
+    }
+}
+
+/// Calls `look` with each node of `plan`, those of its subqueries too.
+fn visit(plan: &LogicalPlan, look: &mut dyn FnMut(&LogicalPlan)) {
+    let visited = plan.apply_with_subqueries(|node| {
+        look(node);
+        Ok(TreeNodeRecursion::Continue)
+    });
+    debug_assert!(visited.is_ok(), "looking at a plan cannot fail");
+}
+
+/// Refuses what gives another value each time: a batch that is run again must give the same bytes.
+fn check_repeatable(sql: &str, plan: &LogicalPlan) -> Result<(), SqlError> {
+    let mut found = None;
+    visit(plan, &mut |node| {
+        let _ = node.apply_expressions(|root| {
+            root.apply(|expr| {
+                if let Expr::ScalarFunction(call) = expr
+                    && call.func.signature().volatility != Volatility::Immutable
+                {
+                    found.get_or_insert_with(|| Arc::clone(&call.func));
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        });
+    });
+    let Some(function) = found else { return Ok(()) };
+    let mut words = vec![function.name()];
+    words.extend(function.aliases().iter().map(String::as_str));
+    let message = format!("`{}()` gives another value each time a batch is run", function.name());
+    let hint = "a batch that is run again must give the same output: take the time or an id from the records";
+    Err(SqlError::new(sql, message).with_hint(hint).at_word(&words))
+}
+
+/// Refuses columns of the same name, which a sink or another query could not tell apart.
+fn check_columns(sql: &str, plan: &Arc<dyn ExecutionPlan>) -> Result<(), SqlError> {
+    let mut seen = BTreeSet::new();
+    match plan.schema().fields().iter().find(|field| !seen.insert(field.name().clone())) {
+        Some(field) => Err(SqlError::new(sql, format!("two columns are called `{}`", field.name()))
+            .with_hint("give one of them another name with `as`")),
+        None => Ok(()),
+    }
+}
+
+/// Refuses operators that need threads of their own. The configuration asks for none; this is to be sure.
+fn check_operators(sql: &str, plan: &Arc<dyn ExecutionPlan>) -> Result<(), SqlError> {
+    let mut refused = None;
+    let _ = plan.apply(|node| {
+        if matches!(node.name(), "RepartitionExec" | "CoalescePartitionsExec" | "LazyMemoryExec" | "RecursiveQueryExec") {
+            refused = Some(node.name().to_owned());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    match refused {
+        Some(name) => Err(SqlError::new(sql, format!("this query would need the operator {name}, which is not supported"))
+            .with_hint("please report it, with the query")),
+        None => Ok(()),
     }
 }

@@ -1,8 +1,22 @@
 //! A planned query: run each batch over that batch's rows, on any thread, without planning again.
 
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 
-use crate::error::Result;
+use datafusion::common::DataFusionError;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
+use datafusion::physical_plan::execution_plan::reset_plan_states;
+use datafusion::physical_plan::{ExecutionPlan, common};
+use datafusion::prelude::SessionConfig;
+
+use crate::error::{Error, Result};
+use crate::sql::source::InputExec;
 use crate::sql::{RecordBatch, SchemaRef};
 
 /// What a query reads in one run: for each stream its batches of rows.
@@ -28,14 +42,32 @@ impl Inputs {
 }
 
 /// One prepared `select`. Cheap to clone; runs of it may be concurrent.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Query {
+    plan: Arc<dyn ExecutionPlan>,
+    config: SessionConfig,
+    runtime: Arc<RuntimeEnv>,
     schema: SchemaRef,
     inputs: Arc<[String]>,
+    input_schemas: Arc<[SchemaRef]>,
     row_wise: bool,
 }
 
 impl Query {
+    /// A query that runs `plan`, reading `inputs`: streams by name, sorted, with their schemas.
+    pub(super) fn new(plan: Arc<dyn ExecutionPlan>, state: &SessionState, inputs: Vec<(String, SchemaRef)>) -> Self {
+        let (inputs, input_schemas): (Vec<_>, Vec<_>) = inputs.into_iter().unzip();
+        Self {
+            schema: plan.schema(),
+            row_wise: inputs.len() == 1 && is_row_wise(&plan),
+            plan,
+            config: state.config().clone(),
+            runtime: Arc::clone(state.runtime_env()),
+            inputs: inputs.into(),
+            input_schemas: input_schemas.into(),
+        }
+    }
+
     /// The columns of the result.
     pub(crate) fn schema(&self) -> &SchemaRef {
         &self.schema
@@ -59,7 +91,107 @@ impl Query {
     /// `Usage` when a stream's rows are missing or of another schema; `Data` when a value cannot be worked with
     /// (division by zero, a failed cast).
     pub(crate) fn run(&self, inputs: &Inputs) -> Result<Vec<RecordBatch>> {
-        let _ = inputs;
-        todo!()
+        self.check(inputs)?;
+        let run = || {
+            // Operators keep metrics, and some keep more (a join's build side): each run gets fresh ones, which also lets
+            // runs be concurrent.
+            let plan = reset_plan_states(Arc::clone(&self.plan))?;
+            collect(plan.execute(0, Arc::new(self.task(inputs)))?)
+        };
+        let mut batches = run().map_err(run_error)?;
+        batches.retain(|batch| batch.num_rows() > 0);
+        Ok(batches)
+    }
+
+    /// The context of one run: the leaves find their rows in its configuration.
+    fn task(&self, inputs: &Inputs) -> TaskContext {
+        let config = self.config.clone().with_extension(Arc::new(inputs.clone()));
+        // Functions are looked up by name only when a plan comes over a wire.
+        TaskContext::new(
+            None,
+            String::new(),
+            config,
+            HashMap::new(),
+            HashMap::new(),
+            HashMap::new(),
+            HashMap::new(),
+            Arc::clone(&self.runtime),
+        )
+    }
+
+    fn check(&self, inputs: &Inputs) -> Result<()> {
+        for (stream, schema) in self.inputs.iter().zip(self.input_schemas.iter()) {
+            let batches = inputs
+                .get(stream)
+                .ok_or_else(|| Error::usage(format!("a query was run without the rows of stream `{stream}`")))?;
+            for batch in batches.iter() {
+                let given = batch.schema_ref();
+                let same = Arc::ptr_eq(given, schema)
+                    || given.fields().len() == schema.fields().len()
+                        && given.fields().iter().zip(schema.fields()).all(|(a, b)| a.data_type() == b.data_type());
+                if !same {
+                    return Err(Error::usage(format!("rows of stream `{stream}` have other columns than planned")));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Query {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plan = datafusion::physical_plan::displayable(&*self.plan).indent(false).to_string();
+        f.debug_struct("Query").field("inputs", &self.inputs).field("plan", &plan).finish()
+    }
+}
+
+/// Whether `plan` is a chain of operators that look at one row at a time, down to one stream.
+fn is_row_wise(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    // A limit may have been pushed into any operator.
+    if plan.fetch().is_some() {
+        return false;
+    }
+    if plan.downcast_ref::<InputExec>().is_some() {
+        return true;
+    }
+    let looks_at_one_row = matches!(
+        plan.name(),
+        "ProjectionExec" | "FilterExec" | "UnnestExec" | "CoalesceBatchesExec" | "CooperativeExec"
+    );
+    looks_at_one_row && plan.children().into_iter().all(is_row_wise)
+}
+
+/// A failed run as this crate's error, by what its reader has to do.
+fn run_error(error: DataFusionError) -> Error {
+    let message = error.strip_backtrace();
+    match error.find_root() {
+        DataFusionError::Internal(_) => Error::internal(message),
+        DataFusionError::ResourcesExhausted(_) | DataFusionError::IoError(_) => Error::task(message),
+        _ => Error::data(message),
+    }
+    .within("a query failed")
+}
+
+/// All batches of `stream`, worked out on this thread.
+pub(super) fn collect(stream: SendableRecordBatchStream) -> datafusion::common::Result<Vec<RecordBatch>> {
+    // Tokio's budget per task would make operators yield for ever when this runs on a runtime's thread.
+    block_on(tokio::task::unconstrained(common::collect(stream)))
+}
+
+/// Waits for `future` on this thread. With one partition all work is done while polling; may be called within itself.
+pub(super) fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
     }
 }

@@ -1,17 +1,27 @@
 //! Bytes of records to rows: good rows in one batch, bad records by their index.
 
+mod json;
+mod text;
+
+use std::sync::Arc;
+
 use crate::error::Result;
-use crate::sql::{RecordBatch, SchemaRef};
+use crate::sql::{DataType, RecordBatch, SchemaRef};
 
 /// How a record's value is to be read.
 #[derive(Debug, Clone)]
 pub(crate) enum Format {
-    /// The whole value is one text column of this name.
+    /// The whole value is one text column of this name. A record without value is a row with NULL; bytes that are not
+    /// UTF-8 are bad.
     Text {
         /// The column's name, `value` by default.
         column: String,
     },
-    /// The value is one JSON object; its members of these names are the columns.
+    /// The value is one JSON object; its members of these names are the columns, a missing one is NULL, others are passed
+    /// over. A number may also be written as a string of its digits; a timestamp is an RFC 3339 string (UTC without an
+    /// offset) or an integer of microseconds, a date `2026-01-31` or an integer of days.
+    ///
+    /// Bad are: no value, no or half a JSON object, more than one, a member of another type.
     Json {
         /// The columns.
         schema: SchemaRef,
@@ -27,20 +37,27 @@ pub(crate) struct Decoded {
     pub(crate) bad: Vec<(usize, String)>,
 }
 
-/// Reads records' values as rows. May be shared between threads.
+/// Reads records' values as rows. Cheap to clone; may be shared between threads.
 #[derive(Debug, Clone)]
 pub(crate) struct Decoder {
     schema: SchemaRef,
+    format: Format,
 }
 
 impl Decoder {
     /// A decoder for `format`.
     ///
     /// # Errors
-    /// `Config` when a column's type cannot be read from this format.
+    /// `Config` when a column's type cannot be read from this format, or there is no column.
     pub(crate) fn new(format: Format) -> Result<Self> {
-        let _ = format;
-        todo!()
+        let schema = match &format {
+            Format::Text { column } => crate::sql::schema([(column.as_str(), DataType::Utf8View)]),
+            Format::Json { schema } => {
+                json::check(schema)?;
+                Arc::clone(schema)
+            }
+        };
+        Ok(Self { schema, format })
     }
 
     /// The columns of the rows.
@@ -50,7 +67,12 @@ impl Decoder {
 
     /// The rows of these values; `None` is a record without value (a tombstone). A batch without rows for no records.
     pub(crate) fn decode(&self, values: &[Option<&[u8]>]) -> Decoded {
-        let _ = values;
-        todo!()
+        match self.format {
+            Format::Text { .. } => text::decode(&self.schema, values),
+            Format::Json { .. } => json::decode(&self.schema, values),
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;
