@@ -101,7 +101,9 @@ mod tests {
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
         let cli = Cli::try_parse_from(["tidemill", "demo", "--batches", "3"]).expect("right");
-        assert!(matches!(cli.command, Command::Demo(DemoArgs { batches: Some(3), interval }) if interval == Duration::seconds(1)));
+        assert!(
+            matches!(cli.command, Command::Demo(DemoArgs { batches: Some(3), interval }) if interval == Duration::seconds(1))
+        );
         assert!(Cli::try_parse_from(["tidemill", "demo", "--interval", "1ms"]).is_err());
     }
 }

@@ -32,7 +32,8 @@ pub(super) fn init() -> crate::Result<()> {
 fn filter(name: &str) -> crate::Result<Option<EnvFilter>> {
     match std::env::var(name) {
         Ok(text) if !text.is_empty() => EnvFilter::try_new(&text).map(Some).map_err(|error| {
-            crate::Error::config(format!("{name} must be a level or RUST_LOG's syntax, not `{text}`")).with_source(error)
+            crate::Error::config(format!("{name} must be a level or RUST_LOG's syntax, not `{text}`"))
+                .with_source(error)
         }),
         _ => Ok(None),
     }

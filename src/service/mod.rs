@@ -41,13 +41,18 @@ const EXIT_CONFIG: u8 = 2;
 pub fn main_entry(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     // clap itself ends the process: with 0 after `--help`, with 2 after wrong usage.
     let cli = Cli::parse_from(args);
-    match dispatch(&cli.command) {
-        Ok(code) => code,
-        Err(error) => {
+    std::panic::set_hook(Box::new(|panic| {
+        // One line in place of a backtrace: whoever runs the binary cannot do more with it than report it.
+        let _ = writeln!(std::io::stderr(), "error: this is a fault of Tidemill, please report it: {panic}");
+    }));
+    match std::panic::catch_unwind(|| dispatch(&cli.command)) {
+        Err(_) => ExitCode::FAILURE,
+        Ok(Ok(code)) => code,
+        Ok(Err(error)) => {
             // All causes in one message; an Error's kind decides the code.
             let kind = error.chain().find_map(|cause| cause.downcast_ref::<crate::Error>()).map(crate::Error::kind);
             let _ = writeln!(std::io::stderr(), "error: {error:#}");
-            ExitCode::from(if matches!(kind, Some(ErrorKind::Config)) { EXIT_CONFIG } else { 1 })
+            if kind == Some(ErrorKind::Config) { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -52,7 +52,7 @@ impl Report {
     }
 
     /// One more line of help for the finding reported last.
-    pub(crate) fn error_help(&mut self, help: impl Into<String>) {
+    pub(crate) fn help_last(&mut self, help: impl Into<String>) {
         if let Some(finding) = self.findings.last_mut() {
             finding.help(help);
         }

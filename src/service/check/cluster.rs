@@ -31,11 +31,7 @@ const OURS: [(&str, &str); 20] = [
 ];
 
 /// The checked cluster.
-pub(super) fn check(
-    brokers: &At<String>,
-    options: Option<&At<Options>>,
-    report: &mut Report,
-) -> Option<Cluster> {
+pub(super) fn check(brokers: &At<String>, options: Option<&At<Options>>, report: &mut Report) -> Option<Cluster> {
     let list: Vec<&str> = brokers.value.split(',').map(str::trim).collect();
     for broker in &list {
         let fault = match broker.rsplit_once(':') {
@@ -65,9 +61,7 @@ pub(super) fn options(options: &At<Options>, report: &mut Report) -> Option<Clie
     let mut fine = true;
     for option in &options.value.0.0 {
         if let Some((name, instead)) = OURS.iter().find(|(name, _)| *name == option.name) {
-            report
-                .error(option.at.clone(), format!("`{name}` is Tidemill's own to set"))
-                .help(*instead);
+            report.error(option.at.clone(), format!("`{name}` is Tidemill's own to set")).help(*instead);
             fine = false;
         }
         match &option.value {

@@ -52,8 +52,7 @@ pub(crate) fn check(report: &mut Report) -> Option<Config> {
         }
     }
 
-    let sources: Vec<Source> =
-        written_sources.iter().filter_map(|source| sources::check(source, report)).collect();
+    let sources: Vec<Source> = written_sources.iter().filter_map(|source| sources::check(source, report)).collect();
     let names = written_sources.iter().map(|source| source.name.as_str());
     let declared = streams::Declared::new(names.chain(written_streams.iter().map(|stream| stream.name.as_str())));
     let streams = streams::check(&sources, written_streams, &declared, batch_interval, report);
@@ -131,12 +130,7 @@ fn http(file: &File, report: &mut Report) -> Option<SocketAddr> {
 }
 
 /// Streams that no output reads are not run.
-fn warn_of_unused(
-    written: &[Entry<file::Stream>],
-    streams: &[Stream],
-    outputs: &[Output],
-    report: &mut Report,
-) {
+fn warn_of_unused(written: &[Entry<file::Stream>], streams: &[Stream], outputs: &[Output], report: &mut Report) {
     let mut used: Vec<&str> = outputs.iter().map(|output| output.from.as_str()).collect();
     for stream in streams.iter().rev() {
         if used.contains(&stream.name.as_str()) {
@@ -147,4 +141,3 @@ fn warn_of_unused(
         report.warning(stream.at.clone(), format!("no output needs the stream `{}`", stream.name));
     }
 }
-

@@ -21,9 +21,7 @@ fn kafka_fault(name: &str) -> Option<&'static str> {
 pub(super) fn topic(name: &Option<At<String>>, report: &mut Report) -> Option<String> {
     let name = name.as_ref()?;
     if let Some(fault) = kafka_fault(&name.value) {
-        report
-            .error(name.at.clone(), format!("`{}` cannot be the name of a topic", name.value))
-            .label(fault);
+        report.error(name.at.clone(), format!("`{}` cannot be the name of a topic", name.value)).label(fault);
         return None;
     }
     Some(name.value.clone())
@@ -33,7 +31,8 @@ pub(super) fn topic(name: &Option<At<String>>, report: &mut Report) -> Option<St
 pub(super) fn app_id(name: &Option<At<String>>, report: &mut Report) -> Option<String> {
     let name = name.as_ref()?;
     // Names made of it (`<app_id>-commits`) must be topics' names too.
-    let fault = if name.value.len() > 200 { Some("it is longer than 200 characters") } else { kafka_fault(&name.value) };
+    let fault =
+        if name.value.len() > 200 { Some("it is longer than 200 characters") } else { kafka_fault(&name.value) };
     if let Some(fault) = fault {
         report
             .error(name.at.clone(), format!("`{}` cannot be an application's id", name.value))

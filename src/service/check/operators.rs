@@ -35,7 +35,13 @@ impl Scope {
     }
 
     /// The name of a step's state; reports it if it has been given to another.
-    fn uid(&mut self, given: &Option<At<String>>, name: &str, at: &Range<usize>, report: &mut Report) -> Option<String> {
+    fn uid(
+        &mut self,
+        given: &Option<At<String>>,
+        name: &str,
+        at: &Range<usize>,
+        report: &mut Report,
+    ) -> Option<String> {
         let (uid, at) = match given {
             Some(uid) => (uid.value.as_str(), uid.at.clone()),
             None => (name, at.clone()),
@@ -66,8 +72,8 @@ pub(super) fn check(name: &str, operator: &At<Operator>, scope: &mut Scope, repo
         Operator::Sql(text) => return sql(name, text, scope, report),
         Operator::Union(union) => return self::union(name, union.of.as_ref()?, scope, report),
         Operator::Map(map) => {
-            let select = map.select.as_ref()?;
             names::not_empty("column", &map.select, report);
+            let select = map.select.as_ref().filter(|select| !select.value.0.is_empty())?;
             let mut built = Built::default().words("select ");
             for (n, column) in select.value.0.iter().enumerate() {
                 let comma = if n == 0 { "" } else { ", " };
@@ -233,7 +239,8 @@ fn window(
         if let Some(given) = given
             && !given.value.is_multiple_of(parent)
         {
-            let message = format!("the {what} of {} is no multiple of {parent}, the slide of `{}`", given.value, from.value);
+            let message =
+                format!("the {what} of {} is no multiple of {parent}, the slide of `{}`", given.value, from.value);
             let below = Duration::millis(given.value.as_millis() / parent.as_millis() * parent.as_millis());
             let above = below + parent;
             let near = if below == Duration::ZERO { format!("{above}") } else { format!("{below} or {above}") };
@@ -258,7 +265,9 @@ fn grouped(
     if let Some(key) = key
         && key.value.is_empty()
     {
-        report.error(key.at.clone(), "there must be at least one key").help("`reduce`s without a key are written in `sql`");
+        report
+            .error(key.at.clone(), "there must be at least one key")
+            .help("`reduce`s without a key are written in `sql`");
         return None;
     }
     names::not_empty(&format!("column in `{values_are}`"), values, report);

@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use super::cluster;
 use super::config::{BadRecord, ClientOptions, Cluster, Output, Sink, Source};
+use super::names;
 use super::operators::column;
 use super::streams::Declared;
-use super::names;
 use crate::service::file::{At, KafkaOutput};
 use crate::service::report::Report;
 use crate::sql::SchemaRef;
@@ -141,7 +141,10 @@ fn kafka(
         match &chosen.options {
             Some((first, first_at)) if *first != given => {
                 report
-                    .error(options.key_at.clone(), "all outputs share one producer, so their `options` must be the same")
+                    .error(
+                        options.key_at.clone(),
+                        "all outputs share one producer, so their `options` must be the same",
+                    )
                     .also(first_at.clone(), "the others");
                 fine = false;
             }
@@ -150,9 +153,10 @@ fn kafka(
     }
     let cluster = cluster?;
     if let Some(topic) = &topic {
-        let reader = known.sources.iter().find(|source| {
-            cluster::same(&source.cluster, &cluster) && source.topics.contains(topic)
-        });
+        let reader = known
+            .sources
+            .iter()
+            .find(|source| cluster::same(&source.cluster, &cluster) && source.topics.contains(topic));
         if let (Some(reader), Some(place)) = (reader, &output.topic) {
             report
                 .error(place.at.clone(), format!("the topic `{topic}` is read by the source `{}`", reader.name))
@@ -176,12 +180,10 @@ fn kafka(
 fn of_sources(at: &Range<usize>, known: &Known<'_>, report: &mut Report) -> Option<Cluster> {
     let first = known.sources.first()?;
     if let Some(other) = known.sources.iter().find(|source| !cluster::same(&source.cluster, &first.cluster)) {
-        report
-            .error(at.clone(), "the sources are on several clusters, so an output needs `brokers`")
-            .help(format!(
-                "`{}` is on {}, `{}` on {}",
-                first.name, first.cluster.brokers, other.name, other.cluster.brokers
-            ));
+        report.error(at.clone(), "the sources are on several clusters, so an output needs `brokers`").help(format!(
+            "`{}` is on {}, `{}` on {}",
+            first.name, first.cluster.brokers, other.name, other.cluster.brokers
+        ));
         return None;
     }
     known.all_sources.then(|| first.cluster.clone())

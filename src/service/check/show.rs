@@ -15,7 +15,8 @@ pub(crate) fn text(config: &Config) -> String {
 
     let _ = writeln!(text, "\nsources");
     for source in &config.sources {
-        let _ = writeln!(text, "  {:wide$}  every {}  ({})", source.name, config.batch_interval, columns(&source.schema));
+        let _ =
+            writeln!(text, "  {:wide$}  every {}  ({})", source.name, config.batch_interval, columns(&source.schema));
     }
     if !config.streams.is_empty() {
         let _ = writeln!(text, "\nstreams");
@@ -44,7 +45,8 @@ pub(crate) fn mermaid(config: &Config) -> String {
     let mut text = String::from("flowchart LR\n");
     for (n, source) in config.sources.iter().enumerate() {
         let topics = source.topics.join(", ");
-        let _ = writeln!(text, "  in{n}([\"topic {}\"]) --> {}[\"{}\"]", escaped(&topics), node(&source.name), source.name);
+        let _ =
+            writeln!(text, "  in{n}([\"topic {}\"]) --> {}[\"{}\"]", escaped(&topics), node(&source.name), source.name);
     }
     for stream in &config.streams {
         let shown = format!("{}<br/>{}{}", stream.name, stream.operator, details(&stream.step));

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::config::{Source, Stream};
 use super::operators::{self, Scope};
-use super::{names, tables};
+use super::{expression, names, tables};
 use crate::service::file::{At, Entry, Operator};
 use crate::service::report::Report;
 use crate::sql::Planner;
@@ -61,7 +61,7 @@ pub(super) fn check(
         let named = names::sql_name("stream", &entry.name, &entry.at, report);
         let operator = entry.value.as_ref().and_then(|stream| stream.value.operator.as_ref());
         if let Some(operator) = operator
-            && let Some(reads) = reads(operator, streams, declared, report)
+            && let Some(reads) = reads(operator, declared, report)
             && named
         {
             pending.push(Pending { entry, operator, reads });
@@ -92,7 +92,19 @@ pub(super) fn check(
         force = !moved;
     }
     cycles(&pending, report);
+    if !report.has_errors() {
+        pending.iter().for_each(|stream| unplanned(stream, &scope, report));
+    }
     resolved
+}
+
+/// Reports a query that cannot be planned though nothing else is wrong: what it was thought to read was guessed wrong.
+fn unplanned(stream: &Pending<'_>, scope: &Scope, report: &mut Report) {
+    if let Operator::Sql(text) = &stream.operator.value
+        && let Err(error) = scope.planner.query(text.value())
+    {
+        expression::report(&error, text, report);
+    }
 }
 
 fn planned(stream: &Pending<'_>, scope: &Scope) -> bool {
@@ -103,21 +115,16 @@ fn planned(stream: &Pending<'_>, scope: &Scope) -> bool {
 }
 
 /// The names that an operator reads, or nothing if one of them was reported.
-fn reads(
-    operator: &At<Operator>,
-    streams: &[Entry<crate::service::file::Stream>],
-    declared: &Declared<'_>,
-    report: &mut Report,
-) -> Option<Vec<(String, Range<usize>)>> {
+fn reads(operator: &At<Operator>, declared: &Declared<'_>, report: &mut Report) -> Option<Vec<(String, Range<usize>)>> {
     let names: Vec<Option<&At<String>>> = match &operator.value {
         // A name that is not declared may be one that the query itself makes; the planner knows.
         Operator::Sql(text) => {
-            let of_streams = |name: &String| streams.iter().any(|stream| stream.name == *name);
+            let of_file = |name: &String| declared.names.contains(name.as_str());
             let place = |name: String| {
                 let at = text.find_word(&name).unwrap_or(text.at());
                 (name, at)
             };
-            return Some(tables::tables(text.value()).into_iter().filter(of_streams).map(place).collect());
+            return Some(tables::tables(text.value()).into_iter().filter(of_file).map(place).collect());
         }
         Operator::Union(union) => match &union.of {
             Some(of) => of.value.iter().map(Some).collect(),
@@ -187,4 +194,3 @@ fn report_cycle(circle: &[usize], pending: &[Pending<'_>], report: &mut Report) 
     }
     finding.help("what a stream was in earlier batches is kept by `map_with_state` or a window");
 }
-

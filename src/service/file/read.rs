@@ -102,7 +102,7 @@ impl<T: Read> Read for Vec<At<T>> {
             Value::Scalar(scalar) => {
                 let text = scalar.text.value().to_owned();
                 expected::<()>("a list", node, report);
-                report.error_help(format!("write `[{text}]`"));
+                report.help_last(format!("write `[{text}]`"));
                 None
             }
             _ => expected("a list", node, report),

@@ -88,7 +88,9 @@ impl Read for Stream {
             report
                 .error(second.at.clone(), format!("{} has two operators", node.name))
                 .also(first.at.clone(), "the first")
-                .help("a stream has one operator: give the second a stream of its own, with its `from` set to this one");
+                .help(
+                    "a stream has one operator: give the second a stream of its own, with its `from` set to this one",
+                );
         }
         let operator = known.first().and_then(|(key, value)| {
             let (at, key_at) = (value.at.clone(), key.at.clone());

@@ -52,7 +52,7 @@ impl Read for Duration {
         let Ok(parsed) = humantime::parse_duration(text) else {
             expected::<()>(WHAT, node, report);
             if text.chars().all(|c| c.is_ascii_digit()) {
-                report.error_help(format!("a number alone has no unit: write `{text}s` for seconds"));
+                report.help_last(format!("a number alone has no unit: write `{text}s` for seconds"));
             }
             return None;
         };
@@ -83,7 +83,7 @@ pub(super) fn word(node: &Node, words: &[&'static str], report: &mut Report) -> 
     };
     expected::<()>(&what, node, report);
     if let Some(near) = nearest(found, words.iter().copied()) {
-        report.error_help(format!("did you mean `{near}`?"));
+        report.help_last(format!("did you mean `{near}`?"));
     }
     None
 }
