@@ -134,10 +134,9 @@ fn integers_of<T: ArrowPrimitiveType>(array: &ArrayRef) -> Result<Vec<Value>> {
     let column = array.as_primitive::<T>();
     let value = |value: Option<T::Native>| match value {
         None => Ok(Value::Null),
-        Some(value) => value
-            .to_i64()
-            .map(Value::Int)
-            .ok_or_else(|| Error::data(format!("{value:?} does not fit a bigint"))),
+        Some(value) => {
+            value.to_i64().map(Value::Int).ok_or_else(|| Error::data(format!("{value:?} does not fit a bigint")))
+        }
     };
     column.iter().map(value).collect()
 }
@@ -179,9 +178,7 @@ pub(super) fn column_of(of: &DataType, values: &[&Value]) -> Result<ArrayRef> {
         DataType::Float64 => {
             Arc::new(values.iter().map(|value| float(of, value)).collect::<Result<PrimitiveArray<Float64Type>>>()?)
         }
-        DataType::Utf8 => {
-            Arc::new(values.iter().map(|value| text(of, value)).collect::<Result<StringArray>>()?)
-        }
+        DataType::Utf8 => Arc::new(values.iter().map(|value| text(of, value)).collect::<Result<StringArray>>()?),
         DataType::LargeUtf8 => {
             Arc::new(values.iter().map(|value| text(of, value)).collect::<Result<LargeStringArray>>()?)
         }
@@ -220,7 +217,13 @@ pub(super) fn column_of(of: &DataType, values: &[&Value]) -> Result<ArrayRef> {
             let list = ListArray::try_new(Arc::clone(element), offsets, elements, Some(nulls));
             Arc::new(list.map_err(|error| Error::internal(format!("elements do not make an array: {error}")))?)
         }
-        other => return with_integer!(other, integers, Err(check_type(other).err().unwrap_or_else(|| misfit(&Value::Null)))),
+        other => {
+            return with_integer!(
+                other,
+                integers,
+                Err(check_type(other).err().unwrap_or_else(|| misfit(&Value::Null)))
+            );
+        }
     })
 }
 
@@ -273,7 +276,17 @@ mod tests {
     #[test]
     fn every_type_comes_back_as_it_was() {
         let names = [
-            "bigint", "int", "smallint", "double", "real", "boolean", "text", "timestamp", "date", "bytea", "text[]",
+            "bigint",
+            "int",
+            "smallint",
+            "double",
+            "real",
+            "boolean",
+            "text",
+            "timestamp",
+            "date",
+            "bytea",
+            "text[]",
             "bigint[][]",
         ];
         let schema = schema(names.iter().map(|name| (*name, data_type(name).unwrap())));

@@ -108,7 +108,8 @@ mod tests {
 
     fn batch() -> RecordBatch {
         let columns = ["text", "bigint", "double", "timestamp", "date", "text[]", "bytea"];
-        let schema = schema(["t", "n", "x", "at", "day", "tags", "b"].into_iter().zip(columns.map(|c| data_type(c).unwrap())));
+        let schema =
+            schema(["t", "n", "x", "at", "day", "tags", "b"].into_iter().zip(columns.map(|c| data_type(c).unwrap())));
         let full = Row(vec![
             "a \"b\"\né".into(),
             Value::Int(-1),

@@ -46,9 +46,10 @@ impl SqlError {
     pub(super) fn at_word(mut self, words: &[&str]) -> Self {
         let lower = self.sql.to_ascii_lowercase();
         let is_word = |c: char| c.is_alphanumeric() || c == '_';
-        let found = words.iter().flat_map(|word| lower.match_indices(word)).find(|(at, word)| {
-            !lower[..*at].ends_with(is_word) && !lower[at + word.len()..].starts_with(is_word)
-        });
+        let found = words
+            .iter()
+            .flat_map(|word| lower.match_indices(word))
+            .find(|(at, word)| !lower[..*at].ends_with(is_word) && !lower[at + word.len()..].starts_with(is_word));
         self.offset = found.map(|(at, _)| {
             let line_start = lower[..at].rfind('\n').map_or(0, |newline| newline + 1);
             let line = lower[..at].matches('\n').count() + 1;
@@ -74,7 +75,8 @@ impl SqlError {
             if !more.is_empty() {
                 this.hint = Some(more.join("; "));
             }
-            if let Some(name) = diagnostic.message.strip_prefix("table '").and_then(|rest| rest.strip_suffix("' not found"))
+            if let Some(name) =
+                diagnostic.message.strip_prefix("table '").and_then(|rest| rest.strip_suffix("' not found"))
             {
                 this.message = format!("there is no stream `{name}`");
                 this.hint = Some(nearest(name, streams, "streams"));

@@ -142,7 +142,7 @@ fn parse_select(
 }
 
 /// Calls `look` with each node of `plan`, those of its subqueries too.
-fn visit(plan: &LogicalPlan, look: &mut dyn FnMut(&LogicalPlan)) {
+pub(super) fn visit(plan: &LogicalPlan, look: &mut dyn FnMut(&LogicalPlan)) {
     let visited = plan.apply_with_subqueries(|node| {
         look(node);
         Ok(TreeNodeRecursion::Continue)
@@ -187,14 +187,17 @@ fn check_columns(sql: &str, plan: &Arc<dyn ExecutionPlan>) -> Result<(), SqlErro
 fn check_operators(sql: &str, plan: &Arc<dyn ExecutionPlan>) -> Result<(), SqlError> {
     let mut refused = None;
     let _ = plan.apply(|node| {
-        if matches!(node.name(), "RepartitionExec" | "CoalescePartitionsExec" | "LazyMemoryExec" | "RecursiveQueryExec") {
+        if matches!(node.name(), "RepartitionExec" | "CoalescePartitionsExec" | "LazyMemoryExec" | "RecursiveQueryExec")
+        {
             refused = Some(node.name().to_owned());
         }
         Ok(TreeNodeRecursion::Continue)
     });
     match refused {
-        Some(name) => Err(SqlError::new(sql, format!("this query would need the operator {name}, which is not supported"))
-            .with_hint("please report it, with the query")),
+        Some(name) => {
+            Err(SqlError::new(sql, format!("this query would need the operator {name}, which is not supported"))
+                .with_hint("please report it, with the query"))
+        }
         None => Ok(()),
     }
 }

@@ -115,7 +115,8 @@ fn what_looks_at_several_rows_is_not_row_wise() {
     ] {
         assert!(!planner.query(sql).unwrap().is_row_wise(), "{sql}");
     }
-    for sql in ["select * from lines", "select n + 1 as m from trending where n % 2 = 0", "select 1 as one from lines"] {
+    for sql in ["select * from lines", "select n + 1 as m from trending where n % 2 = 0", "select 1 as one from lines"]
+    {
         assert!(planner.query(sql).unwrap().is_row_wise(), "{sql}");
     }
 }
@@ -129,38 +130,31 @@ fn operators_of_every_kind_run_on_this_thread_and_again() {
     for (sql, expected) in [
         ("select count(*) as n from trending", vec![r#"{"n":3}"#]),
         ("select tag, sum(n) as n from trending group by tag", vec![r#"{"tag":"a","n":1}"#, r#"{"tag":"b","n":7}"#]),
-        ("select tag from trending union all select value from lines", vec![
-            r#"{"tag":"a"}"#,
-            r#"{"tag":"b"}"#,
-            r#"{"tag":"b"}"#,
-            r#"{"tag":"a"}"#,
-            r#"{"tag":"x"}"#,
-        ]),
-        ("select tag from trending union select value from lines order by tag", vec![
-            r#"{"tag":"a"}"#,
-            r#"{"tag":"b"}"#,
-            r#"{"tag":"x"}"#,
-        ]),
-        ("(select tag from trending union all select value from lines) limit 4", vec![
-            r#"{"tag":"a"}"#,
-            r#"{"tag":"b"}"#,
-            r#"{"tag":"b"}"#,
-            r#"{"tag":"a"}"#,
-        ]),
-        ("select value, n from lines left join trending on tag = value order by value", vec![
-            r#"{"value":"a","n":1}"#,
-            r#"{"value":"x","n":null}"#,
-        ]),
+        (
+            "select tag from trending union all select value from lines",
+            vec![r#"{"tag":"a"}"#, r#"{"tag":"b"}"#, r#"{"tag":"b"}"#, r#"{"tag":"a"}"#, r#"{"tag":"x"}"#],
+        ),
+        (
+            "select tag from trending union select value from lines order by tag",
+            vec![r#"{"tag":"a"}"#, r#"{"tag":"b"}"#, r#"{"tag":"x"}"#],
+        ),
+        (
+            "(select tag from trending union all select value from lines) limit 4",
+            vec![r#"{"tag":"a"}"#, r#"{"tag":"b"}"#, r#"{"tag":"b"}"#, r#"{"tag":"a"}"#],
+        ),
+        (
+            "select value, n from lines left join trending on tag = value order by value",
+            vec![r#"{"value":"a","n":1}"#, r#"{"value":"x","n":null}"#],
+        ),
         ("select tag from trending where n = (select max(n) from trending)", vec![r#"{"tag":"b"}"#]),
-        ("select t.tag, u.n from trending t join trending u on t.n < u.n where t.tag = 'a' order by u.n", vec![
-            r#"{"tag":"a","n":2}"#,
-            r#"{"tag":"a","n":5}"#,
-        ]),
-        ("select tag, row_number() over (partition by tag order by n desc) as r from trending order by tag, r", vec![
-            r#"{"tag":"a","r":1}"#,
-            r#"{"tag":"b","r":1}"#,
-            r#"{"tag":"b","r":2}"#,
-        ]),
+        (
+            "select t.tag, u.n from trending t join trending u on t.n < u.n where t.tag = 'a' order by u.n",
+            vec![r#"{"tag":"a","n":2}"#, r#"{"tag":"a","n":5}"#],
+        ),
+        (
+            "select tag, row_number() over (partition by tag order by n desc) as r from trending order by tag, r",
+            vec![r#"{"tag":"a","r":1}"#, r#"{"tag":"b","r":1}"#, r#"{"tag":"b","r":2}"#],
+        ),
         ("with t as (select distinct tag from trending) select count(*) as n from t", vec![r#"{"n":2}"#]),
         ("select value from lines where value in (select tag from trending)", vec![r#"{"value":"a"}"#]),
         ("select tag from trending intersect select value from lines", vec![r#"{"tag":"a"}"#]),
@@ -174,7 +168,9 @@ fn operators_of_every_kind_run_on_this_thread_and_again() {
 
 #[test]
 fn runs_of_one_query_may_be_concurrent() {
-    let query = planner().query("select t.tag, sum(u.n) as n from trending t join trending u on t.tag = u.tag group by t.tag").unwrap();
+    let query = planner()
+        .query("select t.tag, sum(u.n) as n from trending t join trending u on t.tag = u.tag group by t.tag")
+        .unwrap();
     std::thread::scope(|scope| {
         for thread in 0..4 {
             let query = &query;
@@ -243,9 +239,12 @@ fn errors_name_the_place_and_what_would_be_right() {
     assert_eq!(message, "two columns are called `tag`", "{hint}");
 
     let (message, offset, _) = error("select tag from trending join users on n = 1");
-    assert_eq!((message.as_str(), offset), ("column `tag` is in more than one of the streams that are read", Some((1, 8))));
+    assert_eq!(
+        (message.as_str(), offset),
+        ("column `tag` is in more than one of the streams that are read", Some((1, 8)))
+    );
 
-    let (message, ..) = error("select tag + from trending");
+    let (message, ..) = error("select (tag from trending");
     assert!(message.contains("Expected"), "{message}");
     assert!(planner.query("select tag and n as x from trending").is_err());
     assert!(planner.query("").is_err());

@@ -40,9 +40,8 @@ const USUAL: usize = 10;
 /// No type has this name; the message lists those there are.
 pub(crate) fn data_type(name: &str) -> Result<DataType, String> {
     let lower = name.trim().to_ascii_lowercase();
-    let element = lower
-        .strip_suffix("[]")
-        .or_else(|| lower.strip_prefix("array<").and_then(|rest| rest.strip_suffix('>')));
+    let element =
+        lower.strip_suffix("[]").or_else(|| lower.strip_prefix("array<").and_then(|rest| rest.strip_suffix('>')));
     if let Some(element) = element {
         return Ok(DataType::List(Arc::new(Field::new_list_field(data_type(element)?, true))));
     }

@@ -21,7 +21,8 @@ pub(crate) enum Format {
     /// over. A number may also be written as a string of its digits; a timestamp is an RFC 3339 string (UTC without an
     /// offset) or an integer of microseconds, a date `2026-01-31` or an integer of days.
     ///
-    /// Bad are: no value, no or half a JSON object, more than one, a member of another type.
+    /// Bad are: no value, no or half a JSON object, more than one, a member of another type. Commas too many or too few, and
+    /// how a number in a member that is passed over is written, are not looked at.
     Json {
         /// The columns.
         schema: SchemaRef,

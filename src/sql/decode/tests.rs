@@ -27,7 +27,8 @@ fn ids(values: &[&str]) -> (Vec<Value>, Vec<usize>) {
 
 #[test]
 fn text_is_taken_as_it_is() {
-    let decoded = text().decode(&[Some(b"a\nb"), None, Some(b""), Some(b"ab\xff"), Some("größer als zwölf".as_bytes())]);
+    let decoded =
+        text().decode(&[Some(b"a\nb"), None, Some(b""), Some(b"ab\xff"), Some("größer als zwölf".as_bytes())]);
     let rows = rows_of_batch(&decoded.batch).unwrap();
     let expected: [Value; 4] = ["a\nb".into(), Value::Null, "".into(), "größer als zwölf".into()];
     assert_eq!(rows, expected.map(|value| Row(vec![value])));
@@ -45,22 +46,28 @@ fn no_records_are_no_rows() {
 
 #[test]
 fn members_of_the_schema_are_kept() {
-    let (rows, bad) = decode(&json(), &[
-        r#"{"id": 1, "text": "a \u00e9", "tags": ["x", null], "at": "2023-11-14T23:13:20.5+01:00", "x": 1}"#,
-        r#" {"other": {"id": [9, {"id": 8}]}, "id": "123", "at": 1700000000500000} "#,
-        "{}",
-        "{\n\"id\": null}",
-    ]);
+    let (rows, bad) = decode(
+        &json(),
+        &[
+            r#"{"id": 1, "text": "a \u00e9", "tags": ["x", null], "at": "2023-11-14T23:13:20.5+01:00", "x": 1}"#,
+            r#" {"other": {"id": [9, {"id": 8}]}, "id": "123", "at": 1700000000500000} "#,
+            "{}",
+            "{\n\"id\": null}",
+        ],
+    );
     assert_eq!(bad, []);
     let at = Value::Int(1_700_000_000_500_000);
     let tags = Value::List(["x".into(), Value::Null].into());
     let nulls = || Row(vec![Value::Null; 5]);
-    assert_eq!(rows, [
-        Row(vec![1.into(), "a é".into(), tags, at.clone(), Value::float(1.0)]),
-        Row(vec![123.into(), Value::Null, Value::Null, at, Value::Null]),
-        nulls(),
-        nulls(),
-    ]);
+    assert_eq!(
+        rows,
+        [
+            Row(vec![1.into(), "a é".into(), tags, at.clone(), Value::float(1.0)]),
+            Row(vec![123.into(), Value::Null, Value::Null, at, Value::Null]),
+            nulls(),
+            nulls(),
+        ]
+    );
 }
 
 #[test]
@@ -113,13 +120,16 @@ fn bytes_that_are_no_text_and_missing_values_are_bad() {
 fn what_is_wrong_is_told_with_its_place() {
     let (_, bad) = decode(&json(), &[r#"{"id": 1 "x"}"#, r#"{"id": "x"}"#, r#"{"tags": 1}"#, "{\n\"id\": 1", "[]"]);
     let bad: Vec<_> = bad.iter().map(|(index, why)| format!("{index} {why}")).collect();
-    assert_eq!(bad, [
-        "0 expected one JSON object: expected `,` or `}` at byte 10",
-        "1 member 'id': failed to parse \"x\" as Int64",
-        "2 member 'tags': expected [ got 1",
-        "3 expected one JSON object: EOF while parsing an object at byte 9",
-        "4 expected { got []",
-    ]);
+    assert_eq!(
+        bad,
+        [
+            "0 expected one JSON object: expected `,` or `}` at byte 10",
+            "1 member 'id': failed to parse \"x\" as Int64",
+            "2 member 'tags': expected [ got 1",
+            "3 expected one JSON object: EOF while parsing an object at byte 9",
+            "4 expected { got []",
+        ]
+    );
 }
 
 #[test]

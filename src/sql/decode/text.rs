@@ -16,7 +16,10 @@ pub(super) fn decode(schema: &SchemaRef, values: &[Option<&[u8]>]) -> Decoded {
         match value.map(from_utf8).transpose() {
             Ok(text) => column.append_option(text),
             Err(error) => {
-                bad.push((index, format!("expected UTF-8 text, found another byte at position {}", error.valid_up_to())));
+                bad.push((
+                    index,
+                    format!("expected UTF-8 text, found another byte at position {}", error.valid_up_to()),
+                ));
             }
         }
     }

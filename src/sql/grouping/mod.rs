@@ -1,0 +1,167 @@
+//! The `group by` of an operator that keeps state: partial values per key that can be merged, taken out again, finished.
+
+mod aggregate;
+mod plan;
+
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::sql::columns::{batch, column_of, rows_of_columns};
+use crate::sql::{Inputs, Query, RecordBatch, Row, SchemaRef, Value};
+
+use aggregate::Aggregate;
+pub(super) use plan::plan;
+
+/// A prepared grouping: keys and aggregates over one stream. Cheap to clone; may be used by several threads.
+///
+/// A key's *state* is a [`Row`] of the columns of [`state_schema`](Self::state_schema): the number of rows first, then what
+/// each aggregate needs. Merging is associative and commutative for all but the sums of floats, which round.
+///
+/// Sums of integers are exact: one that leaves the range of a bigint goes on as a list of two, and is an error only if it is
+/// still out of range when it is [finished](Self::finish).
+#[derive(Debug, Clone)]
+pub(crate) struct Grouping {
+    /// The keys, the number of rows, and the aggregates' partial columns.
+    partial: Query,
+    aggregates: Arc<[Aggregate]>,
+    key_schema: SchemaRef,
+    value_schema: SchemaRef,
+    state_schema: SchemaRef,
+    output_schema: SchemaRef,
+}
+
+impl Grouping {
+    /// The columns of the key.
+    pub(crate) fn key_schema(&self) -> &SchemaRef {
+        &self.key_schema
+    }
+
+    /// The aggregates' output columns.
+    pub(crate) fn value_schema(&self) -> &SchemaRef {
+        &self.value_schema
+    }
+
+    /// The columns of a partial state, to be shown with a stored one. A sum that left the range of a bigint is a list there.
+    pub(crate) fn state_schema(&self) -> &SchemaRef {
+        &self.state_schema
+    }
+
+    /// The key's columns, then the values'.
+    pub(crate) fn output_schema(&self) -> &SchemaRef {
+        &self.output_schema
+    }
+
+    /// The stream that is grouped.
+    pub(crate) fn input(&self) -> &str {
+        &self.partial.inputs()[0]
+    }
+
+    /// Whether [`invert`](Self::invert) takes rows out again: all aggregates are counts, sums or averages.
+    pub(crate) fn invertible(&self) -> bool {
+        self.aggregates.iter().all(Aggregate::invertible)
+    }
+
+    /// Groups these rows: one key with its state for each distinct key, in the order of first occurrence. NULL keys are a
+    /// group like any other. Nothing for no rows.
+    ///
+    /// Rows may be grouped chunk by chunk, and the states of equal keys [merged](Self::merge).
+    ///
+    /// # Errors
+    /// `Data` when an expression fails on a value; `Usage` when the rows are of another schema.
+    pub(crate) fn partial(&self, batches: &[RecordBatch]) -> Result<Vec<(Row, Row)>> {
+        if batches.iter().all(|batch| batch.num_rows() == 0) {
+            return Ok(Vec::new());
+        }
+        let grouped = self.partial.run(&Inputs::new().with(self.input(), batches))?;
+        let mut groups = Vec::with_capacity(grouped.iter().map(RecordBatch::num_rows).sum());
+        let keys = self.key_schema.fields().len();
+        for batch in &grouped {
+            let (key, rest) = batch.columns().split_at(keys);
+            let rows = rows_of_columns(key, batch.num_rows())?;
+            for (key, partial) in rows.into_iter().zip(rows_of_columns(rest, batch.num_rows())?) {
+                groups.push((key, self.state(partial)));
+            }
+        }
+        Ok(groups)
+    }
+
+    /// The state that a row of the partial query's columns (after the keys) stands for.
+    fn state(&self, partial: Row) -> Row {
+        let mut columns = partial.0.into_iter();
+        let mut state = Vec::with_capacity(self.state_schema.fields().len());
+        state.extend(columns.next());
+        for aggregate in self.aggregates.iter() {
+            aggregate.start(&mut columns, &mut state);
+        }
+        Row(state)
+    }
+
+    /// Adds the rows that `other` stands for to `state`.
+    pub(crate) fn merge(&self, state: &mut Row, other: &Row) {
+        self.combine(state, other, Aggregate::merge);
+    }
+
+    /// Takes the rows that `other` stands for out of `state`, which held them. Exact for integers; a sum of floats keeps the
+    /// rounding errors of what was added and taken out, and an infinity or NaN once in it, until no value is left, which sets
+    /// it to zero again.
+    ///
+    /// Only for an [`invertible`](Self::invertible) grouping: for others it leaves a min or max as it is.
+    pub(crate) fn invert(&self, state: &mut Row, other: &Row) {
+        self.combine(state, other, Aggregate::invert);
+    }
+
+    fn combine(&self, state: &mut Row, other: &Row, each: fn(&Aggregate, &mut [Value], &[Value])) {
+        // States of another shape come from another program's checkpoint; `finish` is where that can be told.
+        if state.0.len() != other.0.len() || state.0.len() != self.state_schema.fields().len() {
+            debug_assert!(false, "states of another grouping: {state:?}, {other:?}");
+            return;
+        }
+        let (mut mine, mut theirs) = (state.0.as_mut_slice(), other.0.as_slice());
+        // The number of rows is a count like any other.
+        for aggregate in std::iter::once(&Aggregate::ROWS).chain(self.aggregates.iter()) {
+            let width = aggregate.width();
+            let (here, after) = mine.split_at_mut(width);
+            let (there, rest) = theirs.split_at(width);
+            each(aggregate, here, there);
+            (mine, theirs) = (after, rest);
+        }
+    }
+
+    /// Whether `state` stands for no row at all any more.
+    pub(crate) fn is_zero(&self, state: &Row) -> bool {
+        matches!(state.0.first(), None | Some(Value::Int(0)))
+    }
+
+    /// The output rows of these keys and states, in order; a batch without rows for none.
+    ///
+    /// # Errors
+    /// `Data` when a sum of integers does not fit a bigint; `Checkpoint` when a row does not have the schema's columns.
+    pub(crate) fn finish<'a>(&self, groups: impl IntoIterator<Item = (&'a Row, &'a Row)>) -> Result<RecordBatch> {
+        let groups: Vec<_> = groups.into_iter().collect();
+        let (keys, states) = (self.key_schema.fields(), self.state_schema.fields());
+        if let Some((key, state)) =
+            groups.iter().find(|(key, state)| key.0.len() != keys.len() || state.0.len() != states.len())
+        {
+            let message = format!("a stored group has other columns than this grouping: {key:?} with {state:?}");
+            return Err(Error::new(ErrorKind::Checkpoint, message));
+        }
+        let mut columns = Vec::with_capacity(self.output_schema.fields().len());
+        for (index, field) in keys.iter().enumerate() {
+            let values: Vec<_> = groups.iter().map(|(key, _)| &key.0[index]).collect();
+            columns.push(column_of(field.data_type(), &values)?);
+        }
+        let mut start = Aggregate::ROWS.width();
+        for (aggregate, field) in self.aggregates.iter().zip(self.value_schema.fields()) {
+            let own = start..start + aggregate.width();
+            let values = groups.iter().map(|(_, state)| aggregate.finish(&state.0[own.clone()]));
+            let within = |error: Error| error.within(format_args!("column `{}`", field.name()));
+            let values = values.collect::<Result<Vec<_>>>().map_err(within)?;
+            columns.push(column_of(field.data_type(), &values.iter().collect::<Vec<_>>()).map_err(within)?);
+            start = own.end;
+        }
+        batch(&self.output_schema, columns, groups.len())
+    }
+}
+
+#[cfg(test)]
+mod tests;
