@@ -37,6 +37,11 @@ impl<'a> Built<'a> {
     /// Reports the planner's error where the file has the words that it is about; else at the first expression.
     pub(super) fn report(&self, error: &SqlError, report: &mut Report) {
         let (mut at, mut exact) = (self.parts.first().map_or(0..0, |(_, text)| text.at()), false);
+        if error.offset.is_none()
+            && let Some(found) = self.parts.iter().find_map(|(_, text)| text.find_word(named(error)))
+        {
+            (at, exact) = (found, true);
+        }
         if let Some(found) = error.offset.and_then(|(line, column)| byte_at(&self.sql, line, column)) {
             for (start, text) in &self.parts {
                 if (*start..start + text.value().len()).contains(&found) {
@@ -64,10 +69,10 @@ fn byte_at(sql: &str, line: u64, column: u64) -> Option<usize> {
 /// Reports the planner's error in a text that it was given as it is.
 pub(super) fn report(error: &SqlError, text: &Text, report: &mut Report) {
     let at = match error.offset {
-        Some((line, column)) => text.word_at(line, column),
-        None => text.at(),
+        Some((line, column)) => Some(text.word_at(line, column)),
+        None => text.find_word(named(error)),
     };
-    finding(error, at, error.offset.is_some(), report);
+    finding(error, at.clone().unwrap_or(text.at()), at.is_some(), report);
 }
 
 /// Reports the planner's error in whichever of `texts` it was found; at `or` if that cannot be told.
@@ -81,6 +86,13 @@ pub(super) fn report_in<'a>(
         Some(text) => self::report(error, &text.value, report),
         None => finding(error, or, false, report),
     }
+}
+
+/// The name that the message is about, if it has one in back ticks; the planner does not always tell its place.
+fn named(error: &SqlError) -> &str {
+    let name = error.message.split('`').nth(1).unwrap_or_default();
+    // `stream.column` is written in the text as it likes.
+    name.rsplit('.').next().unwrap_or_default()
 }
 
 fn finding(error: &SqlError, at: std::ops::Range<usize>, exact: bool, report: &mut Report) {

@@ -11,6 +11,8 @@ mod show;
 mod sources;
 mod streams;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -72,6 +74,12 @@ pub(crate) fn check(report: &mut Report) -> Option<Config> {
         Some(outputs) => outputs::check(outputs, &known, report),
         None => (Vec::new(), None),
     };
+    if !report.has_errors()
+        && let Some(stream) = written_streams.iter().find(|stream| schema(&stream.name).is_none())
+    {
+        // Whatever could not be resolved was reported, unless there is a fault in how that is found out.
+        report.error(stream.at.clone(), format!("`{}` could not be resolved: please report this", stream.name));
+    }
     if report.has_errors() {
         return None;
     }

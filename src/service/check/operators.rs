@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::config::{Emit, Step, Stream};
 use super::expression::{self, Built};
-use super::names;
+use super::{names, tables};
 use crate::service::file::{At, Named, Operator, Text};
 use crate::service::report::{Report, nearest};
 use crate::sql::{Grouping, Planner, SchemaRef, type_name};
@@ -168,7 +168,7 @@ fn sql(name: &str, text: &Text, scope: &Scope, report: &mut Report) -> Option<St
             .help(format!("there are {}", crate::service::report::list(scope.known.keys().map(String::as_str))));
         return None;
     }
-    let places = inputs.iter().map(|input| (input.as_str(), text.find_word(input).unwrap_or(text.at())));
+    let places = inputs.iter().map(|input| (input.as_str(), tables::place(text, input)));
     let slide = one_slide(places, scope, report)?;
     let schema = query.schema().clone();
     Some(Stream { name: name.to_owned(), operator: "sql", inputs, step: Step::Query(query), schema, slide })
@@ -265,13 +265,11 @@ fn grouped(
     if let Some(key) = key
         && key.value.is_empty()
     {
-        report
-            .error(key.at.clone(), "there must be at least one key")
-            .help("`reduce`s without a key are written in `sql`");
-        return None;
+        let finding = report.error(key.at.clone(), "there must be at least one key");
+        finding.help("one value over all rows is a `sql` with an aggregate");
     }
     names::not_empty(&format!("column in `{values_are}`"), values, report);
-    let (from, key, values) = (from.as_ref()?, key.as_ref()?, values.as_ref()?);
+    let (from, key, values) = (from.as_ref()?, key.as_ref().filter(|key| !key.value.is_empty())?, values.as_ref()?);
     let texts = || key.value.iter().chain(values.value.0.iter().filter_map(|column| column.value.as_ref()));
     let keys: Vec<String> = key.value.iter().map(|key| key.value.value().to_owned()).collect();
     let columns: Option<Vec<(String, String)>> = (values.value.0.iter())

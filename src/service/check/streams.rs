@@ -91,20 +91,22 @@ pub(super) fn check(
         }
         force = !moved;
     }
+    pending.retain_mut(|stream| confirm(stream, &scope, report));
     cycles(&pending, report);
-    if !report.has_errors() {
-        pending.iter().for_each(|stream| unplanned(stream, &scope, report));
-    }
     resolved
 }
 
-/// Reports a query that cannot be planned though nothing else is wrong: what it was thought to read was guessed wrong.
-fn unplanned(stream: &Pending<'_>, scope: &Scope, report: &mut Report) {
-    if let Operator::Sql(text) = &stream.operator.value
-        && let Err(error) = scope.planner.query(text.value())
-    {
+/// Leaves of the names that a query may read the one that the planner misses; reports the query if it misses none, so that
+/// what was guessed wrong is never the reason for an error, nor for its absence.
+fn confirm(stream: &mut Pending<'_>, scope: &Scope, report: &mut Report) -> bool {
+    let Operator::Sql(text) = &stream.operator.value else { return true };
+    let Err(error) = scope.planner.query(text.value()) else { return true };
+    let missing = error.message.strip_prefix("there is no stream `").and_then(|rest| rest.strip_suffix('`'));
+    stream.reads.retain(|(name, _)| Some(name.as_str()) == missing);
+    if stream.reads.is_empty() {
         expression::report(&error, text, report);
     }
+    !stream.reads.is_empty()
 }
 
 fn planned(stream: &Pending<'_>, scope: &Scope) -> bool {
@@ -121,10 +123,11 @@ fn reads(operator: &At<Operator>, declared: &Declared<'_>, report: &mut Report) 
         Operator::Sql(text) => {
             let of_file = |name: &String| declared.names.contains(name.as_str());
             let place = |name: String| {
-                let at = text.find_word(&name).unwrap_or(text.at());
+                let at = tables::place(text, &name);
                 (name, at)
             };
-            return Some(tables::tables(text.value()).into_iter().filter(of_file).map(place).collect());
+            let names = tables::tables(text.value()).into_iter().map(|(name, _)| name);
+            return Some(names.filter(of_file).map(place).collect());
         }
         Operator::Union(union) => match &union.of {
             Some(of) => of.value.iter().map(Some).collect(),

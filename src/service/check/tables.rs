@@ -1,12 +1,26 @@
 //! Which names stand where SQL has its tables. Only a guess, made without a grammar: it decides in which order queries
 //! are planned and how a cycle is named; what a query really reads is what its plan says.
 
-/// The identifiers after `from` and `join`, lower-cased unless quoted.
-pub(super) fn tables(sql: &str) -> Vec<String> {
+use std::ops::Range;
+
+use crate::service::file::Text;
+
+/// Where a query names the stream that it reads; the whole query if that cannot be told.
+pub(super) fn place(query: &Text, stream: &str) -> Range<usize> {
+    match tables(query.value()).into_iter().find(|(name, _)| name == stream) {
+        Some((_, at)) => query.word_from(at),
+        None => query.find_word(stream).unwrap_or(query.at()),
+    }
+}
+
+/// The identifiers after `from` and `join`, lower-cased unless quoted, each once with the byte where it begins.
+pub(super) fn tables(sql: &str) -> Vec<(String, usize)> {
     let mut found = Vec::new();
     // Whether a table's name may come next; and whether a comma may bring another one.
     let (mut expecting, mut in_from) = (false, false);
-    for token in Tokens(sql) {
+    let mut tokens = Tokens(sql);
+    while let Some(token) = tokens.next() {
+        let end = sql.len() - tokens.0.len();
         match token {
             Token::Word(word) => match word.to_ascii_lowercase().as_str() {
                 "from" | "join" => (expecting, in_from) = (true, true),
@@ -15,13 +29,14 @@ pub(super) fn tables(sql: &str) -> Vec<String> {
                 }
                 "lateral" => {}
                 lower if expecting => {
-                    found.push(lower.to_owned());
+                    found.push((lower.to_owned(), end - word.len()));
                     expecting = false;
                 }
                 _ => {}
             },
             Token::Quoted(name) if expecting => {
-                found.push(name);
+                let begin = end - name.len() - 1;
+                found.push((name, begin));
                 expecting = false;
             }
             Token::Sign(',') if in_from => expecting = true,
@@ -30,7 +45,7 @@ pub(super) fn tables(sql: &str) -> Vec<String> {
         }
     }
     found.sort_unstable();
-    found.dedup();
+    found.dedup_by(|one, other| one.0 == other.0);
     found
 }
 
@@ -85,7 +100,9 @@ mod tests {
             ("select t from (select unnest(hashtags) as t from tweets -- from x\n)", &["tweets"]),
             ("select 1", &[]),
         ] {
-            assert_eq!(tables(sql), expected, "{sql}");
+            let found: Vec<String> = tables(sql).into_iter().map(|(name, _)| name).collect();
+            assert_eq!(found, expected, "{sql}");
+            assert!(tables(sql).iter().all(|(name, at)| sql[*at..].to_lowercase().starts_with(&name.to_lowercase())));
         }
     }
 }

@@ -52,6 +52,9 @@ impl Text {
 
     /// Where `word` stands for the first time as a whole word.
     pub(crate) fn find_word(&self, word: &str) -> Option<Range<usize>> {
+        if word.is_empty() {
+            return None;
+        }
         let part_of_word = |c: char| c.is_alphanumeric() || c == '_';
         self.value.match_indices(word).map(|(start, _)| start..start + word.len()).find_map(|part| {
             let before = self.value[..part.start].chars().next_back();
@@ -105,6 +108,9 @@ fn align(value: &str, raw: &str, base: usize) -> Option<Vec<usize>> {
                 }
                 // An escaped line end: nothing of it is in the value.
                 at += 1;
+            } else if c == '\n' && rest.starts_with("\r\n") {
+                at += 2;
+                break at - 2;
             } else if next == c {
                 at += if quote == Some('\'') && rest.starts_with("''") { 2 } else { next.len_utf8() };
                 break at - next.len_utf8();

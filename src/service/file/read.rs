@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::yaml::{Key, Node, Value};
-use crate::service::report::{Report, list};
+use crate::service::report::{Report, list, nearest};
 
 /// A value, the bytes where it stands, and those of the key that names it.
 #[derive(Debug, Clone)]
@@ -32,10 +32,14 @@ pub(crate) trait Read: Sized {
     }
 }
 
-/// Reports that the node is not what it has to be.
+/// Reports that the node is not what it has to be; examples after `, such as` go beside the caret.
 pub(crate) fn expected<T>(what: &str, node: &Node, report: &mut Report) -> Option<T> {
-    let message = format!("{} must be {what}, not {}", node.name, node.describe());
-    report.error(node.at.clone(), message).label(format!("expected {what}"));
+    let (short, examples) = what.split_once(", such as ").unzip();
+    let message = format!("{} must be {}, not {}", node.name, short.unwrap_or(what), node.describe());
+    let finding = report.error(node.at.clone(), message);
+    if let Some(examples) = examples {
+        finding.label(format!("such as {examples}"));
+    }
     None
 }
 
@@ -44,12 +48,13 @@ pub(crate) struct Keys<'a> {
     node: &'a Node,
     entries: &'a [(Key, Node)],
     known: Vec<&'static str>,
+    missing: Vec<&'static str>,
 }
 
 impl<'a> Keys<'a> {
     pub(crate) fn of(node: &'a Node, report: &mut Report) -> Option<Self> {
         match &node.value {
-            Value::Mapping(entries) => Some(Self { node, entries, known: Vec::new() }),
+            Value::Mapping(entries) => Some(Self { node, entries, known: Vec::new(), missing: Vec::new() }),
             _ => expected("a mapping", node, report),
         }
     }
@@ -69,20 +74,28 @@ impl<'a> Keys<'a> {
     pub(crate) fn required<T: Read>(&mut self, name: &'static str, report: &mut Report) -> Option<At<T>> {
         let found = self.node(name);
         if found.is_none() {
-            report
-                .error(self.node.key_at.clone(), format!("{} needs the key `{name}`", self.node.name))
-                .label(format!("`{name}` is missing"));
+            self.missing.push(name);
         }
         T::read_at(found?, report)
     }
 
-    /// Reports every key that nobody asked for.
-    pub(crate) fn finish(self, report: &mut Report) {
+    /// Reports the required keys that are missing, and those that nobody asked for.
+    pub(crate) fn finish(mut self, report: &mut Report) {
         for (key, _) in self.entries {
             // A key that is no word was reported when the tree was read.
             if key.text.is_empty() || self.known.contains(&key.text.as_str()) {
                 continue;
             }
+            if key.text == "<<" {
+                self.missing.clear();
+                report
+                    .error(key.at.clone(), "`<<` is no part of YAML any more")
+                    .help("write the keys out, or `*name` for a whole value");
+                continue;
+            }
+            // One slip is one error: the key that was meant is not missing besides.
+            let near = nearest(&key.text, self.known.iter().copied());
+            self.missing.retain(|missing| near != Some(missing));
             let mut known = self.known.clone();
             known.sort_unstable();
             report
@@ -90,6 +103,11 @@ impl<'a> Keys<'a> {
                 .label("unknown key")
                 .nearest(&key.text, self.known.iter().copied())
                 .help(format!("keys: {}", list(known)));
+        }
+        if !self.missing.is_empty() {
+            let keys = if self.missing.len() == 1 { "key" } else { "keys" };
+            let message = format!("{} needs the {keys} {}", self.node.name, list(self.missing));
+            report.error(self.node.key_at.clone(), message);
         }
     }
 }
@@ -105,7 +123,12 @@ impl<T: Read> Read for Vec<At<T>> {
                 report.help_last(format!("write `[{text}]`"));
                 None
             }
-            _ => expected("a list", node, report),
+            Value::Mapping(_) => {
+                expected::<()>("a list", node, report);
+                report.help_last("begin each item with `- `");
+                None
+            }
+            Value::Nothing => expected("a list", node, report),
         }
     }
 }

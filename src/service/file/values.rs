@@ -43,7 +43,7 @@ impl Read for NonZeroU64 {
 /// A length of time with its unit, above zero: `250ms`, `10s`, `5m`, `24h`, `10d`.
 impl Read for Duration {
     fn read(node: &Node, report: &mut Report) -> Option<Self> {
-        const WHAT: &str = "a duration such as `250ms`, `10s`, `5m`, `24h` or `10d`";
+        const WHAT: &str = "a duration, such as `250ms`, `10s`, `5m`, `24h` or `10d`";
         let Value::Scalar(scalar) = &node.value else {
             return expected(WHAT, node, report);
         };

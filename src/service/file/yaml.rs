@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use granit_parser::{Event, Options, Parser, ScalarStyle, Span};
+use granit_parser::{Event, Options, Parser, ScalarStyle, Span, StructureStyle};
 
 use super::origin::Text;
 use crate::service::report::Report;
@@ -72,9 +72,7 @@ pub(crate) fn parse(report: &mut Report) -> Option<Node> {
             Ok(event) => event,
             Err(error) => {
                 let at = error.marker().byte_offset().unwrap_or_default();
-                // Nothing is known yet of what is secret in this file: hide all that could be.
-                hide_suspicious_lines(&source, tree.report);
-                tree.report.error(at..at + 1, format!("this is not YAML: {}", error.kind()));
+                tree.broken(&source, at, &error.kind().to_string());
                 return None;
             }
         };
@@ -102,15 +100,11 @@ pub(crate) fn parse(report: &mut Report) -> Option<Node> {
                 };
                 tree.put(bare(at, value), anchor);
             }
-            Event::SequenceStart(_, anchor, _) => {
-                tree.open.push((bare(at, Value::List(Vec::new())), anchor, None));
-            }
-            Event::MappingStart(_, anchor, _) => {
-                tree.open.push((bare(at, Value::Mapping(Vec::new())), anchor, None));
-            }
+            Event::SequenceStart(style, anchor, _) => tree.open(at, Value::List(Vec::new()), anchor, style),
+            Event::MappingStart(style, anchor, _) => tree.open(at, Value::Mapping(Vec::new()), anchor, style),
             Event::SequenceEnd | Event::MappingEnd => {
                 // The parser closes only what it has opened.
-                let (mut node, anchor, _) = tree.open.pop().expect("an end follows its start");
+                let Open { mut node, anchor, .. } = tree.open.pop().expect("an end follows its start");
                 node.at.end = at.end.max(node.at.end);
                 tree.put(node, anchor);
             }
@@ -127,21 +121,51 @@ pub(crate) fn parse(report: &mut Report) -> Option<Node> {
 /// The tree as far as it has been read.
 struct Tree<'a> {
     anchors: HashMap<usize, Node>,
-    /// Collections not yet closed, each with its anchor and, for a mapping, the key that waits for its value.
-    open: Vec<(Node, usize, Option<Key>)>,
+    /// Collections that are not yet closed.
+    open: Vec<Open>,
     root: Option<Node>,
     nodes: usize,
     report: &'a mut Report,
 }
 
+/// A collection that is not yet closed.
+struct Open {
+    node: Node,
+    anchor: usize,
+    /// Whether it began with a bracket.
+    flow: bool,
+    /// In a mapping, the key that waits for its value.
+    key: Option<Key>,
+}
+
 impl Tree<'_> {
+    fn open(&mut self, at: Range<usize>, value: Value, anchor: usize, style: StructureStyle) {
+        let flow = style == StructureStyle::Flow;
+        self.open.push(Open { node: bare(at, value), anchor, flow, key: None });
+    }
+
+    /// Reports that the parser could not go on.
+    fn broken(&mut self, source: &str, at: usize, why: &str) {
+        // Nothing is known yet of what is secret in this file: hide all that could be.
+        hide_suspicious_lines(source, self.report);
+        let finding = self.report.error(at..at + 1, format!("this is not YAML: {why}"));
+        // What is wrong is mostly a bracket that was never closed, and not the place where that shows.
+        if let Some(open) = self.open.iter().rfind(|open| open.flow) {
+            let start = open.node.at.start;
+            finding.also(start..start + 1, "still open");
+        }
+        if source.get(at.saturating_sub(1)..).is_some_and(|text| text.starts_with("${")) {
+            finding.help("`${NAME}` must stand in quotes: \"${NAME}\"");
+        }
+    }
+
     /// Puts a finished node where it belongs.
     fn put(&mut self, mut node: Node, anchor: usize) {
         self.nodes += count(&node);
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
         }
-        let Some((parent, _, waiting)) = self.open.last_mut() else {
+        let Some(Open { node: parent, key: waiting, .. }) = self.open.last_mut() else {
             node.name = "the file".to_owned();
             self.root = Some(node);
             return;
