@@ -74,6 +74,16 @@ fn right_files_are_shown() {
 }
 
 #[test]
+fn what_is_most_likely_not_meant_is_a_warning() {
+    let output = check(&folder().join("right"), &["unused.yaml"]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut wrong = Vec::new();
+    compare(&String::from_utf8_lossy(&output.stderr), &folder().join("right/unused.expected"), &mut wrong);
+    compare(&String::from_utf8_lossy(&output.stdout), &folder().join("right/unused.text"), &mut wrong);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
 fn a_file_that_is_not_there_is_wrong_usage() {
     let output = check(&folder(), &["no-such-file.yaml"]);
     let shown = String::from_utf8_lossy(&output.stderr).into_owned();

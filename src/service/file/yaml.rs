@@ -86,8 +86,12 @@ pub(crate) fn parse(report: &mut Report) -> Option<Node> {
                 }
             }
             Event::Alias(id) => {
-                let node = tree.anchors.get(&id).cloned();
-                tree.put(node.unwrap_or_else(|| bare(at, Value::Nothing)), 0);
+                // Counted before it is copied: aliases of aliases grow without end.
+                tree.nodes += tree.anchors.get(&id).map_or(0, count);
+                if tree.nodes <= MOST_NODES {
+                    let node = tree.anchors.get(&id).cloned();
+                    tree.put(node.unwrap_or_else(|| bare(at, Value::Nothing)), 0);
+                }
             }
             Event::Scalar(text, style, anchor, tag) => {
                 // An empty plain scalar has no length, and stands where something is missing.
@@ -111,7 +115,8 @@ pub(crate) fn parse(report: &mut Report) -> Option<Node> {
             _ => {}
         }
         if tree.nodes > MOST_NODES {
-            tree.report.error(0..1, format!("the file has more than {MOST_NODES} values, aliases counted out"));
+            let at = bytes(&span);
+            tree.report.error(at, format!("the file has more than {MOST_NODES} values, those of aliases with them"));
             return None;
         }
     }
@@ -161,7 +166,7 @@ impl Tree<'_> {
 
     /// Puts a finished node where it belongs.
     fn put(&mut self, mut node: Node, anchor: usize) {
-        self.nodes += count(&node);
+        self.nodes += 1;
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
         }
@@ -222,12 +227,12 @@ fn bare(at: Range<usize>, value: Value) -> Node {
     Node { key_at: at.clone(), at, name: String::new(), value }
 }
 
+/// How many nodes there are in and below this one.
 fn count(node: &Node) -> usize {
     match &node.value {
-        // Children of a collection were counted when they were put there; an alias brings them anew.
-        Value::List(items) => 1 + items.len(),
-        Value::Mapping(entries) => 1 + entries.len(),
-        _ => 1,
+        Value::List(items) => 1 + items.iter().map(count).sum::<usize>(),
+        Value::Mapping(entries) => 1 + entries.iter().map(|(_, node)| count(node)).sum::<usize>(),
+        Value::Nothing | Value::Scalar(_) => 1,
     }
 }
 
@@ -245,5 +250,31 @@ fn hide_suspicious_lines(source: &str, report: &mut Report) {
             report.hide(start + from..start + line.trim_end().len());
         }
         start += line.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aliases_of_aliases_are_bounded() {
+        let mut source = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for n in 1..30 {
+            let items = vec![format!("*a{}", n - 1); 10].join(", ");
+            source += &format!("a{n}: &a{n} [{items}]\n");
+        }
+        let mut report = Report::new("t.yaml", source);
+        assert!(parse(&mut report).is_none());
+        assert!(report.render(false).contains("more than 100000 values"));
+    }
+
+    #[test]
+    fn an_alias_is_what_it_names() {
+        let mut report = Report::new("t.yaml", "a: &x [1, two]\nb: *x\n");
+        let root = parse(&mut report).expect("it is right");
+        let Value::Mapping(entries) = &root.value else { panic!("a mapping") };
+        assert_eq!((count(&entries[0].1), count(&entries[1].1)), (3, 3));
+        assert_eq!(entries[1].1.name, "`b`");
     }
 }
