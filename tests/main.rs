@@ -1,1 +1,7 @@
-use datafusion as _; use proptest as _; #[test] fn t(){}
+//! All tests that need no Kafka, as one binary.
+
+mod check;
+mod cli;
+
+// Used by tests of other branches; named so that their builds are shared.
+use {datafusion as _, proptest as _};

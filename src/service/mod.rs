@@ -1,1 +1,106 @@
-//! The service: command line, pipeline file, HTTP.
+//! The `tidemill` binary: command line, pipeline file, HTTP port, logs and signals.
+//!
+//! A pipeline goes through three forms: *as written* ([`file`]: YAML with the places of everything in it), *as checked*
+//! ([`check`]: names resolved, SQL planned, everything right), and *running* ([`pipeline`]).
+
+mod args;
+mod check;
+mod demo;
+mod file;
+mod http;
+mod logs;
+mod pipeline;
+mod report;
+mod signals;
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+
+use self::args::{CheckArgs, Cli, Command, Format};
+use self::check::Config;
+use self::report::Report;
+use self::signals::StopRequested;
+use crate::error::ErrorKind;
+
+/// What a run needs beside its pipeline.
+pub(crate) struct RunOptions {
+    /// Says when to stop.
+    pub(crate) stop: StopRequested,
+}
+
+/// Wrong usage, or a wrong pipeline file.
+const EXIT_CONFIG: u8 = 2;
+
+/// Does what the command line `args` says; its result is the process's.
+#[doc(hidden)]
+pub fn main_entry(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    // clap itself ends the process: with 0 after `--help`, with 2 after wrong usage.
+    let cli = Cli::parse_from(args);
+    std::panic::set_hook(Box::new(|panic| {
+        // One line in place of a backtrace: whoever runs the binary cannot do more with it than report it.
+        let _ = writeln!(std::io::stderr(), "error: this is a fault of Tidemill, please report it: {panic}");
+    }));
+    match std::panic::catch_unwind(|| dispatch(&cli.command)) {
+        Err(_) => ExitCode::FAILURE,
+        Ok(Ok(code)) => code,
+        Ok(Err(error)) => {
+            // All causes in one message; an Error's kind decides the code.
+            let kind = error.chain().find_map(|cause| cause.downcast_ref::<crate::Error>()).map(crate::Error::kind);
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            if kind == Some(ErrorKind::Config) { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn dispatch(command: &Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Check(args) => check_file(args),
+        Command::Run(args) => {
+            logs::init()?;
+            let Some(config) = load(&args.file)? else {
+                return Ok(ExitCode::from(EXIT_CONFIG));
+            };
+            let options = RunOptions { stop: signals::listen()? };
+            pipeline::run(&config, &options).with_context(|| format!("running {} failed", args.file.display()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Demo(args) => {
+            logs::init()?;
+            demo::demo(args).context("the demo failed")?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn check_file(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let Some(config) = load(&args.file)? else {
+        return Ok(ExitCode::from(EXIT_CONFIG));
+    };
+    let shown = match args.format {
+        Format::Text => check::text(&config),
+        Format::Mermaid => check::mermaid(&config),
+    };
+    // A reader that has seen enough (`| head`) is no failure.
+    let _ = std::io::stdout().write_all(shown.as_bytes());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The checked pipeline of a file; nothing after its errors were shown.
+fn load(path: &Path) -> anyhow::Result<Option<Config>> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        crate::Error::config(format!("cannot read the pipeline file {}", path.display())).with_source(error)
+    })?;
+    let mut report = Report::new(path.display().to_string(), text);
+    let config = check::check(&mut report);
+    if !report.is_empty() {
+        let mut stderr = std::io::stderr();
+        let colour = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let _ = stderr.write_all(report.render(colour).as_bytes());
+    }
+    Ok(config)
+}

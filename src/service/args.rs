@@ -1,0 +1,109 @@
+//! The command line as it is typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::time::Duration;
+
+/// Spark Streaming's micro-batches over Kafka, in one binary: pipelines in YAML and SQL.
+#[derive(Debug, Parser)]
+#[command(name = "tidemill", version, max_term_width = 100, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tidemill demo                          a pipeline over a broker of its own; nothing to install
+  tidemill check config/trending.yaml    what is wrong with a file, or what it will do
+  tidemill run config/trending.yaml      until SIGTERM or Ctrl-C; a second one does not wait
+
+Environment:
+  TIDEMILL_LOG         what is logged: error, warn, info (default), debug, trace; or RUST_LOG's syntax
+  TIDEMILL_LOG_FORMAT  text or json; text in a terminal and json elsewhere if it is not set
+
+Exit codes: 0 done or stopped cleanly, 1 failed while running, 2 wrong usage or pipeline file";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a pipeline until it is told to stop.
+    #[command(after_help = "\
+Examples:
+  tidemill run config/word-count.yaml
+  KAFKA_BROKERS=broker:9092 TIDEMILL_DATA=/var/lib/tidemill tidemill run config/trending.yaml")]
+    Run(RunArgs),
+    /// Find what is wrong with a pipeline file, or show what it will do. Needs no Kafka.
+    #[command(after_help = "\
+Examples:
+  tidemill check config/word-count.yaml
+  tidemill check --format mermaid config/trending.yaml > graph.mmd
+
+Exit code 2 if the file has errors; all of them are shown, on standard error.")]
+    Check(CheckArgs),
+    /// Watch trending hashtags of made-up tweets, on a broker inside this process.
+    #[command(after_help = "\
+Examples:
+  tidemill demo
+  tidemill demo --batches 5 --interval 500ms")]
+    Demo(DemoArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The pipeline file.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The pipeline file.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// How the pipeline is shown.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+}
+
+/// How `check` shows a pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Columns, slides and the graph, for people
+    Text,
+    /// The graph, for documents that can draw it
+    Mermaid,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Stop after this many batches.
+    #[arg(long, value_name = "N")]
+    pub(crate) batches: Option<u64>,
+    /// The batch interval.
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
+    pub(crate) interval: Duration,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = humantime::parse_duration(text).map(Duration::from).map_err(|error| error.to_string())?;
+    // As for `batch_interval` in a file.
+    if parsed < Duration::millis(10) { Err("it must be 10ms or more".to_owned()) } else { Ok(parsed) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+        let cli = Cli::try_parse_from(["tidemill", "demo", "--batches", "3"]).expect("right");
+        assert!(
+            matches!(cli.command, Command::Demo(DemoArgs { batches: Some(3), interval }) if interval == Duration::seconds(1))
+        );
+        assert!(Cli::try_parse_from(["tidemill", "demo", "--interval", "1ms"]).is_err());
+    }
+}

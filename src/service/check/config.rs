@@ -1,0 +1,151 @@
+//! The pipeline as it was checked: whatever is here can be run as it stands.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::service::file::is_secret;
+use crate::sql::{self, Grouping, Query, SchemaRef};
+use crate::time::Duration;
+
+pub(crate) use crate::service::file::{Delivery, Emit, Start};
+
+/// A checked pipeline.
+#[derive(Debug)]
+pub(crate) struct Config {
+    /// Consumer group, and prefix of every other id.
+    pub(crate) app_id: String,
+    pub(crate) batch_interval: Duration,
+    pub(crate) delivery: Delivery,
+    pub(crate) checkpoint: PathBuf,
+    pub(crate) http: Option<SocketAddr>,
+    pub(crate) worker_threads: usize,
+    /// In the order of the file.
+    pub(crate) sources: Vec<Source>,
+    /// Each after the streams that it reads.
+    pub(crate) streams: Vec<Stream>,
+    /// In the order of the file.
+    pub(crate) outputs: Vec<Output>,
+    /// The one cluster that outputs and dead letters go to; none if all goes to the terminal.
+    pub(crate) output_cluster: Option<Cluster>,
+}
+
+/// A Kafka cluster and how to speak to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cluster {
+    /// `host:port`, several separated by commas.
+    pub(crate) brokers: String,
+    pub(crate) options: ClientOptions,
+}
+
+/// librdkafka's settings as they were given; none of those that Tidemill sets itself. Secrets are never printed.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub(crate) struct ClientOptions(pub(crate) BTreeMap<String, String>);
+
+impl fmt::Debug for ClientOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.0.iter().map(|(name, value)| (name, if is_secret(name) { "***" } else { value }));
+        f.debug_map().entries(shown).finish()
+    }
+}
+
+/// A Kafka source.
+#[derive(Debug)]
+pub(crate) struct Source {
+    /// The name by which SQL knows it.
+    pub(crate) name: String,
+    pub(crate) cluster: Cluster,
+    pub(crate) topics: Vec<String>,
+    pub(crate) start: Start,
+    /// How long to wait for the broker and the topics at start.
+    pub(crate) wait: Duration,
+    /// Records per second.
+    pub(crate) max_rate_per_partition: Option<u64>,
+    pub(crate) max_records_per_batch: u64,
+    pub(crate) format: sql::Format,
+    pub(crate) schema: SchemaRef,
+    pub(crate) on_bad_record: BadRecord,
+}
+
+/// What becomes of a record that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum BadRecord {
+    Fail,
+    Skip,
+    /// Goes to this topic of the output cluster.
+    DeadLetter(String),
+}
+
+/// A stream: one operator over sources and streams before it.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) name: String,
+    /// The operator's name as the file has it.
+    pub(crate) operator: &'static str,
+    /// The sources and streams that are read, each once.
+    pub(crate) inputs: Vec<String>,
+    pub(crate) step: Step,
+    /// The columns of the result.
+    pub(crate) schema: SchemaRef,
+    /// How often there is a result.
+    pub(crate) slide: Duration,
+}
+
+/// What a stream does in each of its batches.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Runs a query over the batch of each input: `sql`, `map`, `filter`, `count`.
+    Query(Query),
+    /// One row per key of the batch.
+    ReduceByKey(Grouping),
+    /// One row per key of the last `window`.
+    ReduceByKeyAndWindow { uid: String, grouping: Grouping, window: Duration },
+    /// Keeps a state per key; gives those of the batch's keys.
+    MapWithState { uid: String, grouping: Grouping, timeout: Option<Duration>, emit: Emit },
+    /// Keeps a state per key; gives all.
+    UpdateStateByKey { uid: String, grouping: Grouping },
+    /// The rows of the last `window`.
+    Window { uid: String, window: Duration },
+    /// The rows of all inputs.
+    Union,
+}
+
+/// Where a stream's rows go.
+#[derive(Debug)]
+pub(crate) struct Output {
+    /// The source or stream.
+    pub(crate) from: String,
+    pub(crate) sink: Sink,
+}
+
+/// A kind of output.
+#[derive(Debug)]
+pub(crate) enum Sink {
+    /// A topic of the output cluster; values are JSON objects.
+    Kafka {
+        topic: String,
+        /// The column whose value is the record's key.
+        key: Option<String>,
+        /// If the topic has to be created.
+        partitions: i32,
+    },
+    /// A table on standard output.
+    Console {
+        /// The most rows shown of a batch.
+        rows: usize,
+    },
+}
+
+impl Step {
+    /// The name of the step's state in the checkpoint, if it keeps any.
+    pub(crate) fn uid(&self) -> Option<&str> {
+        match self {
+            Self::ReduceByKeyAndWindow { uid, .. }
+            | Self::MapWithState { uid, .. }
+            | Self::UpdateStateByKey { uid, .. }
+            | Self::Window { uid, .. } => Some(uid),
+            Self::Query(_) | Self::ReduceByKey(_) | Self::Union => None,
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! From the file as it is written to the pipeline as it will run: names are resolved, queries planned, and all that
+//! can be known to be wrong without Kafka is reported at once.
+
+mod cluster;
+mod config;
+mod expression;
+mod names;
+mod operators;
+mod outputs;
+mod show;
+mod sources;
+mod streams;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::service::file::{self, At, Entry, File};
+use crate::service::report::Report;
+use crate::sql::SchemaRef;
+use crate::time::Duration;
+
+pub(crate) use config::*;
+pub(crate) use show::{mermaid, text};
+
+/// The shortest batch interval: below it, the work per batch outweighs the work on records.
+const SHORTEST_INTERVAL: Duration = Duration::millis(10);
+
+/// Checks the file whose text `report` holds. There is a pipeline if and only if the report has no errors.
+pub(crate) fn check(report: &mut Report) -> Option<Config> {
+    let file = file::read(report)?;
+    let app_id = names::app_id(&file.app_id, report);
+    let batch_interval = batch_interval(&file, report);
+    let checkpoint = checkpoint(&file, report);
+    let http = http(&file, report);
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let worker_threads =
+        At::get(&file.worker_threads).map_or_else(cores, |n| usize::try_from(n.get()).unwrap_or(usize::MAX));
+
+    let no_sources: Vec<Entry<file::Source>> = Vec::new();
+    let no_streams: Vec<Entry<file::Stream>> = Vec::new();
+    let written_sources = file.sources.as_ref().map_or(&no_sources, |sources| &sources.value.0);
+    let written_streams = file.streams.as_ref().map_or(&no_streams, |streams| &streams.value.0);
+    if file.sources.is_some() {
+        names::not_empty("source", &file.sources, report);
+    }
+    for stream in written_streams {
+        if let Some(source) = written_sources.iter().find(|source| source.name == stream.name) {
+            report
+                .error(stream.at.clone(), format!("`{}` is the name of a source and of a stream", stream.name))
+                .also(source.at.clone(), "the source");
+        }
+    }
+
+    let sources: Vec<Source> = written_sources.iter().filter_map(|source| sources::check(source, report)).collect();
+    let names = written_sources.iter().map(|source| source.name.as_str());
+    let declared = streams::Declared::new(names.chain(written_streams.iter().map(|stream| stream.name.as_str())));
+    let streams = streams::check(&sources, written_streams, &declared, batch_interval, report);
+
+    let schema = |name: &str| -> Option<SchemaRef> {
+        let of_source = sources.iter().find(|source| source.name == name).map(|source| &source.schema);
+        let of_stream = streams.iter().find(|stream| stream.name == name).map(|stream| &stream.schema);
+        of_stream.or(of_source).cloned()
+    };
+    let known = outputs::Known {
+        declared: &declared,
+        sources: &sources,
+        all_sources: sources.len() == written_sources.len(),
+        schema: &schema,
+    };
+    let (outputs, output_cluster) = match &file.outputs {
+        Some(outputs) => outputs::check(outputs, &known, report),
+        None => (Vec::new(), None),
+    };
+    if !report.has_errors()
+        && let Some(stream) = written_streams.iter().find(|stream| schema(&stream.name).is_none())
+    {
+        // Whatever could not be resolved was reported, unless there is a fault in how that is found out.
+        report.error(stream.at.clone(), format!("`{}` could not be resolved: please report this", stream.name));
+    }
+    if report.has_errors() {
+        return None;
+    }
+    warn_of_unused(written_streams, &streams, &outputs, report);
+    Some(Config {
+        app_id: app_id?,
+        batch_interval: batch_interval?,
+        delivery: At::get(&file.delivery)?,
+        checkpoint: checkpoint?,
+        http,
+        worker_threads,
+        sources,
+        streams,
+        outputs,
+        output_cluster,
+    })
+}
+
+fn batch_interval(file: &File, report: &mut Report) -> Option<Duration> {
+    let interval = file.batch_interval.as_ref()?;
+    if interval.value < SHORTEST_INTERVAL {
+        report
+            .error(interval.at.clone(), format!("a batch interval of {} is too short", interval.value))
+            .label(format!("expected {SHORTEST_INTERVAL} or more"));
+        return None;
+    }
+    Some(interval.value)
+}
+
+fn checkpoint(file: &File, report: &mut Report) -> Option<PathBuf> {
+    let checkpoint = file.checkpoint.as_ref()?;
+    if checkpoint.value.trim().is_empty() {
+        report.error(checkpoint.at.clone(), "`checkpoint` is empty").label("expected the path of a folder");
+        return None;
+    }
+    Some(PathBuf::from(&checkpoint.value))
+}
+
+fn http(file: &File, report: &mut Report) -> Option<SocketAddr> {
+    let http = file.http.as_ref()?;
+    let text = http.value.trim();
+    if text.is_empty() || text == "off" {
+        return None;
+    }
+    let address = match text.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}").parse().ok(),
+        None => text.parse().ok(),
+    };
+    if address.is_none() {
+        report
+            .error(http.at.clone(), format!("`{text}` is not an address to listen on"))
+            .label("expected `IP:PORT` or `off`")
+            .help("`127.0.0.1:8080` is reached from this machine only, `0.0.0.0:8080` from every other");
+    }
+    address
+}
+
+/// Streams that no output reads are not run.
+fn warn_of_unused(written: &[Entry<file::Stream>], streams: &[Stream], outputs: &[Output], report: &mut Report) {
+    let mut used: Vec<&str> = outputs.iter().map(|output| output.from.as_str()).collect();
+    for stream in streams.iter().rev() {
+        if used.contains(&stream.name.as_str()) {
+            used.extend(stream.inputs.iter().map(String::as_str));
+        }
+    }
+    for stream in written.iter().filter(|stream| !used.contains(&stream.name.as_str())) {
+        report.warning(stream.at.clone(), format!("no output needs the stream `{}`", stream.name));
+    }
+}

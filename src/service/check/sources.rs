@@ -1,0 +1,126 @@
+//! Sources: topics, cluster, columns, and what becomes of bad records.
+
+use std::num::NonZeroU64;
+
+use super::config::{BadRecord, Source, Start};
+use super::{cluster, names};
+use crate::service::file::{self, At, Entry, Format};
+use crate::service::report::Report;
+use crate::sql;
+use crate::time::Duration;
+
+/// The column of a text source.
+const TEXT_COLUMN: &str = "value";
+
+/// Records of one batch unless the file says otherwise: a backlog is read in slices that fit the memory.
+const MAX_RECORDS_PER_BATCH: u64 = 1_000_000;
+
+/// Time for the broker and the topics to come up unless the file says otherwise.
+const WAIT: Duration = Duration::seconds(30);
+
+/// The checked source, or nothing if something about it was reported.
+pub(super) fn check(source: &Entry<file::Source>, report: &mut Report) -> Option<Source> {
+    let named = names::sql_name("source", &source.name, &source.at, report);
+    let file = &source.value.as_ref()?.value;
+    let kafka = file.kafka.as_ref().map(|kafka| &kafka.value);
+    let cluster = kafka.and_then(|kafka| cluster::check(kafka.brokers.as_ref()?, kafka.options.as_ref(), report));
+    let topics = kafka.and_then(|kafka| topics(kafka, report));
+    let format = format(source, file, report);
+    let on_bad_record = match file.on_bad_record.as_ref().map(|policy| &policy.value) {
+        None | Some(file::BadRecord::Fail) => Some(BadRecord::Fail),
+        Some(file::BadRecord::Skip) => Some(BadRecord::Skip),
+        Some(file::BadRecord::DeadLetter(topic)) => dead_letter(topic, topics.as_deref(), report),
+    };
+    let (kafka, format) = (kafka?, format?);
+    let source = Source {
+        name: named.then(|| source.name.clone())?,
+        cluster: cluster?,
+        topics: topics?,
+        start: At::get(&kafka.start).unwrap_or(Start::Earliest),
+        wait: At::get(&kafka.wait).unwrap_or(WAIT),
+        max_rate_per_partition: At::get(&kafka.max_rate_per_partition).map(NonZeroU64::get),
+        max_records_per_batch: At::get(&kafka.max_records_per_batch).map_or(MAX_RECORDS_PER_BATCH, NonZeroU64::get),
+        schema: match &format {
+            sql::Format::Text { column } => sql::schema([(column.as_str(), sql::DataType::Utf8View)]),
+            sql::Format::Json { schema } => schema.clone(),
+        },
+        format,
+        on_bad_record: on_bad_record?,
+    };
+    Some(source)
+}
+
+fn dead_letter(topic: &Option<At<String>>, read: Option<&[String]>, report: &mut Report) -> Option<BadRecord> {
+    let name = names::topic(topic, report)?;
+    if let (Some(topic), true) = (topic, read.unwrap_or_default().contains(&name)) {
+        report
+            .error(topic.at.clone(), format!("the source reads its own dead letters from `{name}`"))
+            .label("expected another topic");
+        return None;
+    }
+    Some(BadRecord::DeadLetter(name))
+}
+
+fn topics(kafka: &file::KafkaSource, report: &mut Report) -> Option<Vec<String>> {
+    let list = kafka.topics.as_ref()?;
+    if list.value.is_empty() {
+        report.error(list.at.clone(), "a source needs at least one topic");
+        return None;
+    }
+    let mut topics: Vec<String> = Vec::new();
+    let mut fine = true;
+    for topic in &list.value {
+        match names::topic(&Some(topic.clone()), report) {
+            Some(name) if topics.contains(&name) => {
+                report.error(topic.at.clone(), format!("the topic `{name}` is given twice"));
+                fine = false;
+            }
+            Some(name) => topics.push(name),
+            None => fine = false,
+        }
+    }
+    fine.then_some(topics)
+}
+
+fn format(source: &Entry<file::Source>, file: &file::Source, report: &mut Report) -> Option<sql::Format> {
+    let format = file.format.as_ref()?;
+    match (format.value, &file.schema) {
+        (Format::Text, None) => Some(sql::Format::Text { column: TEXT_COLUMN.to_owned() }),
+        (Format::Text, Some(schema)) => {
+            report
+                .error(schema.key_at.clone(), format!("`{}` is text and has no schema", source.name))
+                .label(format!("a text source has the one column `{TEXT_COLUMN}`"))
+                .help("remove `schema`, or set `format: json`");
+            None
+        }
+        (Format::Json, None) => {
+            report
+                .error(format.at.clone(), format!("`{}` is JSON and needs a schema", source.name))
+                .label("expected a `schema` beside this")
+                .help("such as `schema: { id: bigint, text: text }`");
+            None
+        }
+        (Format::Json, Some(schema)) => {
+            names::not_empty("column", &file.schema, report);
+            let columns: Vec<_> = schema
+                .value
+                .0
+                .iter()
+                .map(|column| Some((column.name.as_str(), column_type(column, report)?)))
+                .collect();
+            let columns = columns.into_iter().collect::<Option<Vec<_>>>().filter(|columns| !columns.is_empty())?;
+            Some(sql::Format::Json { schema: sql::schema(columns) })
+        }
+    }
+}
+
+fn column_type(column: &Entry<file::Text>, report: &mut Report) -> Option<sql::DataType> {
+    let name = &column.value.as_ref()?;
+    match sql::data_type(name.value.value()) {
+        Ok(found) => Some(found),
+        Err(message) => {
+            report.error(name.at.clone(), message).label(format!("the type of `{}`", column.name));
+            None
+        }
+    }
+}

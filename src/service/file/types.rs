@@ -1,0 +1,202 @@
+//! The pipeline file as it is written. Nothing here is checked beyond its type; `service::check` makes of it what runs.
+
+use std::num::NonZeroU64;
+
+use super::origin::Text;
+use super::read::{At, Named, Read, choice, expected, mapping};
+use super::steps::Stream;
+use super::yaml::{Node, Value};
+use crate::service::report::Report;
+use crate::time::Duration;
+
+mapping! {
+    /// A pipeline.
+    File {
+        /// The application: its consumer group, and what every other id of it begins with.
+        required app_id: String,
+        /// How much time one batch stands for.
+        required batch_interval: Duration,
+        /// What a failure may do to the output.
+        required delivery: Delivery,
+        /// The folder that keeps state and offsets; relative to the working directory.
+        required checkpoint: String,
+        /// The address of the port for metrics and health; absent or `off`: none.
+        optional http: String,
+        /// Threads that run tasks; as many as there are cores.
+        optional worker_threads: NonZeroU64,
+        /// Where records come from, by name.
+        required sources: Named<Source>,
+        /// What is made of them, by name.
+        optional streams: Named<Stream>,
+        /// Where results go.
+        required outputs: Vec<At<Output>>,
+    }
+}
+
+choice! {
+    /// What a failure may do to the output.
+    Delivery {
+        /// Records may come twice, none is missing.
+        "at-least-once" => AtLeastOnce,
+        /// Output, state and offsets are committed as one.
+        "exactly-once" => ExactlyOnce,
+    }
+}
+
+mapping! {
+    /// Where records come from.
+    Source {
+        /// Topics of a Kafka cluster.
+        required kafka: KafkaSource,
+        /// How a record's value is read.
+        required format: Format,
+        /// The members of the JSON objects that become columns, each with its type.
+        optional schema: Named<Text>,
+        /// What becomes of a record that cannot be read.
+        optional on_bad_record: BadRecord,
+    }
+}
+
+mapping! {
+    /// Topics of a Kafka cluster.
+    KafkaSource {
+        /// `host:port`, several separated by commas.
+        required brokers: String,
+        /// The topics to read.
+        required topics: Vec<At<String>>,
+        /// Where to begin when there is no checkpoint.
+        optional start: Start,
+        /// How long to wait for the broker and the topics at start.
+        optional wait: Duration,
+        /// The most records that a batch takes from a partition, per second of the interval.
+        optional max_rate_per_partition: NonZeroU64,
+        /// The most records that a batch takes.
+        optional max_records_per_batch: NonZeroU64,
+        /// librdkafka's own settings, passed on untouched.
+        optional options: Options,
+    }
+}
+
+choice! {
+    /// Where to begin when there is no checkpoint.
+    Start {
+        /// At the oldest record that the broker still has.
+        "earliest" => Earliest,
+        /// At what comes from now on.
+        "latest" => Latest,
+        /// Where the consumer group stands.
+        "committed" => Committed,
+    }
+}
+
+choice! {
+    /// How a source's record values are read.
+    Format {
+        /// The whole value is the column `value`.
+        "text" => Text,
+        /// The value is a JSON object, its members the columns.
+        "json" => Json,
+    }
+}
+
+/// What becomes of a record that cannot be read.
+#[derive(Debug, Clone)]
+pub(crate) enum BadRecord {
+    /// The batch fails, and the pipeline stops.
+    Fail,
+    /// It is counted and left out.
+    Skip,
+    /// It goes to this topic as it came, with headers that say why.
+    DeadLetter(Option<At<String>>),
+}
+
+impl Read for BadRecord {
+    fn read(node: &Node, report: &mut Report) -> Option<Self> {
+        choice! {
+            /// The words among the policies.
+            Policy {
+                /// See [`BadRecord::Fail`].
+                "fail" => Fail,
+                /// See [`BadRecord::Skip`].
+                "skip" => Skip,
+            }
+        }
+        mapping! {
+            /// The policy that needs a topic.
+            DeadLetter {
+                /// The topic.
+                required dead_letter: String,
+            }
+        }
+        match &node.value {
+            Value::Mapping(_) => Some(Self::DeadLetter(DeadLetter::read(node, report)?.dead_letter)),
+            Value::Scalar(scalar) if !matches!(scalar.text.value(), "fail" | "skip") => {
+                expected("`fail`, `skip` or `{ dead_letter: TOPIC }`", node, report)
+            }
+            _ => Policy::read(node, report).map(|policy| match policy {
+                Policy::Fail => Self::Fail,
+                Policy::Skip => Self::Skip,
+            }),
+        }
+    }
+}
+
+/// librdkafka's settings, secrets among them: those are hidden from whatever is printed of the file.
+#[derive(Debug)]
+pub(crate) struct Options(pub(crate) Named<String>);
+
+impl Read for Options {
+    fn read(node: &Node, report: &mut Report) -> Option<Self> {
+        let options = Named::<String>::read(node, report)?;
+        for option in options.0.iter().filter(|option| super::secret::is_secret(&option.name)) {
+            report.hide(option.value.as_ref().map_or(0..0, |value| value.at.clone()));
+        }
+        Some(Self(options))
+    }
+}
+
+mapping! {
+    /// Where results go: exactly one of `kafka` and `console`.
+    Output {
+        /// The stream.
+        required from: String,
+        /// A topic.
+        optional kafka: KafkaOutput,
+        /// The terminal.
+        optional console: Console,
+    }
+}
+
+mapping! {
+    /// A topic to write to.
+    KafkaOutput {
+        /// The topic; it is created if there is none.
+        required topic: String,
+        /// The column that is the records' key; without it they have none.
+        optional key: String,
+        /// How values are written.
+        optional format: OutputFormat,
+        /// Partitions of the topic if it has to be created.
+        optional partitions: NonZeroU64,
+        /// The cluster; the sources' if it is absent.
+        optional brokers: String,
+        /// librdkafka's own settings, passed on untouched.
+        optional options: Options,
+    }
+}
+
+choice! {
+    /// How values are written.
+    OutputFormat {
+        /// One JSON object per row.
+        "json" => Json,
+    }
+}
+
+mapping! {
+    /// The terminal as an output.
+    Console {
+        /// The most rows that are shown of a batch.
+        optional rows: NonZeroU64,
+    }
+}

@@ -1,0 +1,89 @@
+//! Readers of scalars: text, numbers, durations, and a choice between words.
+
+use std::num::NonZeroU64;
+
+use super::origin::Text;
+use super::read::{Read, expected};
+use super::yaml::{Node, Scalar, Value};
+use crate::service::report::{Report, list, nearest};
+use crate::time::Duration;
+
+/// Any scalar is text, a number's digits too.
+impl Read for Text {
+    fn read(node: &Node, report: &mut Report) -> Option<Self> {
+        match &node.value {
+            Value::Scalar(scalar) => Some(scalar.text.clone()),
+            _ => expected("text", node, report),
+        }
+    }
+}
+
+/// Text whose inside nobody needs to point at.
+impl Read for String {
+    fn read(node: &Node, report: &mut Report) -> Option<Self> {
+        Text::read(node, report).map(|text| text.value().to_owned())
+    }
+}
+
+/// A whole number above zero: no count, rate or cap of a pipeline may be zero.
+impl Read for NonZeroU64 {
+    fn read(node: &Node, report: &mut Report) -> Option<Self> {
+        const WHAT: &str = "a whole number above 0";
+        let number = match &node.value {
+            Value::Scalar(Scalar { text, quoted: false }) => text.value().replace('_', "").parse().ok(),
+            _ => None,
+        };
+        match number {
+            Some(number) => Some(number),
+            None => expected(WHAT, node, report),
+        }
+    }
+}
+
+/// A length of time with its unit, above zero: `250ms`, `10s`, `5m`, `24h`, `10d`.
+impl Read for Duration {
+    fn read(node: &Node, report: &mut Report) -> Option<Self> {
+        const WHAT: &str = "a duration, such as `250ms`, `10s`, `5m`, `24h` or `10d`";
+        let Value::Scalar(scalar) = &node.value else {
+            return expected(WHAT, node, report);
+        };
+        let text = scalar.text.value();
+        let at = node.at.clone();
+        let Ok(parsed) = humantime::parse_duration(text) else {
+            expected::<()>(WHAT, node, report);
+            if text.chars().all(|c| c.is_ascii_digit()) {
+                report.help_last(format!("a number alone has no unit: write `{text}s` for seconds"));
+            }
+            return None;
+        };
+        let duration = Duration::from(parsed);
+        // What is below a millisecond would be cut off in silence.
+        if duration == Duration::ZERO || duration.to_std() != parsed {
+            report
+                .error(at, format!("{} must be whole milliseconds, and not zero", node.name))
+                .label("expected `1ms` or more");
+            return None;
+        }
+        Some(duration)
+    }
+}
+
+/// The word at the node, if it is one of `words`.
+pub(super) fn word(node: &Node, words: &[&'static str], report: &mut Report) -> Option<&'static str> {
+    let found = match &node.value {
+        Value::Scalar(scalar) => scalar.text.value(),
+        _ => return expected(&format!("one of {}", list(words.iter().copied())), node, report),
+    };
+    if let Some(word) = words.iter().find(|word| **word == found) {
+        return Some(word);
+    }
+    let what = match words {
+        [only] => format!("`{only}`"),
+        _ => format!("one of {}", list(words.iter().copied())),
+    };
+    expected::<()>(&what, node, report);
+    if let Some(near) = nearest(found, words.iter().copied()) {
+        report.help_last(format!("did you mean `{near}`?"));
+    }
+    None
+}

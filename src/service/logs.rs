@@ -1,0 +1,40 @@
+//! Logs go to standard error: text for people in a terminal, JSON for whatever collects them elsewhere.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+
+/// Sets up the process's logs by `TIDEMILL_LOG` (else `RUST_LOG`, else `info`) and `TIDEMILL_LOG_FORMAT`.
+///
+/// # Errors
+/// `Config` when one of the variables cannot be understood.
+pub(super) fn init() -> crate::Result<()> {
+    let filter = filter("TIDEMILL_LOG")?.or(filter("RUST_LOG")?).unwrap_or_else(|| EnvFilter::new("info"));
+    let stderr = std::io::stderr();
+    let json = match std::env::var("TIDEMILL_LOG_FORMAT").as_deref() {
+        Ok("json") => true,
+        Ok("text") => false,
+        Ok("") | Err(_) => !stderr.is_terminal(),
+        Ok(other) => {
+            return Err(crate::Error::config(format!("TIDEMILL_LOG_FORMAT must be `text` or `json`, not `{other}`")));
+        }
+    };
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second call in one process keeps the first's settings.
+    let _ = if json {
+        logs.json().flatten_event(true).try_init()
+    } else {
+        logs.with_ansi(stderr.is_terminal()).with_target(false).try_init()
+    };
+    Ok(())
+}
+
+fn filter(name: &str) -> crate::Result<Option<EnvFilter>> {
+    match std::env::var(name) {
+        Ok(text) if !text.is_empty() => EnvFilter::try_new(&text).map(Some).map_err(|error| {
+            crate::Error::config(format!("{name} must be a level or RUST_LOG's syntax, not `{text}`"))
+                .with_source(error)
+        }),
+        _ => Ok(None),
+    }
+}

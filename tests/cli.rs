@@ -1,0 +1,52 @@
+//! The command line: help, exit codes, and errors without a panic.
+
+use std::process::{Command, Output};
+
+fn tidemill(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tidemill"))
+        .args(args)
+        .env_remove("TIDEMILL_LOG")
+        .env_remove("TIDEMILL_LOG_FORMAT")
+        .output()
+        .expect("the binary was built for this test")
+}
+
+#[test]
+fn help_shows_examples() {
+    for args in [&["--help"][..], &["run", "--help"], &["check", "--help"], &["demo", "--help"]] {
+        let output = tidemill(args);
+        let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert!(shown.contains("Examples:\n  tidemill "), "{args:?}: {shown}");
+    }
+}
+
+#[test]
+fn wrong_usage_ends_with_2() {
+    for args in [&["rnu"][..], &["check"], &["demo", "--interval", "soon"], &["check", "--format", "svg", "f.yaml"]] {
+        let output = tidemill(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(!output.stderr.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn a_wrong_pipeline_file_ends_a_run_with_2_before_anything_is_read() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/check/unknown-operator.yaml");
+    let output = tidemill(&["run", file]);
+    let shown = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{shown}");
+    assert!(shown.contains("unknown operator `reduce_by_keys`"), "{shown}");
+}
+
+#[test]
+fn a_wrong_log_format_is_named() {
+    let output = Command::new(env!("CARGO_BIN_EXE_tidemill"))
+        .args(["run", "no-such-file.yaml"])
+        .env("TIDEMILL_LOG_FORMAT", "xml")
+        .output()
+        .expect("the binary was built for this test");
+    let shown = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{shown}");
+    assert_eq!(shown, "error: TIDEMILL_LOG_FORMAT must be `text` or `json`, not `xml`\n");
+}
