@@ -1,1 +1,4 @@
-#[test] fn t(){}
+//! Tests against a real Kafka broker.
+
+mod broker;
+mod support;

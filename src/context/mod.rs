@@ -138,6 +138,12 @@ impl StreamingContext {
         lifecycle::stop(self, gracefully)
     }
 
+    /// Gives up whatever waits for something outside: a broker, a topic, records. The context ends with an error.
+    #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "the service is its user"))]
+    pub(crate) fn cancel(&self) {
+        self.inner.runner.cancel();
+    }
+
     /// Waits until the context has stopped.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{DStream, DStreamNode, StreamCore, Uid};
+use super::{DStream, DStreamNode, StateName, StreamCore};
 use crate::codec::{Key, Stored};
 use crate::context::Stateful;
 use crate::error::Result;
@@ -123,7 +123,7 @@ impl<K: Key, V: Data, S: Stored, E: Data> StateSpec<K, V, S, E> {
 type Touched<S> = (Time, S);
 
 struct MapWithState<K, V, S, E> {
-    uid: Uid,
+    name: StateName,
     parent: Arc<StreamCore<(K, V)>>,
     slide: Duration,
     spec: StateSpec<K, V, S, E>,
@@ -233,15 +233,11 @@ impl<K: Key, V: Data, S: Stored, E: Data> MapWithState<K, V, S, E> {
 
 impl<K: Key, V: Data, S: Stored, E: Data> Stateful for MapWithState<K, V, S, E> {
     fn uid(&self) -> Arc<str> {
-        self.uid.read().clone()
+        self.name.read().uid.clone()
     }
 
     fn schema(&self) -> OperatorSchema {
-        OperatorSchema {
-            operator: "map_with_state".into(),
-            key_type: std::any::type_name::<K>().into(),
-            value_type: std::any::type_name::<S>().into(),
-        }
+        self.name.read().schema::<K, S>("map_with_state")
     }
 
     fn restore(&self, db: &StateDb) -> Result<()> {
@@ -306,8 +302,8 @@ impl<K: Key, V: Data> DStream<(K, V)> {
     pub fn map_with_state<S: Stored, E: Data>(&self, spec: StateSpec<K, V, S, E>) -> DStream<E> {
         let partitioner = self.ssc.default_partitioner();
         let partitions = partitioner.num_partitions();
-        self.stateful("map_with_state", |uid| MapWithState {
-            uid,
+        self.stateful("map_with_state", |name| MapWithState {
+            name,
             parent: self.core.clone(),
             slide: self.slide_duration(),
             spec,

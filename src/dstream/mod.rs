@@ -30,6 +30,7 @@ pub use map_with_state::{State, StateSpec};
 use crate::context::{Shareable, Stateful, StreamingContext};
 use crate::error::{Error, Result};
 use crate::rdd::{Data, Rdd};
+use crate::state::OperatorSchema;
 use crate::time::{Duration, Time};
 
 /// What an operator does for a batch.
@@ -60,14 +61,28 @@ impl<T> Clone for DStream<T> {
 pub(crate) struct StreamCore<T> {
     id: usize,
     node: Arc<dyn DStreamNode<T>>,
-    uid: Option<Uid>,
+    name: Option<StateName>,
     /// Whether several operators read this stream, so that it is computed once and kept.
     shared: AtomicBool,
     generated: Mutex<BTreeMap<Time, Option<Rdd<T>>>>,
 }
 
-/// The name of a stateful operator, which the user may set until the context starts.
-pub(crate) type Uid = Arc<RwLock<Arc<str>>>;
+/// Whose state it is; both may be set until the context starts.
+pub(crate) type StateName = Arc<RwLock<Named>>;
+
+/// A stateful operator's uid, and what it says its keys and values are instead of their Rust types.
+pub(crate) struct Named {
+    uid: Arc<str>,
+    types: Option<(String, String)>,
+}
+
+impl Named {
+    fn schema<K, V>(&self, operator: &str) -> OperatorSchema {
+        let of_rust = || (std::any::type_name::<K>().into(), std::any::type_name::<V>().into());
+        let (key_type, value_type) = self.types.clone().unwrap_or_else(of_rust);
+        OperatorSchema { operator: operator.into(), key_type, value_type }
+    }
+}
 
 impl<T: Data> StreamCore<T> {
     fn get_or_compute(&self, time: Time) -> Result<Option<Rdd<T>>> {
@@ -90,7 +105,7 @@ impl<T: Data> StreamCore<T> {
 impl<T: Data> Shareable for StreamCore<T> {
     fn share(&self) {
         // What a stateful operator gives is kept in memory by itself.
-        self.shared.store(self.uid.is_none(), Ordering::Relaxed);
+        self.shared.store(self.name.is_none(), Ordering::Relaxed);
     }
 
     fn clear(&self, time: Time) {
@@ -104,11 +119,11 @@ impl<T: Data> DStream<T> {
         operator: &str,
         parents: &[usize],
         node: Arc<dyn DStreamNode<T>>,
-        stateful: Option<(Arc<dyn Stateful>, Uid)>,
+        stateful: Option<(Arc<dyn Stateful>, StateName)>,
     ) -> DStream<T> {
-        let (stateful, uid) = stateful.unzip();
+        let (stateful, name) = stateful.unzip();
         let mut core =
-            StreamCore { id: usize::MAX, node, uid, shared: AtomicBool::new(false), generated: Mutex::default() };
+            StreamCore { id: usize::MAX, node, name, shared: AtomicBool::new(false), generated: Mutex::default() };
         let mut placed = None;
         ssc.inner.lifecycle.admit(operator, || {
             let graph = &ssc.inner.graph;
@@ -149,14 +164,15 @@ impl<T: Data> DStream<T> {
     }
 
     /// A stream over a stateful operator.
-    pub(crate) fn stateful<U, N>(&self, operator: &str, make: impl FnOnce(Uid) -> N) -> DStream<U>
+    pub(crate) fn stateful<U, N>(&self, operator: &str, make: impl FnOnce(StateName) -> N) -> DStream<U>
     where
         U: Data,
         N: DStreamNode<U> + Stateful + 'static,
     {
-        let uid: Uid = Arc::new(RwLock::new(self.ssc.inner.graph.next_uid(operator).into()));
-        let node = Arc::new(make(uid.clone()));
-        DStream::place(&self.ssc, operator, &[self.core.id], node.clone(), Some((node, uid)))
+        let uid = self.ssc.inner.graph.next_uid(operator).into();
+        let name: StateName = Arc::new(RwLock::new(Named { uid, types: None }));
+        let node = Arc::new(make(name.clone()));
+        DStream::place(&self.ssc, operator, &[self.core.id], node.clone(), Some((node, name)))
     }
 
     pub(crate) fn id(&self) -> usize {
@@ -183,18 +199,27 @@ impl<T: Data> DStream<T> {
     /// # Errors
     /// If the operator keeps no state.
     pub fn uid(self, uid: &str) -> Result<DStream<T>> {
-        match &self.core.uid {
-            Some(slot) => *slot.write() = uid.into(),
+        match &self.core.name {
+            Some(name) => name.write().uid = uid.into(),
             None => return Err(Error::usage(format!("uid `{uid}` was given to an operator that keeps no state"))),
         }
         Ok(self)
+    }
+
+    /// Names the types of a stateful operator's keys and values, where the Rust types do not tell them.
+    #[cfg_attr(not(feature = "sql"), allow(dead_code, reason = "SQL steps are its users"))]
+    pub(crate) fn state_types(self, key: String, value: String) -> DStream<T> {
+        if let Some(name) = &self.core.name {
+            name.write().types = Some((key, value));
+        }
+        self
     }
 }
 
 impl<T: Data> StreamCore<T> {
     fn detached() -> Self {
         let node = Arc::new(Computed { slide: Duration::millis(1), compute: |_| Ok(None) });
-        Self { id: 0, node, uid: None, shared: AtomicBool::new(false), generated: Mutex::default() }
+        Self { id: 0, node, name: None, shared: AtomicBool::new(false), generated: Mutex::default() }
     }
 }
 

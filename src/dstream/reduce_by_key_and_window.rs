@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::panes::WindowLengths;
-use super::{DStream, DStreamNode, StreamCore, Uid};
+use super::{DStream, DStreamNode, StateName, StreamCore};
 use crate::codec::{Key, Stored, decode_key, decode_value, encode_value};
 use crate::context::Stateful;
 use crate::error::Result;
@@ -160,7 +160,7 @@ impl<V: Stored> KeyPanes<V> {
 type Shard<K, V> = IndexMap<K, KeyPanes<V>, ahash::RandomState>;
 
 struct ReduceByKeyAndWindow<K, V> {
-    uid: Uid,
+    name: StateName,
     parent: Arc<StreamCore<(K, V)>>,
     parent_slide: Duration,
     lengths: WindowLengths,
@@ -247,15 +247,11 @@ impl<K: Key, V: Stored> ReduceByKeyAndWindow<K, V> {
 
 impl<K: Key, V: Stored> Stateful for ReduceByKeyAndWindow<K, V> {
     fn uid(&self) -> Arc<str> {
-        self.uid.read().clone()
+        self.name.read().uid.clone()
     }
 
     fn schema(&self) -> OperatorSchema {
-        OperatorSchema {
-            operator: "reduce_by_key_and_window".into(),
-            key_type: std::any::type_name::<K>().into(),
-            value_type: std::any::type_name::<V>().into(),
-        }
+        self.name.read().schema::<K, V>("reduce_by_key_and_window")
     }
 
     /// Panes come back in the order of their times, as they were made.
@@ -393,8 +389,8 @@ impl<K: Key, V: Stored> DStream<(K, V)> {
         let parent_slide = self.slide_duration();
         let lengths = WindowLengths::new("reduce_by_key_and_window", window, slide, parent_slide)?;
         let partitioner = self.ssc.default_partitioner();
-        Ok(self.stateful("reduce_by_key_and_window", |uid| ReduceByKeyAndWindow {
-            uid,
+        Ok(self.stateful("reduce_by_key_and_window", |name| ReduceByKeyAndWindow {
+            name,
             parent: self.core.clone(),
             parent_slide,
             lengths,

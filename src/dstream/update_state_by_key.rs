@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{DStream, DStreamNode, StreamCore, Uid};
+use super::{DStream, DStreamNode, StateName, StreamCore};
 use crate::codec::{Key, Stored};
 use crate::context::Stateful;
 use crate::error::Result;
@@ -13,7 +13,7 @@ use crate::state::{Change, KeyedState, OperatorSchema, StateDb, StateStats};
 use crate::time::{Duration, Time};
 
 struct UpdateStateByKey<K, V, S, F> {
-    uid: Uid,
+    name: StateName,
     parent: Arc<StreamCore<(K, V)>>,
     slide: Duration,
     update: F,
@@ -71,15 +71,11 @@ where
     F: Fn(Vec<V>, Option<S>) -> Option<S> + Send + Sync,
 {
     fn uid(&self) -> Arc<str> {
-        self.uid.read().clone()
+        self.name.read().uid.clone()
     }
 
     fn schema(&self) -> OperatorSchema {
-        OperatorSchema {
-            operator: "update_state_by_key".into(),
-            key_type: std::any::type_name::<K>().into(),
-            value_type: std::any::type_name::<S>().into(),
-        }
+        self.name.read().schema::<K, S>("update_state_by_key")
     }
 
     fn restore(&self, db: &StateDb) -> Result<()> {
@@ -153,8 +149,8 @@ impl<K: Key, V: Data> DStream<(K, V)> {
         update: impl Fn(Vec<V>, Option<S>) -> Option<S> + Send + Sync + 'static,
     ) -> DStream<(K, S)> {
         let partitioner = self.ssc.default_partitioner();
-        self.stateful("update_state_by_key", |uid| UpdateStateByKey {
-            uid,
+        self.stateful("update_state_by_key", |name| UpdateStateByKey {
+            name,
             parent: self.core.clone(),
             slide: self.slide_duration(),
             update,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::panes::WindowLengths;
-use super::{DStream, DStreamNode, StreamCore, Uid};
+use super::{DStream, DStreamNode, StateName, StreamCore};
 use crate::codec::{Stored, decode_key, decode_value, encode_value};
 use crate::context::Stateful;
 use crate::error::Result;
@@ -15,7 +15,7 @@ use crate::state::{Change, OperatorSchema, StateDb, StateStats, record_key, spli
 use crate::time::{Duration, Time};
 
 struct Window<T> {
-    uid: Uid,
+    name: StateName,
     parent: Arc<StreamCore<T>>,
     parent_slide: Duration,
     lengths: WindowLengths,
@@ -28,15 +28,11 @@ struct Window<T> {
 
 impl<T: Stored> Stateful for Window<T> {
     fn uid(&self) -> Arc<str> {
-        self.uid.read().clone()
+        self.name.read().uid.clone()
     }
 
     fn schema(&self) -> OperatorSchema {
-        OperatorSchema {
-            operator: "window".into(),
-            key_type: std::any::type_name::<i64>().into(),
-            value_type: std::any::type_name::<Vec<T>>().into(),
-        }
+        self.name.read().schema::<i64, Vec<T>>("window")
     }
 
     fn restore(&self, db: &StateDb) -> Result<()> {
@@ -111,8 +107,8 @@ impl<T: Stored> DStream<T> {
     pub fn window(&self, window: impl Into<Duration>, slide: impl Into<Duration>) -> Result<DStream<T>> {
         let parent_slide = self.slide_duration();
         let lengths = WindowLengths::new("window", window.into(), slide.into(), parent_slide)?;
-        Ok(self.stateful("window", |uid| Window {
-            uid,
+        Ok(self.stateful("window", |name| Window {
+            name,
             parent: self.core.clone(),
             parent_slide,
             lengths,

@@ -72,9 +72,12 @@ impl<T: Data> Rdd<T> {
         self.narrow(move |parent, p, task, emit| parent.compute(p, task, &mut |element| emit(f(element))))
     }
 
-    /// Each element, changed by `f`, which may fail; a failure fails the task.
-    pub(crate) fn try_map<U: Data>(&self, f: impl Fn(T) -> Result<U> + Send + Sync + 'static) -> Rdd<U> {
-        self.narrow(move |parent, p, task, emit| parent.compute(p, task, &mut |element| emit(f(element)?)))
+    /// What `f`, which may fail, gives for each element; a failure fails the task.
+    #[cfg_attr(not(feature = "sql"), allow(dead_code, reason = "SQL steps are its users"))]
+    pub(crate) fn try_flat_map<U: Data>(&self, f: impl Fn(T) -> Result<Vec<U>> + Send + Sync + 'static) -> Rdd<U> {
+        self.narrow(move |parent, p, task, emit| {
+            parent.compute(p, task, &mut |element| f(element)?.into_iter().try_for_each(&mut *emit))
+        })
     }
 
     /// What `f` gives for each element, in order. An empty RDD stays empty.

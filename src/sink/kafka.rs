@@ -15,6 +15,7 @@ use super::Sink;
 use crate::context::StreamingContext;
 use crate::dstream::DStream;
 use crate::error::{Error, Result};
+use crate::rdd::Runner;
 use crate::source::DeadLetter;
 use crate::source::kafka::{ClientSettings, error_text, wait_for};
 use crate::time::{Duration, Stopwatch, Time};
@@ -75,6 +76,7 @@ pub struct KafkaSink {
 
 struct Shared {
     app_name: String,
+    runner: Arc<Runner>,
     settings: KafkaSinkSettings,
     /// Partitions to make a missing topic with.
     topics: Mutex<BTreeMap<Arc<str>, i32>>,
@@ -108,6 +110,7 @@ impl StreamingContext {
     pub fn kafka_sink(&self, settings: KafkaSinkSettings) -> KafkaSink {
         let shared = Arc::new(Shared {
             app_name: self.app_name().to_owned(),
+            runner: self.inner.runner.clone(),
             settings,
             topics: Mutex::default(),
             producer: RwLock::new(None),
@@ -216,7 +219,7 @@ impl Shared {
         let admin: AdminClient<DefaultClientContext> =
             config.create().map_err(|e| Error::config(format!("cannot make a Kafka client: {e}")).with_source(e))?;
         let request = std::time::Duration::from_secs(5);
-        let metadata = wait_for(&format!("Kafka at {}", self.settings.brokers), self.settings.wait, || {
+        let metadata = wait_for(&self.runner, &format!("Kafka at {}", self.settings.brokers), self.settings.wait, || {
             admin.inner().fetch_metadata(None, request).map_err(|e| {
                 Error::unavailable(format!("no answer from Kafka at {}: {}", self.settings.brokers, error_text(&e)))
             })
@@ -232,7 +235,7 @@ impl Shared {
         let names: Vec<_> = missing.iter().map(|t| t.name).collect();
         tracing::info!("creating output topics: {}", names.join(", "));
         let options = AdminOptions::new().operation_timeout(Some(request)).request_timeout(Some(request * 2));
-        let outcome = block_on(admin.create_topics(&missing, &options))
+        let outcome = futures_executor::block_on(admin.create_topics(&missing, &options))
             .map_err(|e| Error::unavailable(format!("cannot create topics: {}", error_text(&e))).with_source(e))?;
         for result in outcome {
             match result {
@@ -309,26 +312,4 @@ fn dead_letter_record(app_name: &str, letter: DeadLetter) -> ProducerRecord {
     add("message", letter.error);
     add("app_id", app_name.into());
     ProducerRecord { key: letter.key, value: letter.value, headers }
-}
-
-/// Waits for one of the admin client's futures, which its own thread completes.
-fn block_on<T>(future: impl std::future::Future<Output = T>) -> T {
-    use std::task::{Context, Poll, Wake, Waker};
-
-    struct Unpark(std::thread::Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-
-    let mut future = std::pin::pin!(future);
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut context = Context::from_waker(&waker);
-    loop {
-        match future.as_mut().poll(&mut context) {
-            Poll::Ready(value) => return value,
-            Poll::Pending => std::thread::park(),
-        }
-    }
 }

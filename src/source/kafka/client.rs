@@ -4,6 +4,7 @@ use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::error::{Error, Result};
+use crate::rdd::Runner;
 use crate::time::{Duration, Stopwatch};
 
 /// Properties that Tidemill sets itself, with what to use instead.
@@ -50,7 +51,7 @@ impl ClientSettings {
 }
 
 /// Tries `attempt` until it succeeds or fails for good, at most `wait`; says every few seconds what it waits for.
-pub(crate) fn wait_for<T>(what: &str, wait: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+pub(crate) fn wait_for<T>(runner: &Runner, what: &str, wait: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     const SAY_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
     const PAUSE: std::time::Duration = std::time::Duration::from_millis(250);
     let watch = Stopwatch::start();
@@ -62,7 +63,7 @@ pub(crate) fn wait_for<T>(what: &str, wait: Duration, mut attempt: impl FnMut() 
             Err(error) => error,
         };
         let elapsed = watch.elapsed();
-        if elapsed >= wait.to_std() {
+        if elapsed >= wait.to_std() || runner.is_cancelled() {
             return Err(Error::unavailable(format!("{error} (waited {wait})")));
         }
         if said.is_none_or(|at| elapsed - at >= SAY_EVERY) {

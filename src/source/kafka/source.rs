@@ -131,7 +131,7 @@ impl KafkaInput {
         let mut partitions = Vec::new();
         for topic in &self.config.topics {
             let name: Arc<str> = topic.as_str().into();
-            let count = wait_for(&format!("topic `{topic}` on {brokers}"), self.config.wait, || {
+            let count = wait_for(&self.runner, &format!("topic `{topic}` on {brokers}"), self.config.wait, || {
                 let metadata = consumer.fetch_metadata(Some(topic), REQUEST).map_err(|e| {
                     Error::unavailable(format!("no answer from Kafka at {brokers}: {}", error_text(&e))).with_source(e)
                 })?;
@@ -182,7 +182,7 @@ impl KafkaInput {
         for (topic, partition) in partitions {
             list.add_partition(topic, *partition);
         }
-        let found = wait_for("the consumer group's coordinator", self.config.wait, || {
+        let found = wait_for(&self.runner, "the consumer group's coordinator", self.config.wait, || {
             consumer
                 .committed_offsets(list.clone(), REQUEST)
                 .map_err(|e| self.unavailable("the group's committed offsets", e))
@@ -192,7 +192,7 @@ impl KafkaInput {
 
     fn beginnings(&self, consumer: &BaseConsumer, partitions: &[(Arc<str>, i32)]) -> Result<Offsets> {
         let first = |(topic, partition): &(Arc<str>, i32)| {
-            let (low, _) = wait_for("the first offsets", self.config.wait, || {
+            let (low, _) = wait_for(&self.runner, "the first offsets", self.config.wait, || {
                 consumer
                     .fetch_watermarks(topic, *partition, REQUEST)
                     .map_err(|e| self.unavailable(&format!("the offsets of {topic}-{partition}"), e))
@@ -209,7 +209,7 @@ impl KafkaInput {
             list.add_partition_offset(topic, *partition, Offset::End)
                 .map_err(|e| Error::internal("librdkafka refused an offset").with_source(e))?;
         }
-        let found = wait_for("the partitions' ends", wait, || {
+        let found = wait_for(&self.runner, "the partitions' ends", wait, || {
             consumer.offsets_for_times(list.clone(), REQUEST).map_err(|e| self.unavailable("the partitions' ends", e))
         })?;
         Ok(absolute(&found))

@@ -21,6 +21,7 @@ pub(super) use plan::plan;
 /// still out of range when it is [finished](Self::finish).
 #[derive(Debug, Clone)]
 pub(crate) struct Grouping {
+    partial_sql: Arc<str>,
     /// The keys, the number of rows, and the aggregates' partial columns.
     partial: Query,
     aggregates: Arc<[Aggregate]>,
@@ -31,6 +32,11 @@ pub(crate) struct Grouping {
 }
 
 impl Grouping {
+    /// The query behind the partial states: groupings for which it is equal have equal states, whatever their columns' names.
+    pub(crate) fn partial_sql(&self) -> &str {
+        &self.partial_sql
+    }
+
     /// The columns of the key.
     pub(crate) fn key_schema(&self) -> &SchemaRef {
         &self.key_schema

@@ -58,6 +58,7 @@ pub(in crate::sql) fn plan(
     let key_schema = schema(keys.iter().map(|key| (key.name.as_str(), key.of.clone())));
     let value_schema = schema(values.iter().map(|value| (value.name.as_str(), value.aggregate.output_type(&value.of))));
     Ok(Grouping {
+        partial_sql: sql.into(),
         partial,
         aggregates: values.iter().map(|value| value.aggregate).collect(),
         output_schema: joined(&key_schema, &value_schema),

@@ -1,0 +1,101 @@
+//! From the checked pipeline to a running `StreamingContext`.
+
+mod decode;
+mod outputs;
+mod progress;
+mod streams;
+
+use std::sync::Arc;
+
+use prometheus::Registry;
+
+use self::progress::Progress;
+use self::streams::Streams;
+use super::RunOptions;
+use super::check::{Config, Delivery};
+use super::http::HttpServer;
+use crate::error::{Error, Result};
+use crate::metrics::Metrics;
+use crate::sink::kafka::KafkaSinkSettings;
+use crate::time::Duration;
+use crate::{StreamingContext, StreamingContextBuilder};
+
+/// How often a running pipeline looks whether it is to stop.
+const LOOK_EVERY: Duration = Duration::millis(100);
+/// Input topics are waited for as long as their source says; the output's cluster as long as the most patient of them.
+const DEFAULT_WAIT: Duration = Duration::seconds(30);
+
+/// Runs the pipeline until it is told to stop: the running batch is finished then, and committed.
+pub(crate) fn run(config: &Config, options: &RunOptions) -> Result<()> {
+    let ssc = build(config, StreamingContext::builder(&*config.app_id))?;
+    let progress = Arc::new(Progress::new(&ssc));
+    ssc.add_streaming_listener(progress.clone());
+    let registry = Registry::new();
+    register_process_metrics(&registry)?;
+    ssc.add_streaming_listener(Arc::new(Metrics::register(&registry, &ssc)?));
+    let _http = match config.http {
+        Some(address) => Some(HttpServer::start(&config.app_id, address, registry, progress)?),
+        None => None,
+    };
+    start(&ssc, options)?;
+    while !ssc.await_termination_or_timeout(LOOK_EVERY)? {
+        if options.stop.is_requested() {
+            tracing::info!("stopping after the running batch");
+            ssc.stop(false)?;
+        }
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The context with all sources, streams and outputs of the pipeline.
+pub(crate) fn build(config: &Config, builder: StreamingContextBuilder) -> Result<StreamingContext> {
+    if config.delivery == Delivery::ExactlyOnce {
+        return Err(Error::config("`delivery: exactly-once` is not built yet: use `delivery: at-least-once`"));
+    }
+    let ssc = builder
+        .batch_interval(config.batch_interval)
+        .checkpoint(&config.checkpoint)
+        .worker_threads(config.worker_threads)
+        .build()?;
+    let sink = config.output_cluster.as_ref().map(|cluster| {
+        let wait = config.sources.iter().map(|s| s.wait).max().unwrap_or(DEFAULT_WAIT);
+        let settings = KafkaSinkSettings::new(&*cluster.brokers).wait(wait);
+        let options = cluster.options.0.iter();
+        ssc.kafka_sink(options.fold(settings, |settings, (name, value)| settings.option(name, value)))
+    });
+    let mut streams = Streams::new(&ssc);
+    for source in &config.sources {
+        streams.add_source(source, sink.as_ref())?;
+    }
+    for stream in &config.streams {
+        streams.add(stream)?;
+    }
+    for output in &config.outputs {
+        outputs::add(streams.get(&output.from)?, &output.sink, sink.as_ref())?;
+    }
+    Ok(ssc)
+}
+
+/// Starts the context; a stop that is asked for while it waits for Kafka ends the waiting.
+fn start(ssc: &StreamingContext, options: &RunOptions) -> Result<()> {
+    let starting = ssc.clone();
+    let thread = std::thread::spawn(move || starting.start());
+    while !thread.is_finished() {
+        if options.stop.wait(LOOK_EVERY.to_std()) {
+            ssc.cancel();
+            break;
+        }
+    }
+    match thread.join() {
+        Ok(Err(_)) if options.stop.is_requested() => Ok(()),
+        Ok(outcome) => outcome,
+        Err(_) => Err(Error::internal("starting the context panicked")),
+    }
+}
+
+fn register_process_metrics(registry: &Registry) -> Result<()> {
+    registry
+        .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
+        .map_err(|e| Error::internal("cannot register the process metrics").with_source(e))
+}

@@ -1,0 +1,220 @@
+//! The pipeline's streams as DStreams: of rows as Arrow batches, and, for keyed operators, of keys with partial states.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::decode::{Chunk, SourceDecoder};
+use crate::error::{Error, Result};
+use crate::rdd::Rdd;
+use crate::service::check::{BadRecord, Source, Start, Step, Stream};
+use crate::sink::kafka::KafkaSink;
+use crate::source::kafka::{KafkaSource, Start as KafkaStart};
+use crate::sql::{Decoder, Grouping, Inputs, Query, RecordBatch, Row, SchemaRef, batch_of_rows, rows_of_batch, type_name};
+use crate::time::Time;
+use crate::{DStream, StateSpec, StreamingContext};
+
+/// Partitions of a dead-letter topic that has to be made.
+const DEAD_LETTER_PARTITIONS: i32 = 1;
+
+type Rows = DStream<RecordBatch>;
+/// Keys with what their rows come to so far.
+type Groups = DStream<(Row, Row)>;
+
+/// The streams that were made so far, by name.
+pub(super) struct Streams<'c> {
+    ssc: &'c StreamingContext,
+    by_name: BTreeMap<String, Rows>,
+    /// Keyed operators that group the same stream by the same expressions share one grouping of the batch.
+    groups: BTreeMap<String, Groups>,
+}
+
+impl<'c> Streams<'c> {
+    pub fn new(ssc: &'c StreamingContext) -> Self {
+        Self { ssc, by_name: BTreeMap::new(), groups: BTreeMap::new() }
+    }
+
+    pub fn get(&self, name: &str) -> Result<&Rows> {
+        self.by_name.get(name).ok_or_else(|| Error::internal(format!("stream `{name}` was checked but not made")))
+    }
+
+    pub fn add_source(&mut self, source: &Source, sink: Option<&KafkaSink>) -> Result<()> {
+        if let (BadRecord::DeadLetter(topic), Some(sink)) = (&source.on_bad_record, sink) {
+            sink.create_topic(topic, DEAD_LETTER_PARTITIONS);
+        }
+        let start = match source.start {
+            Start::Earliest => KafkaStart::Earliest,
+            Start::Latest => KafkaStart::Latest,
+            Start::Committed => KafkaStart::Committed,
+        };
+        let mut kafka = KafkaSource::new(&*source.cluster.brokers, source.topics.iter().cloned())
+            .start(start)
+            .wait(source.wait)
+            .max_records_per_batch(source.max_records_per_batch);
+        if let Some(rate) = source.max_rate_per_partition {
+            kafka = kafka.max_rate_per_partition(rate);
+        }
+        for (name, value) in &source.cluster.options.0 {
+            kafka = kafka.option(name, value);
+        }
+        let decoder = SourceDecoder {
+            name: source.name.as_str().into(),
+            decoder: Decoder::new(source.format.clone())?,
+            on_bad_record: source.on_bad_record.clone(),
+        };
+        let rows = self.ssc.kafka_direct_stream(kafka).read_slices("decode", move |read, task, emit| {
+            let mut chunk = Chunk::new(&decoder);
+            read(&mut |record| {
+                chunk.push(record);
+                if chunk.is_full()
+                    && let Some(batch) = chunk.decode(task)?
+                {
+                    emit(batch)?;
+                }
+                Ok(())
+            })?;
+            chunk.decode(task)?.map_or(Ok(()), emit)
+        });
+        self.by_name.insert(source.name.clone(), rows);
+        Ok(())
+    }
+
+    pub fn add(&mut self, stream: &Stream) -> Result<()> {
+        let rows = match &stream.step {
+            Step::Query(query) => self.query(query)?,
+            Step::ReduceByKey(grouping) => finish(&self.groups(grouping)?, grouping),
+            Step::ReduceByKeyAndWindow { uid, grouping, window } => {
+                let merge = merge(grouping);
+                let groups = self.groups(grouping)?.reduce_by_key_and_window(merge, *window, stream.slide)?;
+                finish(&named(groups, uid, grouping)?, grouping)
+            }
+            Step::MapWithState { uid, grouping, timeout, emit: _ } => {
+                let add = grouping.clone();
+                let mut spec = StateSpec::function(move |key: &Row, new: Option<Row>, state: &mut crate::State<Row>| {
+                    // A key that times out has nothing new to tell.
+                    let mut sum = new?;
+                    if let Some(before) = state.get_option() {
+                        let mut total = before.clone();
+                        add.merge(&mut total, &sum);
+                        sum = total;
+                    }
+                    state.update(sum.clone());
+                    Some((key.clone(), sum))
+                });
+                if let Some(timeout) = timeout {
+                    spec = spec.timeout(*timeout);
+                }
+                finish(&named(self.groups(grouping)?.map_with_state(spec), uid, grouping)?, grouping)
+            }
+            Step::UpdateStateByKey { uid, grouping } => {
+                let add = grouping.clone();
+                let states = self.groups(grouping)?.update_state_by_key(move |new: Vec<Row>, state: Option<Row>| {
+                    state.into_iter().chain(new).reduce(|mut sum, more| {
+                        add.merge(&mut sum, &more);
+                        sum
+                    })
+                });
+                finish(&named(states, uid, grouping)?, grouping)
+            }
+            Step::Window { uid, window } => {
+                let schema = stream.schema.clone();
+                let rows = self.input(stream, 0)?.each_rdd("rows", |rdd| rdd.try_flat_map(|batch| rows_of_batch(&batch)));
+                let window = rows.window(*window, stream.slide)?.uid(uid)?.state_types("batch".into(), columns(&schema));
+                window.each_rdd("batches", move |rdd| {
+                    let schema = schema.clone();
+                    rdd.try_map_partitions(move |rows| batch_of_rows(&schema, &rows).map(|batch| vec![batch]))
+                })
+            }
+            Step::Union => {
+                let first = self.input(stream, 0)?.clone();
+                (1..stream.inputs.len()).try_fold(first, |all, i| all.union(self.input(stream, i)?))?
+            }
+        };
+        self.by_name.insert(stream.name.clone(), rows);
+        Ok(())
+    }
+
+    fn input(&self, stream: &Stream, index: usize) -> Result<&Rows> {
+        match stream.inputs.get(index) {
+            Some(name) => self.get(name),
+            None => Err(Error::internal(format!("stream `{}` has no input {index}", stream.name))),
+        }
+    }
+
+    /// A query that looks at each row by itself runs in the task of its input; any other over the batch as a whole.
+    fn query(&self, query: &Query) -> Result<Rows> {
+        let names = query.inputs().to_vec();
+        let inputs = names.iter().map(|name| self.get(name).cloned()).collect::<Result<Vec<_>>>()?;
+        let Some(first) = inputs.first().cloned() else {
+            return Err(Error::config("a query has to read at least one stream"));
+        };
+        let others: Vec<_> = inputs[1..].iter().map(DStream::id).collect();
+        let query = query.clone();
+        if query.is_row_wise() && others.is_empty() {
+            let name = names.concat();
+            return Ok(first.each_rdd("sql", move |rdd| {
+                let (query, name) = (query.clone(), name.clone());
+                rdd.try_flat_map(move |batch| query.run(&Inputs::new().with(&name, [batch])))
+            }));
+        }
+        let runner = self.ssc.inner.runner.clone();
+        Ok(first.derive("sql", &others, first.slide_duration(), move |time: Time| {
+            let mut tables = Inputs::new();
+            for (name, stream) in names.iter().zip(&inputs) {
+                match stream.get_or_compute(time)? {
+                    Some(rdd) => tables = tables.with(name, rdd.collect()?),
+                    None => return Ok(None),
+                }
+            }
+            Ok(Some(Rdd::in_memory(&runner, vec![Arc::new(query.run(&tables)?)])))
+        }))
+    }
+
+    /// The partial states of the batch's groups, one per key.
+    fn groups(&mut self, grouping: &Grouping) -> Result<Groups> {
+        if let Some(groups) = self.groups.get(grouping.partial_sql()) {
+            return Ok(groups.clone());
+        }
+        let partial = grouping.clone();
+        let groups = self
+            .get(grouping.input())?
+            .each_rdd("group", move |rdd| {
+                let partial = partial.clone();
+                rdd.try_flat_map(move |batch| partial.partial(&[batch]))
+            })
+            .reduce_by_key(merge(grouping));
+        self.groups.insert(grouping.partial_sql().to_owned(), groups.clone());
+        Ok(groups)
+    }
+}
+
+fn merge(grouping: &Grouping) -> impl Fn(Row, Row) -> Row + Clone + Send + Sync + 'static {
+    let grouping = grouping.clone();
+    move |mut sum, more| {
+        grouping.merge(&mut sum, &more);
+        sum
+    }
+}
+
+/// Gives an operator's state its uid, and the columns that it has instead of Rust types.
+fn named(groups: Groups, uid: &str, grouping: &Grouping) -> Result<Groups> {
+    Ok(groups.uid(uid)?.state_types(columns(grouping.key_schema()), columns(grouping.state_schema())))
+}
+
+fn columns(schema: &SchemaRef) -> String {
+    let column = |field: &Arc<crate::sql::Field>| format!("{} {}", field.name(), type_name(field.data_type()));
+    schema.fields().iter().map(column).collect::<Vec<_>>().join(", ")
+}
+
+/// The output rows of groups.
+fn finish(groups: &Groups, grouping: &Grouping) -> Rows {
+    let grouping = grouping.clone();
+    groups.each_rdd("finish", move |rdd| {
+        let grouping = grouping.clone();
+        rdd.try_map_partitions(move |groups| {
+            if groups.is_empty() {
+                return Ok(Vec::new());
+            }
+            grouping.finish(groups.iter().map(|(key, state)| (key, state))).map(|batch| vec![batch])
+        })
+    })
+}
