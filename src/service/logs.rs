@@ -4,12 +4,12 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
-/// Sets up the process's logs by `TIDEMILL_LOG` (else `RUST_LOG`, else `info`) and `TIDEMILL_LOG_FORMAT`.
+/// Sets up the process's logs by `TIDEMILL_LOG` (else `RUST_LOG`, else `default`) and `TIDEMILL_LOG_FORMAT`.
 ///
 /// # Errors
 /// `Config` when one of the variables cannot be understood.
-pub(super) fn init() -> crate::Result<()> {
-    let filter = filter("TIDEMILL_LOG")?.or(filter("RUST_LOG")?).unwrap_or_else(|| EnvFilter::new("info"));
+pub(super) fn init(default: &str) -> crate::Result<()> {
+    let filter = filter("TIDEMILL_LOG")?.or(filter("RUST_LOG")?).unwrap_or_else(|| EnvFilter::new(default));
     let stderr = std::io::stderr();
     let json = match std::env::var("TIDEMILL_LOG_FORMAT").as_deref() {
         Ok("json") => true,

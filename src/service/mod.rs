@@ -61,7 +61,7 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Check(args) => check_file(args),
         Command::Run(args) => {
-            logs::init()?;
+            logs::init("info")?;
             let Some(config) = load(&args.file)? else {
                 return Ok(ExitCode::from(EXIT_CONFIG));
             };
@@ -70,8 +70,9 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Demo(args) => {
-            logs::init()?;
-            demo::demo(args).context("the demo failed")?;
+            // Lines of log would run through the table.
+            logs::init("warn")?;
+            demo::demo(args, &signals::listen()?).context("the demo failed")?;
             Ok(ExitCode::SUCCESS)
         }
     }

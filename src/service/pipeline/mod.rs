@@ -10,7 +10,7 @@ use std::sync::Arc;
 use prometheus::Registry;
 
 use self::progress::Progress;
-use self::streams::Streams;
+pub(crate) use self::streams::Streams;
 use super::RunOptions;
 use super::check::{Config, Delivery};
 use super::http::HttpServer;
@@ -27,7 +27,7 @@ const DEFAULT_WAIT: Duration = Duration::seconds(30);
 
 /// Runs the pipeline until it is told to stop: the running batch is finished then, and committed.
 pub(crate) fn run(config: &Config, options: &RunOptions) -> Result<()> {
-    let ssc = build(config, StreamingContext::builder(&*config.app_id))?;
+    let ssc = build(config, StreamingContext::builder(&*config.app_id), |_| Ok(()))?;
     let progress = Arc::new(Progress::new(&ssc));
     ssc.add_streaming_listener(progress.clone());
     let registry = Registry::new();
@@ -49,7 +49,12 @@ pub(crate) fn run(config: &Config, options: &RunOptions) -> Result<()> {
 }
 
 /// The context with all sources, streams and outputs of the pipeline.
-pub(crate) fn build(config: &Config, builder: StreamingContextBuilder) -> Result<StreamingContext> {
+/// `more` may add outputs.
+pub(crate) fn build(
+    config: &Config,
+    builder: StreamingContextBuilder,
+    more: impl FnOnce(&Streams<'_>) -> Result<()>,
+) -> Result<StreamingContext> {
     if config.delivery == Delivery::ExactlyOnce {
         return Err(Error::config("`delivery: exactly-once` is not built yet: use `delivery: at-least-once`"));
     }
@@ -74,6 +79,7 @@ pub(crate) fn build(config: &Config, builder: StreamingContextBuilder) -> Result
     for output in &config.outputs {
         outputs::add(streams.get(&output.from)?, &output.sink, sink.as_ref())?;
     }
+    more(&streams)?;
     Ok(ssc)
 }
 

@@ -21,7 +21,7 @@ type Rows = DStream<RecordBatch>;
 type Groups = DStream<(Row, Row)>;
 
 /// The streams that were made so far, by name.
-pub(super) struct Streams<'c> {
+pub(crate) struct Streams<'c> {
     ssc: &'c StreamingContext,
     by_name: BTreeMap<String, Rows>,
     /// Keyed operators that group the same stream by the same expressions share one grouping of the batch.
@@ -33,7 +33,8 @@ impl<'c> Streams<'c> {
         Self { ssc, by_name: BTreeMap::new(), groups: BTreeMap::new() }
     }
 
-    pub fn get(&self, name: &str) -> Result<&Rows> {
+    /// The rows of a source or stream.
+    pub(crate) fn get(&self, name: &str) -> Result<&Rows> {
         self.by_name.get(name).ok_or_else(|| Error::internal(format!("stream `{name}` was checked but not made")))
     }
 
