@@ -6,11 +6,17 @@
 mod app;
 mod broker;
 mod client;
+mod http;
+mod pipeline;
 mod process;
+pub mod words;
 
 pub use app::{App, Run, tidemill};
 pub use broker::{Broker, GroupLag};
 pub use client::{Record, Row};
+pub use http::{Http, Metrics};
+pub use pipeline::{shipped, word_count_as};
+pub use process::output;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -34,4 +40,10 @@ pub fn eventually<T>(limit: Duration, what: &str, mut ask: impl FnMut() -> Resul
 pub fn unique_name(prefix: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     format!("{prefix}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Lets some time pass, where a test is about the moment and not about a condition.
+#[allow(clippy::disallowed_methods, reason = "other processes live by the clock on the wall")]
+pub fn pause(duration: Duration) {
+    thread::sleep(duration);
 }

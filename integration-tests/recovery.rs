@@ -1,0 +1,74 @@
+//! Killed in the middle, again and again: nothing is lost, and what is delivered twice is the same record of the same
+//! batch, since a batch that was planned runs again as it was planned.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use crate::support::words::{
+    Counted, Random, assert_growing, assert_same_counts, counted_by_sort_and_uniq, last, lines, sums,
+};
+use crate::support::{Broker, Record, eventually, pause, word_count_as};
+
+const LINES: usize = 60_000;
+const SEED: u64 = 5;
+const LIMIT: Duration = Duration::from_secs(60);
+const FILE: &str = "pipeline.yaml";
+
+#[test]
+fn a_word_count_that_is_killed_loses_nothing() {
+    let broker = Broker::shared();
+    let name = broker.unique_topic("killed", 4);
+    let text = lines(LINES, SEED);
+    broker.produce(
+        &name,
+        text.iter().enumerate().map(|(i, line)| Record::from(line.as_str()).partition(i as i32 % 4)),
+    );
+    // Many small batches, most of them late, so that one is always being worked at.
+    let changes = [
+        ("batch_interval: 1s", "batch_interval: 100ms"),
+        ("wait: 30s", "max_records_per_batch: 2000\n      wait: 30s"),
+    ];
+    let app = broker.run(FILE).file(FILE, &word_count_as(&name, &changes));
+    fs::write(app.dir().join("text"), text.join("\n") + "\n").unwrap();
+    let truth = counted_by_sort_and_uniq(&app.dir().join("text"));
+
+    let mut random = Random(SEED);
+    for quarter in 1..=3 {
+        let mut run = app.start();
+        let http = run.http();
+        let goal = (LINES / 4 * quarter) as f64;
+        eventually(LIMIT, "some batches more", || {
+            let offsets = http.metrics().sum("tidemill_source_committed_offset", &[]);
+            (offsets >= goal).then_some(()).ok_or_else(|| format!("{offsets} of {goal} are committed"))
+        });
+        // Anywhere between two commits.
+        pause(Duration::from_millis(random.below(150)));
+        run.sigkill();
+        run.wait_exit(LIMIT);
+        let committed: i64 = broker.committed(&name, &name).values().sum();
+        assert!(committed < LINES as i64, "killed too late");
+    }
+    let mut run = app.start();
+    run.http().wait_until_read(4, LINES as u64, LIMIT);
+    run.sigterm();
+    assert_eq!(run.wait_exit(LIMIT).code(), Some(0));
+
+    let totals = broker.read_counts(&format!("{name}-totals"), "total");
+    assert_growing(&totals, false);
+    assert_same_counts(&last(&totals), &truth);
+    let counts = broker.read_counts(&format!("{name}-counts"), "count");
+    assert_same_counts(&sums(&once(&counts)), &truth);
+}
+
+/// Each batch's record of a word once; those that came again must be the same.
+#[track_caller]
+fn once(counts: &[Counted]) -> Vec<Counted> {
+    let mut once: BTreeMap<(i64, &str), &Counted> = BTreeMap::new();
+    for it in counts {
+        if let Some(before) = once.insert((it.time, &it.word), it) {
+            assert_eq!(before, it);
+        }
+    }
+    once.into_values().cloned().collect()
+}
