@@ -13,13 +13,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use smol_str::SmolStr;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use smol_str::SmolStr;
 use support::Broker;
-use tidemill::{BatchInfo, KafkaSinkSettings, KafkaSource, ProducerRecord, Start, StateSpec, StreamingContext, StreamingListener};
+use tidemill::{
+    BatchInfo, KafkaSinkSettings, KafkaSource, ProducerRecord, Start, StateSpec, StreamingContext,
+    StreamingListener,
+};
 
 const PARTITIONS: i32 = 4;
 const WORDS_PER_RECORD: usize = 16;
@@ -59,7 +62,8 @@ fn main() {
 }
 
 fn variable(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}: `{text}` is no number")))
+    std::env::var(name)
+        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}: `{text}` is no number")))
 }
 
 fn median(all: &mut [f64]) -> f64 {
@@ -184,7 +188,12 @@ fn timed(broker: &Broker, name: &str, records: u64, program: impl FnOnce(&Stream
     let ssc = context(name, &folder);
     program(&ssc);
     let (finished, done) = std::sync::mpsc::channel();
-    ssc.add_streaming_listener(Arc::new(Done { wanted: records, seen: AtomicU64::new(0), first: Default::default(), finished }));
+    ssc.add_streaming_listener(Arc::new(Done {
+        wanted: records,
+        seen: AtomicU64::new(0),
+        first: Default::default(),
+        finished,
+    }));
     ssc.start().unwrap();
     let took = done.recv_timeout(Duration::from_secs(600)).unwrap();
     ssc.stop(false).unwrap();
@@ -239,11 +248,12 @@ fn running_count(broker: &Broker, round: u64, records: u64, truth: &Truth) -> f6
     let rate = timed(broker, &output, records, |ssc| {
         let sink = ssc.kafka_sink(KafkaSinkSettings::new(broker.bootstrap()));
         sink.create_topic(&output, PARTITIONS);
-        let total = StateSpec::function(|word: &SmolStr, n: Option<u64>, total: &mut tidemill::State<u64>| {
-            let sum = total.get_option().unwrap_or(&0) + n.unwrap_or(0);
-            total.update(sum);
-            Some(ProducerRecord::new(word.as_bytes(), sum.to_string()))
-        });
+        let total =
+            StateSpec::function(|word: &SmolStr, n: Option<u64>, total: &mut tidemill::State<u64>| {
+                let sum = total.get_option().unwrap_or(&0) + n.unwrap_or(0);
+                total.update(sum);
+                Some(ProducerRecord::new(word.as_bytes(), sum.to_string()))
+            });
         words(ssc, broker).reduce_by_key(|a, b| a + b).map_with_state(total).save_to_kafka(&sink, &output);
     });
     // The last record of a key is its total.

@@ -15,7 +15,7 @@ const NOWHERE: &str = "127.0.0.1:1";
 fn a_wrong_file_is_refused_with_the_place_and_a_hint() {
     let cases = [
         ("reduce_by_key:", "reduce_by_keys:", "unknown operator", "reduce_by_keys", "reduce_by_key"),
-        ("slide: 10s", "slied: 10s", "unknown key", "slied", "slide"),
+        ("slide: 10s", "slied: 10s", "`reduce_by_key_and_window` has no key", "slied", "slide"),
         ("key: [word]", "key: [wrod]", "there is no column", "wrod", "word"),
         ("(value,", "(vlaue,", "there is no column", "vlaue", "value"),
     ];

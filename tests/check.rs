@@ -50,7 +50,11 @@ fn wrong_files_get_the_expected_messages() {
         let output = check(&folder(), &[name]);
         let shown = String::from_utf8_lossy(&output.stderr).into_owned();
         if output.status.code() != Some(2) || !output.stdout.is_empty() {
-            wrong.push(format!("{name}: {} with\n{}", output.status, String::from_utf8_lossy(&output.stdout)));
+            wrong.push(format!(
+                "{name}: {} with\n{}",
+                output.status,
+                String::from_utf8_lossy(&output.stdout)
+            ));
         }
         compare(&shown, &file.with_extension("expected"), &mut wrong);
     }

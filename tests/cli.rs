@@ -23,7 +23,9 @@ fn help_shows_examples() {
 
 #[test]
 fn wrong_usage_ends_with_2() {
-    for args in [&["rnu"][..], &["check"], &["demo", "--interval", "soon"], &["check", "--format", "svg", "f.yaml"]] {
+    for args in
+        [&["rnu"][..], &["check"], &["demo", "--interval", "soon"], &["check", "--format", "svg", "f.yaml"]]
+    {
         let output = tidemill(args);
         assert_eq!(output.status.code(), Some(2), "{args:?}");
         assert!(!output.stderr.is_empty(), "{args:?}");

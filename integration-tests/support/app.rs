@@ -58,7 +58,8 @@ impl App {
             ["stdout", "stderr"].map(|stream| self.folder.path().join(format!("{stream}-{run}.log")));
         let [out, err] =
             [&stdout, &stderr].map(|path| File::create(path).expect("a temporary file can be written"));
-        let mut command = Command::new(option_env!("CARGO_BIN_EXE_tidemill").expect("the binary was built with this"));
+        let mut command =
+            Command::new(option_env!("CARGO_BIN_EXE_tidemill").expect("the binary was built with this"));
         command
             .args(&self.arguments)
             .current_dir(self.dir())

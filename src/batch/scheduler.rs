@@ -39,7 +39,13 @@ impl Scheduler {
         self.committer.publish(true)
     }
 
-    fn run_batch(&mut self, time: Time, submitted: Time, planned: Option<Plan>, waiting: usize) -> Result<()> {
+    fn run_batch(
+        &mut self,
+        time: Time,
+        submitted: Time,
+        planned: Option<Plan>,
+        waiting: usize,
+    ) -> Result<()> {
         let mut info = BatchInfo::submitted(time, submitted);
         info.processing_start_time = Some(self.clock.now());
         let watch = Stopwatch::start();
@@ -86,9 +92,8 @@ impl Scheduler {
 
         let mut delta = Delta::default();
         for operator in self.graph.stateful().iter() {
-            let changes = operator
-                .evaluate(time)
-                .map_err(|e| e.within(format!("operator `{}`", operator.uid())))?;
+            let changes =
+                operator.evaluate(time).map_err(|e| e.within(format!("operator `{}`", operator.uid())))?;
             delta.add(operator.uid(), changes);
         }
         lap(info, "process");
@@ -96,7 +101,11 @@ impl Scheduler {
         let outcome = self.output(time, info);
         let effects = self.runner.take_effects();
         for ((topic, partition, _), stats) in &effects.slices {
-            info.slices.push(SliceInfo { topic: topic.clone(), partition: *partition, records: stats.records });
+            info.slices.push(SliceInfo {
+                topic: topic.clone(),
+                partition: *partition,
+                records: stats.records,
+            });
             info.num_records += stats.records;
             info.num_bytes += stats.bytes;
         }
@@ -104,7 +113,10 @@ impl Scheduler {
         outcome?;
         let letters: Vec<_> = effects.bad_records.into_values().filter(|l| l.destination.is_some()).collect();
         if !letters.is_empty() {
-            self.graph.dead_letters().ok_or_else(|| Error::internal("dead letters have no sink"))?.dead_letters(time, letters)?;
+            self.graph
+                .dead_letters()
+                .ok_or_else(|| Error::internal("dead letters have no sink"))?
+                .dead_letters(time, letters)?;
         }
         lap(info, "output");
 

@@ -15,7 +15,8 @@ const OBJECT: &[u8] = b"{";
 /// Appends `key` as the Kafka sink writes it: text as it is, everything else as its JSON text.
 pub(crate) fn key_bytes<K: Serialize + ?Sized>(key: &K, into: &mut Vec<u8>) -> Result<()> {
     let start = into.len();
-    serde_json::to_writer(&mut *into, key).map_err(|e| Error::task("a key cannot be serialised").with_source(e))?;
+    serde_json::to_writer(&mut *into, key)
+        .map_err(|e| Error::task("a key cannot be serialised").with_source(e))?;
     let json = &into[start..];
     if json.first() == Some(&b'"') {
         if json.contains(&b'\\') {
@@ -32,7 +33,11 @@ pub(crate) fn key_bytes<K: Serialize + ?Sized>(key: &K, into: &mut Vec<u8>) -> R
 }
 
 /// The partition of `key` among `partitions`, as Kafka's default partitioner has it.
-pub(crate) fn partition_of<K: Serialize + ?Sized>(key: &K, partitions: u32, scratch: &mut Vec<u8>) -> Result<usize> {
+pub(crate) fn partition_of<K: Serialize + ?Sized>(
+    key: &K,
+    partitions: u32,
+    scratch: &mut Vec<u8>,
+) -> Result<usize> {
     scratch.clear();
     key_bytes(key, scratch)?;
     Ok(((murmur2(scratch) as u32 & 0x7fff_ffff) % partitions) as usize)
@@ -40,15 +45,16 @@ pub(crate) fn partition_of<K: Serialize + ?Sized>(key: &K, partitions: u32, scra
 
 /// Appends `key` in the state store's form; byte order is the order of texts, numbers and sequences of them.
 pub(crate) fn encode_key<K: Serialize + ?Sized>(key: &K, into: &mut Vec<u8>) -> Result<()> {
-    let value = serde_json::to_value(key).map_err(|e| Error::task("a key cannot be serialised").with_source(e))?;
+    let value =
+        serde_json::to_value(key).map_err(|e| Error::task("a key cannot be serialised").with_source(e))?;
     pack_into(&element(value)?, into);
     Ok(())
 }
 
 /// The key that [`encode_key`] wrote.
 pub(crate) fn decode_key<K: DeserializeOwned>(bytes: &[u8]) -> Result<K> {
-    let element: Element<'_> = unpack(bytes)
-        .map_err(|e| Error::checkpoint(format!("a stored key cannot be read: {e}")))?;
+    let element: Element<'_> =
+        unpack(bytes).map_err(|e| Error::checkpoint(format!("a stored key cannot be read: {e}")))?;
     serde_json::from_value(json(element)?).map_err(|e| {
         Error::checkpoint(format!("a stored key is no {}: {e}", std::any::type_name::<K>())).with_source(e)
     })

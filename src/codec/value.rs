@@ -12,16 +12,17 @@ const VERSION: u8 = 1;
 
 pub(crate) fn encode_value<V: Serialize>(value: &V) -> Result<Vec<u8>> {
     let mut bytes = vec![VERSION];
-    value
-        .serialize(&mut rmp_serde::Serializer::new(&mut bytes).with_struct_map())
-        .map_err(|e| Error::checkpoint(format!("cannot encode a {}", std::any::type_name::<V>())).with_source(e))?;
+    value.serialize(&mut rmp_serde::Serializer::new(&mut bytes).with_struct_map()).map_err(|e| {
+        Error::checkpoint(format!("cannot encode a {}", std::any::type_name::<V>())).with_source(e)
+    })?;
     Ok(bytes)
 }
 
 pub(crate) fn decode_value<V: DeserializeOwned>(bytes: &[u8]) -> Result<V> {
     match bytes.split_first() {
         Some((&VERSION, body)) => rmp_serde::from_slice(body).map_err(|e| {
-            Error::checkpoint(format!("a stored value is no {}: {e}", std::any::type_name::<V>())).with_source(e)
+            Error::checkpoint(format!("a stored value is no {}: {e}", std::any::type_name::<V>()))
+                .with_source(e)
         }),
         Some((version, _)) => Err(Error::checkpoint(format!(
             "a stored value has encoding version {version}, this program reads version {VERSION}"

@@ -78,8 +78,7 @@ impl StreamingContextBuilder {
     /// # Errors
     /// If a setting makes no sense, or the checkpoint cannot be opened.
     pub fn build(self) -> Result<StreamingContext> {
-        let fits_a_group =
-            |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        let fits_a_group = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         if self.app_name.is_empty() || !self.app_name.chars().all(fits_a_group) {
             return Err(Error::config(format!(
                 "app name `{}` must be one or more of letters, digits, `.`, `_` and `-`: it is the consumer group's name",
@@ -87,16 +86,24 @@ impl StreamingContextBuilder {
             )));
         }
         if self.batch_interval < Duration::millis(1) {
-            return Err(Error::config(format!("batch interval {} is below one millisecond", self.batch_interval)));
+            return Err(Error::config(format!(
+                "batch interval {} is below one millisecond",
+                self.batch_interval
+            )));
         }
         if !(1..=1 << 16).contains(&self.state_partitions) {
-            return Err(Error::config(format!("{} state partitions: expected 1 to 65,536", self.state_partitions)));
+            return Err(Error::config(format!(
+                "{} state partitions: expected 1 to 65,536",
+                self.state_partitions
+            )));
         }
         if self.worker_threads == Some(0) || self.max_attempts == 0 {
             return Err(Error::config("worker threads and attempts must be at least 1"));
         }
-        let threads =
-            self.worker_threads.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
+        let threads = self
+            .worker_threads
+            .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
+            .unwrap_or(1);
         let db = match &self.checkpoint {
             None => None,
             Some(folder) => Some(Arc::new(StateDb::open(folder, &self.app_name, self.state_partitions)?)),

@@ -83,7 +83,13 @@ impl Graph {
         self.next_node.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub fn add_node(&self, id: usize, parents: Vec<usize>, stateful: Option<Arc<dyn Stateful>>, shareable: Arc<dyn Shareable>) {
+    pub fn add_node(
+        &self,
+        id: usize,
+        parents: Vec<usize>,
+        stateful: Option<Arc<dyn Stateful>>,
+        shareable: Arc<dyn Shareable>,
+    ) {
         let mut nodes = self.nodes.write();
         debug_assert_eq!(nodes.len(), id, "streams are added in the order of their numbers");
         nodes.push(Node { parents, stateful, shareable });
@@ -126,7 +132,8 @@ impl Graph {
                 }
             }
         }
-        let reached = nodes.iter().zip(&readers).filter(|(_, n)| **n > 0).filter_map(|(node, _)| node.stateful.clone());
+        let reached =
+            nodes.iter().zip(&readers).filter(|(_, n)| **n > 0).filter_map(|(node, _)| node.stateful.clone());
         *self.reached.write() = Arc::new(reached.collect());
         for (node, readers) in nodes.iter().zip(&readers) {
             if *readers > 1 {

@@ -69,7 +69,8 @@ impl Lifecycle {
         let mut phase = self.phase.lock();
         if phase.started || phase.stopped {
             let state = if phase.stopped { "stopped" } else { "active" };
-            let mistake = format!("`{operator}` was added to a context that is {state}: add operators before start");
+            let mistake =
+                format!("`{operator}` was added to a context that is {state}: add operators before start");
             tracing::error!("{mistake}");
             phase.mistake.get_or_insert(mistake);
             return false;
@@ -103,7 +104,9 @@ pub(super) fn start(ssc: &StreamingContext) -> Result<()> {
     {
         let mut phase = lifecycle.phase.lock();
         if phase.stopped || phase.stopping {
-            return Err(Error::usage("the context was stopped, and a stopped context cannot be started again"));
+            return Err(Error::usage(
+                "the context was stopped, and a stopped context cannot be started again",
+            ));
         }
         if phase.started {
             return Ok(());
@@ -128,7 +131,9 @@ fn prepare(ssc: &StreamingContext) -> Result<(Scheduler, Recovered)> {
     let inner = &ssc.inner;
     inner.graph.freeze();
     if inner.graph.outputs().is_empty() {
-        return Err(Error::config("no output operation was registered, so there is nothing to run: add `print`, `foreach_rdd`, …"));
+        return Err(Error::config(
+            "no output operation was registered, so there is nothing to run: add `print`, `foreach_rdd`, …",
+        ));
     }
     let mut committer = Committer::new(inner.db.clone(), inner.graph.inputs(), inner.graph.sinks());
     let recovered = committer.recover()?;
@@ -157,7 +162,8 @@ fn prepare(ssc: &StreamingContext) -> Result<(Scheduler, Recovered)> {
 
 fn launch(ssc: &StreamingContext, mut scheduler: Scheduler, recovered: Recovered) -> Result<()> {
     let interval = ssc.batch_interval();
-    let last = recovered.unfinished.as_ref().map(|p| p.time).max(recovered.committed.as_ref().map(|c| c.time));
+    let last =
+        recovered.unfinished.as_ref().map(|p| p.time).max(recovered.committed.as_ref().map(|c| c.time));
     let now = ssc.inner.clock.now();
     let mut first = now.floor(interval) + interval;
     if let Some(last) = last
@@ -186,7 +192,9 @@ fn launch(ssc: &StreamingContext, mut scheduler: Scheduler, recovered: Recovered
     phase.threads.push(spawn("tidemill-generator", move || {
         let inner = &generator.inner;
         let queue = &inner.lifecycle.queue;
-        generate(&*inner.clock, first, interval, &|| inner.lifecycle.is_stopping(), |time| submit(&generator, queue, time));
+        generate(&*inner.clock, first, interval, &|| inner.lifecycle.is_stopping(), |time| {
+            submit(&generator, queue, time)
+        });
     })?);
     let context = ssc.clone();
     phase.threads.push(spawn("tidemill-scheduler", move || {

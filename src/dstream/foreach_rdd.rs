@@ -64,7 +64,8 @@ impl<T: Data> DStream<T> {
                 .unwrap_or_else(|_| Err(Error::task("the function of an output operation panicked"))),
         };
         self.ssc.inner.lifecycle.admit(name, || {
-            let operation = OutputOperation { name: name.into(), stream: self.id(), action: Box::new(action) };
+            let operation =
+                OutputOperation { name: name.into(), stream: self.id(), action: Box::new(action) };
             self.ssc.inner.graph.add_output(operation);
         });
     }

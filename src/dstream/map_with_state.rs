@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{DStream, DStreamNode, StateName, StreamCore};
+use super::{DStream, DStreamNode, Emitted, StateName, StreamCore};
 use crate::codec::{Key, Stored};
 use crate::context::Stateful;
 use crate::error::Result;
@@ -134,7 +134,7 @@ struct MapWithState<K, V, S, E> {
     touched: Vec<Mutex<BTreeMap<Time, Vec<K>>>>,
     /// Whether the initial state is still to be taken.
     fresh: Mutex<bool>,
-    output: Mutex<Option<(Time, Rdd<E>)>>,
+    output: Emitted<E>,
 }
 
 impl<K: Key, V: Data, S: Stored, E: Data> MapWithState<K, V, S, E> {
@@ -168,9 +168,11 @@ impl<K: Key, V: Data, S: Stored, E: Data> MapWithState<K, V, S, E> {
                 Some(state) => state,
                 None => {
                     let value = shard.get(&key).map(|kept| kept.value.1.clone());
-                    overlay
-                        .entry(key.clone())
-                        .or_insert(State { value, changed: Changed::No, timing_out: false })
+                    overlay.entry(key.clone()).or_insert(State {
+                        value,
+                        changed: Changed::No,
+                        timing_out: false,
+                    })
                 }
             };
             let before = std::mem::replace(&mut state.changed, Changed::No);
@@ -221,7 +223,8 @@ impl<K: Key, V: Data, S: Stored, E: Data> MapWithState<K, V, S, E> {
     ) -> Vec<(K, S)> {
         let Some(timeout) = self.spec.timeout else { return Vec::new() };
         let touched = self.touched[partition].lock();
-        let due = touched.range(..time - timeout).flat_map(|(at, keys)| keys.iter().map(move |key| (*at, key)));
+        let due =
+            touched.range(..time - timeout).flat_map(|(at, keys)| keys.iter().map(move |key| (*at, key)));
         due.filter(|(_, key)| !overlay.contains_key(*key))
             .filter_map(|(at, key)| {
                 let (last, value) = &shard.get(key)?.value;
@@ -254,10 +257,11 @@ impl<K: Key, V: Data, S: Stored, E: Data> Stateful for MapWithState<K, V, S, E> 
         let mut changes = Vec::new();
         self.take_initial(time, &mut changes)?;
         // A parent that has no RDD leaves the state going on: timeouts still fire.
-        let input = self.parent.get_or_compute(time)?.unwrap_or_else(|| Rdd::in_memory(&self.runner, Vec::new()));
-        let results = input.partition_by(self.partitioner).run_partitions(|records, task| {
-            self.task(time, task.partition, records)
-        })?;
+        let input =
+            self.parent.get_or_compute(time)?.unwrap_or_else(|| Rdd::in_memory(&self.runner, Vec::new()));
+        let results = input
+            .partition_by(self.partitioner)
+            .run_partitions(|records, task| self.task(time, task.partition, records))?;
         let mut partitions = Vec::with_capacity(results.len());
         for (output, more) in results {
             partitions.push(Arc::new(output));

@@ -67,6 +67,9 @@ pub(crate) struct StreamCore<T> {
     generated: Mutex<BTreeMap<Time, Option<Rdd<T>>>>,
 }
 
+/// What a stateful operator gave last, with the batch time.
+pub(crate) type Emitted<T> = Mutex<Option<(Time, Rdd<T>)>>;
+
 /// Whose state it is; both may be set until the context starts.
 pub(crate) type StateName = Arc<RwLock<Named>>;
 
@@ -122,8 +125,13 @@ impl<T: Data> DStream<T> {
         stateful: Option<(Arc<dyn Stateful>, StateName)>,
     ) -> DStream<T> {
         let (stateful, name) = stateful.unzip();
-        let mut core =
-            StreamCore { id: usize::MAX, node, name, shared: AtomicBool::new(false), generated: Mutex::default() };
+        let mut core = StreamCore {
+            id: usize::MAX,
+            node,
+            name,
+            shared: AtomicBool::new(false),
+            generated: Mutex::default(),
+        };
         let mut placed = None;
         ssc.inner.lifecycle.admit(operator, || {
             let graph = &ssc.inner.graph;
@@ -137,7 +145,11 @@ impl<T: Data> DStream<T> {
         DStream { ssc: ssc.clone(), core }
     }
 
-    pub(crate) fn from_input(ssc: &StreamingContext, operator: &str, node: Arc<dyn DStreamNode<T>>) -> DStream<T> {
+    pub(crate) fn from_input(
+        ssc: &StreamingContext,
+        operator: &str,
+        node: Arc<dyn DStreamNode<T>>,
+    ) -> DStream<T> {
         Self::place(ssc, operator, &[], node, None)
     }
 
@@ -160,7 +172,9 @@ impl<T: Data> DStream<T> {
         f: impl Fn(Rdd<T>) -> Rdd<U> + Send + Sync + 'static,
     ) -> DStream<U> {
         let parent = self.core.clone();
-        self.derive(operator, &[], self.slide_duration(), move |time| Ok(parent.get_or_compute(time)?.map(&f)))
+        self.derive(operator, &[], self.slide_duration(), move |time| {
+            Ok(parent.get_or_compute(time)?.map(&f))
+        })
     }
 
     /// A stream over a stateful operator.
@@ -201,7 +215,9 @@ impl<T: Data> DStream<T> {
     pub fn uid(self, uid: &str) -> Result<DStream<T>> {
         match &self.core.name {
             Some(name) => name.write().uid = uid.into(),
-            None => return Err(Error::usage(format!("uid `{uid}` was given to an operator that keeps no state"))),
+            None => {
+                return Err(Error::usage(format!("uid `{uid}` was given to an operator that keeps no state")));
+            }
         }
         Ok(self)
     }

@@ -74,7 +74,8 @@ mod tests {
 
     #[test]
     fn odd_lengths_are_told_with_their_numbers() {
-        let error = WindowLengths::new("window", Duration::seconds(5), Duration::seconds(2), Duration::seconds(2));
+        let error =
+            WindowLengths::new("window", Duration::seconds(5), Duration::seconds(2), Duration::seconds(2));
         assert_eq!(
             error.unwrap_err().to_string(),
             "the window duration 5s of `window` must be a multiple of its parent's slide duration 2s"

@@ -31,7 +31,8 @@ fn layout(time: Time, elements: &[impl Debug], n: usize) -> Result<String> {
     const LINE: &str = "-------------------------------------------";
     let mut text = format!("{LINE}\nTime: {time}\n{LINE}\n");
     for element in elements.iter().take(n) {
-        writeln!(text, "{element:?}").map_err(|e| Error::task("an element cannot be formatted").with_source(e))?;
+        writeln!(text, "{element:?}")
+            .map_err(|e| Error::task("an element cannot be formatted").with_source(e))?;
     }
     if elements.len() > n {
         text.push_str("...\n");

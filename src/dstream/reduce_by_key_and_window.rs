@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::panes::WindowLengths;
-use super::{DStream, DStreamNode, StateName, StreamCore};
+use super::{DStream, DStreamNode, Emitted, StateName, StreamCore};
 use crate::codec::{Key, Stored, decode_key, decode_value, encode_value};
 use crate::context::Stateful;
 use crate::error::Result;
@@ -118,7 +118,13 @@ impl<V: Stored> KeyPanes<V> {
     }
 
     /// Takes panes up to `expired` out of the last window's value, and puts the new ones in.
-    fn slide_inverse(&mut self, expired: Time, reduce: &Reduce<V>, inverse: &Reduce<V>, gone: &mut Vec<Time>) -> Option<V> {
+    fn slide_inverse(
+        &mut self,
+        expired: Time,
+        reduce: &Reduce<V>,
+        inverse: &Reduce<V>,
+        gone: &mut Vec<Time>,
+    ) -> Option<V> {
         let mut old: Option<V> = None;
         let counted = self.total.as_ref().map(|t| t.until);
         while let Some((pane, _)) = self.back.front()
@@ -168,7 +174,7 @@ struct ReduceByKeyAndWindow<K, V> {
     partitioner: HashPartitioner,
     runner: Arc<Runner>,
     shards: Vec<Mutex<Shard<K, V>>>,
-    output: Mutex<Option<(Time, Rdd<(K, V)>)>>,
+    output: Emitted<(K, V)>,
 }
 
 /// A pane's key in the store, without its partition and kind.
@@ -176,7 +182,13 @@ type PaneKey<K> = (i64, K);
 
 impl<K: Key, V: Stored> ReduceByKeyAndWindow<K, V> {
     /// Adds the batch to its pane. The user's functions run before the shard changes.
-    fn absorb(&self, partition: usize, pane: Time, pairs: Vec<(K, V)>, changes: &mut Vec<Change>) -> Result<()> {
+    fn absorb(
+        &self,
+        partition: usize,
+        pane: Time,
+        pairs: Vec<(K, V)>,
+        changes: &mut Vec<Change>,
+    ) -> Result<()> {
         let mut shard = self.shards[partition].lock();
         let two_stacks = self.functions.inverse.is_none();
         for (key, value) in pairs {
@@ -196,7 +208,8 @@ impl<K: Key, V: Stored> ReduceByKeyAndWindow<K, V> {
         let mut failed = None;
         shard.retain(|key, panes| {
             gone.clear();
-            let outcome = self.emit_key(partition, time, expired, key, panes, &mut gone, changes, &mut output);
+            let outcome =
+                self.emit_key(partition, time, expired, key, panes, &mut gone, changes, &mut output);
             if let Err(error) = outcome {
                 failed.get_or_insert(error);
             }
@@ -238,7 +251,11 @@ impl<K: Key, V: Stored> ReduceByKeyAndWindow<K, V> {
             }
         }
         for pane in gone.iter() {
-            changes.push(Change::Delete(record_key::<PaneKey<&K>>(partition, PANE, &(pane.as_millis(), key))?));
+            changes.push(Change::Delete(record_key::<PaneKey<&K>>(
+                partition,
+                PANE,
+                &(pane.as_millis(), key),
+            )?));
         }
         output.extend(kept.map(|value| (key.clone(), value)));
         Ok(())
@@ -380,12 +397,20 @@ impl<K: Key, V: Stored> DStream<(K, V)> {
         slide: impl Into<Duration>,
         keep: impl Fn(&K, &V) -> bool + Send + Sync + 'static,
     ) -> Result<DStream<(K, V)>> {
-        let functions =
-            Functions { reduce: Arc::new(reduce), inverse: Some(Arc::new(inverse)), keep: Some(Arc::new(keep)) };
+        let functions = Functions {
+            reduce: Arc::new(reduce),
+            inverse: Some(Arc::new(inverse)),
+            keep: Some(Arc::new(keep)),
+        };
         self.window_of_panes(functions, window.into(), slide.into())
     }
 
-    fn window_of_panes(&self, functions: Functions<K, V>, window: Duration, slide: Duration) -> Result<DStream<(K, V)>> {
+    fn window_of_panes(
+        &self,
+        functions: Functions<K, V>,
+        window: Duration,
+        slide: Duration,
+    ) -> Result<DStream<(K, V)>> {
         let parent_slide = self.slide_duration();
         let lengths = WindowLengths::new("reduce_by_key_and_window", window, slide, parent_slide)?;
         let partitioner = self.ssc.default_partitioner();

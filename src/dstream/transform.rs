@@ -31,9 +31,11 @@ impl<T: Data> DStream<T> {
         f: impl Fn(Rdd<T>, Time) -> Result<Rdd<U>> + Send + Sync + 'static,
     ) -> DStream<U> {
         let parent = self.core.clone();
-        self.derive("transform", &[], self.slide_duration(), move |time| match parent.get_or_compute(time)? {
-            Some(rdd) => f(rdd, time).map(Some),
-            None => Err(Error::task(format!("the parent of `transform` gave no RDD for batch {time}"))),
+        self.derive("transform", &[], self.slide_duration(), move |time| {
+            match parent.get_or_compute(time)? {
+                Some(rdd) => f(rdd, time).map(Some),
+                None => Err(Error::task(format!("the parent of `transform` gave no RDD for batch {time}"))),
+            }
         })
     }
 }

@@ -28,7 +28,8 @@ impl<T: Data> DStream<T> {
         }
         let parents = [self.clone(), other.clone()];
         Ok(self.derive("union", &[other.id()], slide, move |time| {
-            let rdds = parents.iter().map(|p| p.get_or_compute(time)).collect::<Result<Option<Vec<Rdd<T>>>>>()?;
+            let rdds =
+                parents.iter().map(|p| p.get_or_compute(time)).collect::<Result<Option<Vec<Rdd<T>>>>>()?;
             let Some(rdds) = rdds else {
                 return Err(Error::task(format!("a parent of `union` gave no RDD for batch {time}")));
             };

@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{DStream, DStreamNode, StateName, StreamCore};
+use super::{DStream, DStreamNode, Emitted, StateName, StreamCore};
 use crate::codec::{Key, Stored};
 use crate::context::Stateful;
 use crate::error::Result;
 use crate::rdd::{Data, HashPartitioner, Rdd, Runner};
 use crate::state::{Change, KeyedState, OperatorSchema, StateDb, StateStats};
 use crate::time::{Duration, Time};
+
+/// The live keys of a state partition, and what changed.
+type TaskResult<K, S> = (Vec<(K, S)>, Vec<Change>);
 
 struct UpdateStateByKey<K, V, S, F> {
     name: StateName,
@@ -20,7 +23,7 @@ struct UpdateStateByKey<K, V, S, F> {
     partitioner: HashPartitioner,
     runner: Arc<Runner>,
     state: KeyedState<K, S>,
-    output: Mutex<Option<(Time, Rdd<(K, S)>)>>,
+    output: Emitted<(K, S)>,
 }
 
 impl<K, V, S, F> UpdateStateByKey<K, V, S, F>
@@ -31,7 +34,7 @@ where
     F: Fn(Vec<V>, Option<S>) -> Option<S> + Send + Sync,
 {
     /// Every known key is visited; the shard changes only once all of the user's calls have gone well.
-    fn task(&self, partition: usize, input: Vec<(K, Vec<V>)>) -> Result<(Vec<(K, S)>, Vec<Change>)> {
+    fn task(&self, partition: usize, input: Vec<(K, Vec<V>)>) -> Result<TaskResult<K, S>> {
         let mut shard = self.state.shard(partition);
         let mut input: indexmap::IndexMap<K, Vec<V>, ahash::RandomState> = input.into_iter().collect();
         let mut updates = Vec::new();
@@ -86,7 +89,8 @@ where
         if !time.is_multiple_of(self.slide) {
             return Ok(Vec::new());
         }
-        let input = self.parent.get_or_compute(time)?.unwrap_or_else(|| Rdd::in_memory(&self.runner, Vec::new()));
+        let input =
+            self.parent.get_or_compute(time)?.unwrap_or_else(|| Rdd::in_memory(&self.runner, Vec::new()));
         let append = |mut all: Vec<V>, mut more: Vec<V>| {
             all.append(&mut more);
             all

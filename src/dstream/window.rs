@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::panes::WindowLengths;
-use super::{DStream, DStreamNode, StateName, StreamCore};
+use super::{DStream, DStreamNode, Emitted, StateName, StreamCore};
 use crate::codec::{Stored, decode_key, decode_value, encode_value};
 use crate::context::Stateful;
 use crate::error::Result;
@@ -23,7 +23,7 @@ struct Window<T> {
     /// The records of each batch in the window, by partition. Kept in the checkpoint too: what a user's
     /// function made of a slice cannot be made again by reading the slice again.
     batches: Mutex<BTreeMap<Time, Vec<Arc<Vec<T>>>>>,
-    output: Mutex<Option<(Time, Rdd<T>)>>,
+    output: Emitted<T>,
 }
 
 impl<T: Stored> Stateful for Window<T> {

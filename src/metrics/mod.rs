@@ -4,7 +4,10 @@ mod names;
 
 use std::sync::Arc;
 
-use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
+};
 
 use crate::batch::{BatchInfo, StreamingListener};
 use crate::error::{Error, Result};
@@ -149,7 +152,10 @@ impl Registrar<'_> {
         Opts::new(name, help).const_label("app", self.app)
     }
 
-    fn add<M: prometheus::core::Collector + Clone + 'static>(&self, made: prometheus::Result<M>) -> Result<M> {
+    fn add<M: prometheus::core::Collector + Clone + 'static>(
+        &self,
+        made: prometheus::Result<M>,
+    ) -> Result<M> {
         made.and_then(|metric| self.registry.register(Box::new(metric.clone())).map(|()| metric))
             .map_err(|e| Error::usage(format!("cannot register a metric: {e}")).with_source(e))
     }

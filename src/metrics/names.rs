@@ -8,27 +8,36 @@ pub(super) const SECONDS: [f64; 15] =
 
 pub(super) const BUILD_INFO: Name = ("tidemill_build_info", "Always 1; the version of Tidemill as a label.");
 pub(super) const BATCH_INTERVAL: Name = ("tidemill_batch_interval_seconds", "The batch interval.");
-pub(super) const BATCHES: Name = ("tidemill_batches_total", "Batches that completed, by status (succeeded, failed).");
-pub(super) const BATCHES_WAITING: Name = ("tidemill_batches_waiting", "Batches that are due and wait for their turn.");
+pub(super) const BATCHES: Name =
+    ("tidemill_batches_total", "Batches that completed, by status (succeeded, failed).");
+pub(super) const BATCHES_WAITING: Name =
+    ("tidemill_batches_waiting", "Batches that are due and wait for their turn.");
 pub(super) const SCHEDULING_DELAY: Name =
     ("tidemill_batch_scheduling_delay_seconds", "From a batch's submission to the start of its processing.");
 pub(super) const PROCESSING: Name =
     ("tidemill_batch_processing_seconds", "From the start of a batch's processing to its commit.");
-pub(super) const TOTAL_DELAY: Name = ("tidemill_batch_total_delay_seconds", "From a batch's submission to its commit.");
-pub(super) const PHASE: Name = ("tidemill_batch_phase_seconds", "Time by phase: plan, process, output, commit.");
+pub(super) const TOTAL_DELAY: Name =
+    ("tidemill_batch_total_delay_seconds", "From a batch's submission to its commit.");
+pub(super) const PHASE: Name =
+    ("tidemill_batch_phase_seconds", "Time by phase: plan, process, output, commit.");
 pub(super) const LAST_COMPLETED: Name =
     ("tidemill_last_batch_completed_timestamp_seconds", "When the last batch was committed.");
 pub(super) const SOURCE_RECORDS: Name = ("tidemill_source_records_total", "Records read.");
 pub(super) const SOURCE_BYTES: Name = ("tidemill_source_bytes_total", "Bytes of keys and values read.");
-pub(super) const BAD_RECORDS: Name =
-    ("tidemill_source_bad_records_total", "Records that could not be decoded and were skipped or dead-lettered.");
-pub(super) const LAG_RECORDS: Name = ("tidemill_source_lag_records", "Records of the partition not yet processed.");
+pub(super) const BAD_RECORDS: Name = (
+    "tidemill_source_bad_records_total",
+    "Records that could not be decoded and were skipped or dead-lettered.",
+);
+pub(super) const LAG_RECORDS: Name =
+    ("tidemill_source_lag_records", "Records of the partition not yet processed.");
 pub(super) const LAG_SECONDS: Name =
     ("tidemill_source_lag_seconds", "Age of the last record processed while there is lag, else 0.");
 pub(super) const COMMITTED_OFFSET: Name =
     ("tidemill_source_committed_offset", "The next offset to read, as last committed.");
-pub(super) const LATEST_OFFSET: Name = ("tidemill_source_latest_offset", "The partition's end at the last plan.");
+pub(super) const LATEST_OFFSET: Name =
+    ("tidemill_source_latest_offset", "The partition's end at the last plan.");
 pub(super) const SINK_RECORDS: Name = ("tidemill_sink_records_total", "Records delivered to output topics.");
 pub(super) const STATE_KEYS: Name = ("tidemill_state_keys", "Keys with state, by operator uid.");
-pub(super) const STATE_BYTES: Name = ("tidemill_state_size_bytes", "Encoded size of the state, by operator uid.");
+pub(super) const STATE_BYTES: Name =
+    ("tidemill_state_size_bytes", "Encoded size of the state, by operator uid.");
 pub(super) const ERRORS: Name = ("tidemill_errors_total", "Failures, by stage.");

@@ -62,7 +62,10 @@ impl<T: Data> RddNode<T> for Union<T> {
 impl<T: Data> Rdd<T> {
     fn narrow<U: Data>(
         &self,
-        apply: impl Fn(&dyn RddNode<T>, usize, &TaskContext, &mut dyn FnMut(U) -> Flow) -> Flow + Send + Sync + 'static,
+        apply: impl Fn(&dyn RddNode<T>, usize, &TaskContext, &mut dyn FnMut(U) -> Flow) -> Flow
+        + Send
+        + Sync
+        + 'static,
     ) -> Rdd<U> {
         self.derive(Narrow { parent: self.node.clone(), apply })
     }
@@ -74,7 +77,10 @@ impl<T: Data> Rdd<T> {
 
     /// What `f`, which may fail, gives for each element; a failure fails the task.
     #[cfg_attr(not(feature = "sql"), allow(dead_code, reason = "SQL steps are its users"))]
-    pub(crate) fn try_flat_map<U: Data>(&self, f: impl Fn(T) -> Result<Vec<U>> + Send + Sync + 'static) -> Rdd<U> {
+    pub(crate) fn try_flat_map<U: Data>(
+        &self,
+        f: impl Fn(T) -> Result<Vec<U>> + Send + Sync + 'static,
+    ) -> Rdd<U> {
         self.narrow(move |parent, p, task, emit| {
             parent.compute(p, task, &mut |element| f(element)?.into_iter().try_for_each(&mut *emit))
         })
@@ -121,7 +127,9 @@ impl<T: Data> Rdd<T> {
         &self,
         f: impl Fn(Vec<T>) -> Result<Vec<U>> + Send + Sync + 'static,
     ) -> Rdd<U> {
-        self.narrow(move |parent, p, task, emit| f(gather(parent, p, task)?)?.into_iter().try_for_each(&mut *emit))
+        self.narrow(move |parent, p, task, emit| {
+            f(gather(parent, p, task)?)?.into_iter().try_for_each(&mut *emit)
+        })
     }
 
     /// One element per partition: what `step` makes of `zero()` over the partition's elements.

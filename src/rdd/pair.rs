@@ -14,7 +14,11 @@ impl<K: Key, V: Data> Rdd<(K, V)> {
 
     /// One pair per key, its values put together by `f`, which must be associative and commutative.
     /// Combines on the map side first; an empty RDD gives nothing.
-    pub fn reduce_by_key(&self, partitioner: HashPartitioner, f: impl Fn(V, V) -> V + Send + Sync + 'static) -> Rdd<(K, V)> {
+    pub fn reduce_by_key(
+        &self,
+        partitioner: HashPartitioner,
+        f: impl Fn(V, V) -> V + Send + Sync + 'static,
+    ) -> Rdd<(K, V)> {
         let f = std::sync::Arc::new(f);
         let merge = f.clone();
         self.combine_by_key(partitioner, |v| v, move |a, b| f(a, b), move |a, b| merge(a, b))
@@ -30,7 +34,14 @@ impl<K: Key, V: Data> Rdd<(K, V)> {
         merge: impl Fn(C, C) -> C + Send + Sync + 'static,
     ) -> Rdd<(K, C)> {
         let parent = self.node.clone();
-        self.derive(CombineByKey { parent, partitioner, create, merge_value, merge, output: Mutex::default() })
+        self.derive(CombineByKey {
+            parent,
+            partitioner,
+            create,
+            merge_value,
+            merge,
+            output: Mutex::default(),
+        })
     }
 
     /// The same pairs, each in the partition of its key; pairs of a partition keep their order.

@@ -77,10 +77,6 @@ impl Runner {
         Ok(Self { pool, max_attempts, effects: Mutex::default(), cancelled: AtomicBool::new(false) })
     }
 
-    pub fn threads(&self) -> usize {
-        self.pool.current_num_threads()
-    }
-
     /// Takes what the tasks left behind since the last call.
     pub fn take_effects(&self) -> Effects {
         std::mem::take(&mut self.effects.lock())
@@ -119,7 +115,11 @@ impl Runner {
         }
     }
 
-    fn attempt<R>(&self, partition: usize, task: &(impl Fn(usize, &TaskContext) -> Result<R> + Sync)) -> Result<R> {
+    fn attempt<R>(
+        &self,
+        partition: usize,
+        task: &(impl Fn(usize, &TaskContext) -> Result<R> + Sync),
+    ) -> Result<R> {
         let mut attempt = 1;
         loop {
             let context = TaskContext::new(partition);
@@ -130,7 +130,11 @@ impl Runner {
                     self.effects.lock().merge(context.effects.into_inner());
                     return Ok(result);
                 }
-                Err(error) if error.kind() == ErrorKind::Task && attempt < self.max_attempts && !self.is_cancelled() => {
+                Err(error)
+                    if error.kind() == ErrorKind::Task
+                        && attempt < self.max_attempts
+                        && !self.is_cancelled() =>
+                {
                     tracing::warn!(partition, attempt, error = %error, "task failed, trying it again");
                     attempt += 1;
                 }

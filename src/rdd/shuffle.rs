@@ -208,8 +208,12 @@ impl<K: Key, V: Data> RddNode<(K, V)> for PartitionBy<K, V> {
                 distribute(self.partitioner, elements.into_iter(), |(key, _)| key)
             })?;
             let columns = transpose(tasks, self.partitioner.num_partitions());
-            *output =
-                Some(columns.into_iter().map(|c| Arc::new(c.into_inner().into_iter().flatten().collect())).collect());
+            *output = Some(
+                columns
+                    .into_iter()
+                    .map(|c| Arc::new(c.into_inner().into_iter().flatten().collect()))
+                    .collect(),
+            );
         }
         Ok(())
     }

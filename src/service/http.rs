@@ -28,6 +28,7 @@ impl<F: Fn() -> Result<(), String> + Send + Sync + 'static> Health for F {
 
 /// The running server; dropping it stops it.
 pub(crate) struct HttpServer {
+    #[cfg(test)]
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -71,11 +72,17 @@ impl HttpServer {
             .spawn(move || runtime.block_on(serve))
             .map_err(failed)?;
         tracing::info!(%address, "listening for HTTP");
-        Ok(Self { address, stop: Some(stop), thread: Some(thread) })
+        Ok(Self {
+            #[cfg(test)]
+            address,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
     }
 
     /// Where it listens; with its real port if 0 was asked for.
-    pub(crate) fn address(&self) -> SocketAddr {
+    #[cfg(test)]
+    fn address(&self) -> SocketAddr {
         self.address
     }
 }
@@ -151,7 +158,8 @@ mod tests {
         counter.inc_by(3);
         let ready = Arc::new(AtomicBool::new(false));
         let asked = ready.clone();
-        let health = move || if asked.load(Ordering::Relaxed) { Ok(()) } else { Err("waiting for Kafka".to_owned()) };
+        let health =
+            move || if asked.load(Ordering::Relaxed) { Ok(()) } else { Err("waiting for Kafka".to_owned()) };
         let any_port = "127.0.0.1:0".parse().expect("an address");
         let server = HttpServer::start("app", any_port, metrics, Arc::new(health)).expect("a free port");
         let address = server.address();
@@ -174,7 +182,9 @@ mod tests {
     fn a_taken_address_is_named_with_its_key() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = taken.local_addr().expect("bound");
-        let error = HttpServer::start("app", address, Registry::new(), Arc::new(|| Ok(()))).err().expect("it is taken");
+        let error = HttpServer::start("app", address, Registry::new(), Arc::new(|| Ok(())))
+            .err()
+            .expect("it is taken");
         let message = error.to_string();
         assert!(message.contains(&address.to_string()) && message.contains("`http`"), "{message}");
     }

@@ -16,7 +16,9 @@ pub(super) fn init(default: &str) -> crate::Result<()> {
         Ok("text") => false,
         Ok("") | Err(_) => !stderr.is_terminal(),
         Ok(other) => {
-            return Err(crate::Error::config(format!("TIDEMILL_LOG_FORMAT must be `text` or `json`, not `{other}`")));
+            return Err(crate::Error::config(format!(
+                "TIDEMILL_LOG_FORMAT must be `text` or `json`, not `{other}`"
+            )));
         }
     };
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

@@ -50,7 +50,8 @@ pub fn main_entry(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Ok(code)) => code,
         Ok(Err(error)) => {
             // All causes in one message; an Error's kind decides the code.
-            let kind = error.chain().find_map(|cause| cause.downcast_ref::<crate::Error>()).map(crate::Error::kind);
+            let kind =
+                error.chain().find_map(|cause| cause.downcast_ref::<crate::Error>()).map(crate::Error::kind);
             let _ = writeln!(std::io::stderr(), "error: {error:#}");
             if kind == Some(ErrorKind::Config) { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
         }
@@ -66,7 +67,8 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::from(EXIT_CONFIG));
             };
             let options = RunOptions { stop: signals::listen()? };
-            pipeline::run(&config, &options).with_context(|| format!("running {} failed", args.file.display()))?;
+            pipeline::run(&config, &options)
+                .with_context(|| format!("running {} failed", args.file.display()))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Demo(args) => {

@@ -41,7 +41,8 @@ impl StopRequested {
 /// # Errors
 /// The operating system refuses a thread or a handler.
 pub(crate) fn listen() -> crate::Result<StopRequested> {
-    let failed = |error: std::io::Error| crate::Error::internal("cannot listen for signals").with_source(error);
+    let failed =
+        |error: std::io::Error| crate::Error::internal("cannot listen for signals").with_source(error);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let stop = StopRequested::new();
     let asked = stop.clone();
@@ -60,7 +61,10 @@ pub(crate) fn listen() -> crate::Result<StopRequested> {
                 tracing::warn!(signal = number, "second signal, stopping at once");
                 std::process::exit(128 + number);
             }
-            tracing::info!(signal = number, "stopping after the running batch; a second signal does not wait");
+            tracing::info!(
+                signal = number,
+                "stopping after the running batch; a second signal does not wait"
+            );
             asked.request();
         }
     };

@@ -97,7 +97,9 @@ impl ProducerContext for Deliveries {
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         if let Err((error, message)) = result {
-            let key = message.key().map_or("no key".to_owned(), |k| format!("key `{}`", String::from_utf8_lossy(k)));
+            let key = message
+                .key()
+                .map_or("no key".to_owned(), |k| format!("key `{}`", String::from_utf8_lossy(k)));
             let text = format!("a record with {key} for topic `{}`: {}", message.topic(), error_text(error));
             self.failure.lock().get_or_insert(text);
         }
@@ -158,7 +160,12 @@ impl Shared {
         }
     }
 
-    fn send<'a>(&self, topic: &Arc<str>, time: Time, records: impl Iterator<Item = &'a ProducerRecord>) -> Result<()> {
+    fn send<'a>(
+        &self,
+        topic: &Arc<str>,
+        time: Time,
+        records: impl Iterator<Item = &'a ProducerRecord>,
+    ) -> Result<()> {
         let guard = self.producer.read();
         let Some(producer) = &*guard else {
             return Err(Error::internal("the Kafka sink was used before it was started"));
@@ -187,7 +194,11 @@ impl Shared {
         Ok(())
     }
 
-    fn enqueue(&self, producer: &ThreadedProducer<Deliveries>, mut message: BaseRecord<'_, [u8], [u8]>) -> Result<()> {
+    fn enqueue(
+        &self,
+        producer: &ThreadedProducer<Deliveries>,
+        mut message: BaseRecord<'_, [u8], [u8]>,
+    ) -> Result<()> {
         loop {
             match producer.send(message) {
                 Ok(()) => return Ok(()),
@@ -199,7 +210,11 @@ impl Shared {
                 }
                 Err((error, message)) => {
                     let topic = message.topic;
-                    return Err(Error::output(format!("cannot send to topic `{topic}`: {}", error_text(&error))).with_source(error));
+                    return Err(Error::output(format!(
+                        "cannot send to topic `{topic}`: {}",
+                        error_text(&error)
+                    ))
+                    .with_source(error));
                 }
             }
         }
@@ -216,14 +231,24 @@ impl Shared {
     fn create_topics(&self) -> Result<()> {
         let topics = self.topics.lock().clone();
         let config = self.settings("admin").config()?;
-        let admin: AdminClient<DefaultClientContext> =
-            config.create().map_err(|e| Error::config(format!("cannot make a Kafka client: {e}")).with_source(e))?;
+        let admin: AdminClient<DefaultClientContext> = config
+            .create()
+            .map_err(|e| Error::config(format!("cannot make a Kafka client: {e}")).with_source(e))?;
         let request = std::time::Duration::from_secs(5);
-        let metadata = wait_for(&self.runner, &format!("Kafka at {}", self.settings.brokers), self.settings.wait, || {
-            admin.inner().fetch_metadata(None, request).map_err(|e| {
-                Error::unavailable(format!("no answer from Kafka at {}: {}", self.settings.brokers, error_text(&e)))
-            })
-        })?;
+        let metadata = wait_for(
+            &self.runner,
+            &format!("Kafka at {}", self.settings.brokers),
+            self.settings.wait,
+            || {
+                admin.inner().fetch_metadata(None, request).map_err(|e| {
+                    Error::unavailable(format!(
+                        "no answer from Kafka at {}: {}",
+                        self.settings.brokers,
+                        error_text(&e)
+                    ))
+                })
+            },
+        )?;
         let missing: Vec<_> = topics
             .iter()
             .filter(|(topic, _)| !metadata.topics().iter().any(|t| t.name() == &***topic))
@@ -235,12 +260,15 @@ impl Shared {
         let names: Vec<_> = missing.iter().map(|t| t.name).collect();
         tracing::info!("creating output topics: {}", names.join(", "));
         let options = AdminOptions::new().operation_timeout(Some(request)).request_timeout(Some(request * 2));
-        let outcome = futures_executor::block_on(admin.create_topics(&missing, &options))
-            .map_err(|e| Error::unavailable(format!("cannot create topics: {}", error_text(&e))).with_source(e))?;
+        let outcome = futures_executor::block_on(admin.create_topics(&missing, &options)).map_err(|e| {
+            Error::unavailable(format!("cannot create topics: {}", error_text(&e))).with_source(e)
+        })?;
         for result in outcome {
             match result {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((topic, code)) => return Err(Error::output(format!("cannot create topic `{topic}`: {code}"))),
+                Err((topic, code)) => {
+                    return Err(Error::output(format!("cannot create topic `{topic}`: {code}")));
+                }
             }
         }
         Ok(())
@@ -251,7 +279,9 @@ impl Sink for Shared {
     fn start(&self) -> Result<()> {
         self.create_topics()?;
         let mut config = self.settings("producer").config()?;
-        for (name, value) in [("linger.ms", "5"), ("queue.buffering.max.messages", "500000"), ("compression.type", "lz4")] {
+        for (name, value) in
+            [("linger.ms", "5"), ("queue.buffering.max.messages", "500000"), ("compression.type", "lz4")]
+        {
             if config.get(name).is_none() {
                 config.set(name, value);
             }

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use offsets::OffsetRange;
-pub use queue::RddQueue;
 pub(crate) use queue::QueueInput;
+pub use queue::RddQueue;
 
 use crate::error::Result;
 use crate::time::Time;
@@ -35,20 +35,12 @@ impl InputPlan {
         }
     }
 
-    /// How many records the plan stands for; offsets that hold none are counted too.
-    pub fn records(&self) -> u64 {
-        match self {
-            InputPlan::Offsets(ranges) => ranges.iter().map(OffsetRange::count).sum(),
-            InputPlan::Queue { .. } => 0,
-        }
-    }
-
     /// Where the next batch goes on.
     pub fn end(&self) -> InputPosition {
         match self {
-            InputPlan::Offsets(ranges) => {
-                InputPosition::Offsets(ranges.iter().map(|r| ((r.topic.to_string(), r.partition), r.until)).collect())
-            }
+            InputPlan::Offsets(ranges) => InputPosition::Offsets(
+                ranges.iter().map(|r| ((r.topic.to_string(), r.partition), r.until)).collect(),
+            ),
             InputPlan::Queue { until, .. } => InputPosition::Queue(*until),
         }
     }

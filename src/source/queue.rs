@@ -59,7 +59,13 @@ pub(crate) struct QueueInput<T> {
 }
 
 impl<T: Data> QueueInput<T> {
-    pub fn new(uid: String, queue: RddQueue<T>, one_at_a_time: bool, interval: Duration, runner: Arc<Runner>) -> Self {
+    pub fn new(
+        uid: String,
+        queue: RddQueue<T>,
+        one_at_a_time: bool,
+        interval: Duration,
+        runner: Arc<Runner>,
+    ) -> Self {
         let (taken, current) = (Mutex::new(0), Mutex::default());
         Self { uid, queue, one_at_a_time, interval, runner, taken, current }
     }
@@ -96,7 +102,10 @@ impl<T: Data> Input for QueueInput<T> {
 
     fn begin(&self, time: Time, plan: &InputPlan) -> Result<()> {
         let InputPlan::Queue { from, until } = plan else {
-            return Err(Error::checkpoint(format!("input `{}` is a queue, but was planned as {plan:?}", self.uid)));
+            return Err(Error::checkpoint(format!(
+                "input `{}` is a queue, but was planned as {plan:?}",
+                self.uid
+            )));
         };
         let mut rdds = self.queue.rdds.lock();
         let count = usize::try_from(until - from).unwrap_or(usize::MAX).min(rdds.len());

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::types::{
-    ArrowPrimitiveType, Date32Type, Date64Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type,
-    UInt16Type, UInt32Type, UInt64Type,
+    ArrowPrimitiveType, Date32Type, Date64Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BinaryBuilder, BinaryViewBuilder, BooleanArray, LargeStringArray, ListArray, NullArray,
-    PrimitiveArray, RecordBatchOptions, StringArray, StringViewBuilder,
+    Array, ArrayRef, AsArray, BinaryBuilder, BinaryViewBuilder, BooleanArray, LargeStringArray, ListArray,
+    NullArray, PrimitiveArray, RecordBatchOptions, StringArray, StringViewBuilder,
 };
 use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
 use datafusion::arrow::datatypes::{ArrowNativeType, TimeUnit};
@@ -42,7 +42,10 @@ pub(super) fn rows_of_columns(columns: &[ArrayRef], len: usize) -> Result<Vec<Ro
 /// # Errors
 /// `Checkpoint` when a row has another number of columns than `schema`, or a value that does not fit its column: rows come
 /// from a state store, which was then written by another program.
-pub(crate) fn batch_of_rows<'a>(schema: &SchemaRef, rows: impl IntoIterator<Item = &'a Row>) -> Result<RecordBatch> {
+pub(crate) fn batch_of_rows<'a>(
+    schema: &SchemaRef,
+    rows: impl IntoIterator<Item = &'a Row>,
+) -> Result<RecordBatch> {
     let rows: Vec<&Row> = rows.into_iter().collect();
     let width = schema.fields().len();
     if let Some(row) = rows.iter().find(|row| row.0.len() != width) {
@@ -53,7 +56,8 @@ pub(crate) fn batch_of_rows<'a>(schema: &SchemaRef, rows: impl IntoIterator<Item
     }
     let columns = schema.fields().iter().enumerate().map(|(index, field)| {
         let values: Vec<&Value> = rows.iter().map(|row| &row.0[index]).collect();
-        column_of(field.data_type(), &values).map_err(|error| error.within(format_args!("column `{}`", field.name())))
+        column_of(field.data_type(), &values)
+            .map_err(|error| error.within(format_args!("column `{}`", field.name())))
     });
     batch(schema, columns.collect::<Result<_>>()?, rows.len())
 }
@@ -72,8 +76,10 @@ pub(super) fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, len: usize) -> R
 pub(super) fn check_type(of: &DataType) -> Result<()> {
     use DataType::*;
     match of {
-        Null | Boolean | Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32 | UInt64 | Float32 | Float64 | Utf8
-        | LargeUtf8 | Utf8View | Binary | BinaryView | Date32 | Date64 | Timestamp(..) => Ok(()),
+        Null | Boolean | Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32 | UInt64 | Float32
+        | Float64 | Utf8 | LargeUtf8 | Utf8View | Binary | BinaryView | Date32 | Date64 | Timestamp(..) => {
+            Ok(())
+        }
         List(element) => check_type(element.data_type()),
         other => Err(Error::config(format!(
             "a value of type {} cannot be kept: cast it to bigint, double, text or timestamp",
@@ -134,9 +140,10 @@ fn integers_of<T: ArrowPrimitiveType>(array: &ArrayRef) -> Result<Vec<Value>> {
     let column = array.as_primitive::<T>();
     let value = |value: Option<T::Native>| match value {
         None => Ok(Value::Null),
-        Some(value) => {
-            value.to_i64().map(Value::Int).ok_or_else(|| Error::data(format!("{value:?} does not fit a bigint")))
-        }
+        Some(value) => value
+            .to_i64()
+            .map(Value::Int)
+            .ok_or_else(|| Error::data(format!("{value:?} does not fit a bigint"))),
     };
     column.iter().map(value).collect()
 }
@@ -175,10 +182,12 @@ pub(super) fn column_of(of: &DataType, values: &[&Value]) -> Result<ArrayRef> {
             let floats = values.iter().map(|value| Ok(float(of, value)?.map(|value| value as f32)));
             Arc::new(floats.collect::<Result<PrimitiveArray<Float32Type>>>()?)
         }
-        DataType::Float64 => {
-            Arc::new(values.iter().map(|value| float(of, value)).collect::<Result<PrimitiveArray<Float64Type>>>()?)
+        DataType::Float64 => Arc::new(
+            values.iter().map(|value| float(of, value)).collect::<Result<PrimitiveArray<Float64Type>>>()?,
+        ),
+        DataType::Utf8 => {
+            Arc::new(values.iter().map(|value| text(of, value)).collect::<Result<StringArray>>()?)
         }
-        DataType::Utf8 => Arc::new(values.iter().map(|value| text(of, value)).collect::<Result<StringArray>>()?),
         DataType::LargeUtf8 => {
             Arc::new(values.iter().map(|value| text(of, value)).collect::<Result<LargeStringArray>>()?)
         }
@@ -215,7 +224,9 @@ pub(super) fn column_of(of: &DataType, values: &[&Value]) -> Result<ArrayRef> {
             let offsets = OffsetBuffer::from_lengths(lists.iter().map(|list| list.len()));
             let elements = column_of(element.data_type(), &elements)?;
             let list = ListArray::try_new(Arc::clone(element), offsets, elements, Some(nulls));
-            Arc::new(list.map_err(|error| Error::internal(format!("elements do not make an array: {error}")))?)
+            Arc::new(
+                list.map_err(|error| Error::internal(format!("elements do not make an array: {error}")))?,
+            )
         }
         other => {
             return with_integer!(

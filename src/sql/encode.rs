@@ -22,7 +22,8 @@ const TIMESTAMP_WITH_ZONE: &str = "%Y-%m-%dT%H:%M:%S%.f%:z";
 /// # Errors
 /// `Config` when a column has a type that JSON cannot show.
 pub(crate) fn rows_as_json(batch: &RecordBatch) -> Result<Vec<Vec<u8>>> {
-    let lines = json_lines(batch).map_err(|error| Error::config(format!("rows cannot be written as JSON: {error}")))?;
+    let lines = json_lines(batch)
+        .map_err(|error| Error::config(format!("rows cannot be written as JSON: {error}")))?;
     // Inside a JSON text a line break is written as \n, so those left end a row.
     Ok(lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect())
 }
@@ -35,9 +36,14 @@ pub(crate) fn rows_as_json(batch: &RecordBatch) -> Result<Vec<Vec<u8>>> {
 pub(crate) fn column_as_keys(batch: &RecordBatch, column: &str) -> Result<Vec<Option<Vec<u8>>>> {
     let Some(array) = batch.column_by_name(column) else {
         let names: Vec<_> = batch.schema_ref().fields().iter().map(|field| field.name().as_str()).collect();
-        return Err(Error::config(format!("there is no column `{column}`; the columns are {}", names.join(", "))));
+        return Err(Error::config(format!(
+            "there is no column `{column}`; the columns are {}",
+            names.join(", ")
+        )));
     };
-    fn raw<'a, T: AsRef<[u8]> + ?Sized + 'a>(values: impl Iterator<Item = Option<&'a T>>) -> Vec<Option<Vec<u8>>> {
+    fn raw<'a, T: AsRef<[u8]> + ?Sized + 'a>(
+        values: impl Iterator<Item = Option<&'a T>>,
+    ) -> Vec<Option<Vec<u8>>> {
         values.map(|value| value.map(|value| value.as_ref().to_vec())).collect()
     }
     Ok(match array.data_type() {
@@ -108,8 +114,9 @@ mod tests {
 
     fn batch() -> RecordBatch {
         let columns = ["text", "bigint", "double", "timestamp", "date", "text[]", "bytea"];
-        let schema =
-            schema(["t", "n", "x", "at", "day", "tags", "b"].into_iter().zip(columns.map(|c| data_type(c).unwrap())));
+        let schema = schema(
+            ["t", "n", "x", "at", "day", "tags", "b"].into_iter().zip(columns.map(|c| data_type(c).unwrap())),
+        );
         let full = Row(vec![
             "a \"b\"\né".into(),
             Value::Int(-1),
@@ -124,7 +131,8 @@ mod tests {
 
     #[test]
     fn a_row_is_an_object_in_the_order_of_the_columns() {
-        let rows: Vec<_> = rows_as_json(&batch()).unwrap().into_iter().map(|r| String::from_utf8(r).unwrap()).collect();
+        let rows: Vec<_> =
+            rows_as_json(&batch()).unwrap().into_iter().map(|r| String::from_utf8(r).unwrap()).collect();
         assert_eq!(
             rows,
             [
@@ -159,7 +167,8 @@ mod tests {
     #[test]
     fn a_table_says_what_it_leaves_out() {
         let rows = [("a", 1), ("b", 2), ("c", 3)].map(|(tag, n)| Row(vec![tag.into(), n.into()]));
-        let batch = batch_of_rows(&schema([("tag", DataType::Utf8View), ("n", DataType::Int64)]), &rows).unwrap();
+        let batch =
+            batch_of_rows(&schema([("tag", DataType::Utf8View), ("n", DataType::Int64)]), &rows).unwrap();
         let expected = "+-----+---+\n| tag | n |\n+-----+---+\n| a   | 1 |\n+-----+---+\n(2 more rows)";
         assert_eq!(pretty(std::slice::from_ref(&batch), 1), expected);
         assert!(!pretty(std::slice::from_ref(&batch), 3).contains("more"));

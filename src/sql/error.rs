@@ -46,10 +46,9 @@ impl SqlError {
     pub(super) fn at_word(mut self, words: &[&str]) -> Self {
         let lower = self.sql.to_ascii_lowercase();
         let is_word = |c: char| c.is_alphanumeric() || c == '_';
-        let found = words
-            .iter()
-            .flat_map(|word| lower.match_indices(word))
-            .find(|(at, word)| !lower[..*at].ends_with(is_word) && !lower[at + word.len()..].starts_with(is_word));
+        let found = words.iter().flat_map(|word| lower.match_indices(word)).find(|(at, word)| {
+            !lower[..*at].ends_with(is_word) && !lower[at + word.len()..].starts_with(is_word)
+        });
         self.offset = found.map(|(at, _)| {
             let line_start = lower[..at].rfind('\n').map_or(0, |newline| newline + 1);
             let line = lower[..at].matches('\n').count() + 1;
@@ -71,7 +70,8 @@ impl SqlError {
         if let Some(diagnostic) = error.diagnostic() {
             this.offset = diagnostic.span.map(|span| (span.start.line, span.start.column));
             let more = diagnostic.notes.iter().map(|note| &note.message);
-            let more: Vec<_> = more.chain(diagnostic.helps.iter().map(|help| &help.message)).cloned().collect();
+            let more: Vec<_> =
+                more.chain(diagnostic.helps.iter().map(|help| &help.message)).cloned().collect();
             if !more.is_empty() {
                 this.hint = Some(more.join("; "));
             }
@@ -116,10 +116,12 @@ impl SqlError {
                 });
             }
             SchemaError::AmbiguousReference { field } => {
-                self.message = format!("column `{}` is in more than one of the streams that are read", field.name);
+                self.message =
+                    format!("column `{}` is in more than one of the streams that are read", field.name);
                 self.hint = Some(format!("write which one is meant: stream.{}", field.name));
             }
-            SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
+            SchemaError::DuplicateQualifiedField { name, .. }
+            | SchemaError::DuplicateUnqualifiedField { name } => {
                 self.message = format!("two columns are called `{name}`");
                 self.hint = Some("give one of them another name with `as`".to_owned());
             }
@@ -146,7 +148,8 @@ pub(super) fn nearest(wanted: &str, names: &[String], what: &str) -> String {
         return format!("there are no {what} here");
     }
     let all = format!("the {what} are {}", names.join(", "));
-    let best = names.iter().map(|name| (levenshtein(&wanted.to_lowercase(), &name.to_lowercase()), name)).min();
+    let best =
+        names.iter().map(|name| (levenshtein(&wanted.to_lowercase(), &name.to_lowercase()), name)).min();
     match best {
         // Half of the letters wrong may still be a slip (two that changed places count as two); more is another word.
         Some((distance, name)) if distance * 2 <= wanted.chars().count().max(4) => {

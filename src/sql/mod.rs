@@ -5,7 +5,10 @@
 //! that keeps state: partial values that can be merged, taken out again and finished). [`Row`]s carry keys and values
 //! to the state store and back. The functions of [`encode`] write rows for a sink.
 
-#![cfg_attr(not(feature = "service"), allow(dead_code, unused_imports, reason = "the service is what uses it"))]
+#![cfg_attr(
+    not(feature = "service"),
+    allow(dead_code, unused_imports, reason = "the service is what uses it")
+)]
 
 mod columns;
 pub(crate) mod decode;
@@ -23,7 +26,7 @@ pub(crate) use datafusion::arrow::array::RecordBatch;
 pub(crate) use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 pub(crate) use columns::{batch_of_rows, rows_of_batch};
-pub(crate) use decode::{Decoded, Decoder, Format};
+pub(crate) use decode::{Decoder, Format};
 pub(crate) use error::SqlError;
 pub(crate) use grouping::Grouping;
 pub(crate) use planner::Planner;

@@ -104,7 +104,8 @@ impl Planner {
         let failed = |error| SqlError::from_datafusion(sql, &error, &self.names());
         let statement = parse_select(sql, &failed)?;
         let plan = block_on(state.statement_to_plan(statement)).map_err(failed)?;
-        let only_select = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        let only_select =
+            SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         only_select.verify_plan(&plan).map_err(failed)?;
         check_repeatable(sql, &plan)?;
         Ok(plan)
@@ -118,7 +119,10 @@ impl Planner {
                 names.insert(scan.table_name.table().to_owned());
             }
         });
-        names.into_iter().filter_map(|name| self.streams.get(&name).map(|schema| (name, Arc::clone(schema)))).collect()
+        names
+            .into_iter()
+            .filter_map(|name| self.streams.get(&name).map(|schema| (name, Arc::clone(schema))))
+            .collect()
     }
 }
 
@@ -187,17 +191,20 @@ fn check_columns(sql: &str, plan: &Arc<dyn ExecutionPlan>) -> Result<(), SqlErro
 fn check_operators(sql: &str, plan: &Arc<dyn ExecutionPlan>) -> Result<(), SqlError> {
     let mut refused = None;
     let _ = plan.apply(|node| {
-        if matches!(node.name(), "RepartitionExec" | "CoalescePartitionsExec" | "LazyMemoryExec" | "RecursiveQueryExec")
-        {
+        if matches!(
+            node.name(),
+            "RepartitionExec" | "CoalescePartitionsExec" | "LazyMemoryExec" | "RecursiveQueryExec"
+        ) {
             refused = Some(node.name().to_owned());
         }
         Ok(TreeNodeRecursion::Continue)
     });
     match refused {
-        Some(name) => {
-            Err(SqlError::new(sql, format!("this query would need the operator {name}, which is not supported"))
-                .with_hint("please report it, with the query"))
-        }
+        Some(name) => Err(SqlError::new(
+            sql,
+            format!("this query would need the operator {name}, which is not supported"),
+        )
+        .with_hint("please report it, with the query")),
         None => Ok(()),
     }
 }

@@ -55,7 +55,11 @@ pub(crate) struct Query {
 
 impl Query {
     /// A query that runs `plan`, reading `inputs`: streams by name, sorted, with their schemas.
-    pub(super) fn new(plan: Arc<dyn ExecutionPlan>, state: &SessionState, inputs: Vec<(String, SchemaRef)>) -> Self {
+    pub(super) fn new(
+        plan: Arc<dyn ExecutionPlan>,
+        state: &SessionState,
+        inputs: Vec<(String, SchemaRef)>,
+    ) -> Self {
         let (inputs, input_schemas): (Vec<_>, Vec<_>) = inputs.into_iter().unzip();
         Self {
             schema: plan.schema(),
@@ -121,16 +125,22 @@ impl Query {
 
     fn check(&self, inputs: &Inputs) -> Result<()> {
         for (stream, schema) in self.inputs.iter().zip(self.input_schemas.iter()) {
-            let batches = inputs
-                .get(stream)
-                .ok_or_else(|| Error::usage(format!("a query was run without the rows of stream `{stream}`")))?;
+            let batches = inputs.get(stream).ok_or_else(|| {
+                Error::usage(format!("a query was run without the rows of stream `{stream}`"))
+            })?;
             for batch in batches.iter() {
                 let given = batch.schema_ref();
                 let same = Arc::ptr_eq(given, schema)
                     || given.fields().len() == schema.fields().len()
-                        && given.fields().iter().zip(schema.fields()).all(|(a, b)| a.data_type() == b.data_type());
+                        && given
+                            .fields()
+                            .iter()
+                            .zip(schema.fields())
+                            .all(|(a, b)| a.data_type() == b.data_type());
                 if !same {
-                    return Err(Error::usage(format!("rows of stream `{stream}` have other columns than planned")));
+                    return Err(Error::usage(format!(
+                        "rows of stream `{stream}` have other columns than planned"
+                    )));
                 }
             }
         }

@@ -250,7 +250,8 @@ mod tests {
         assert_eq!(serde_json::from_str::<Row>(r#"["a",null,-3,2.0,true]"#).unwrap(), row);
         let list = Value::List([Value::Int(1), Value::Int(2)].into());
         let bytes = Value::Bytes([0, 255].as_slice().into());
-        for row in [row, Row(vec![]), Row(vec![Value::Null]), Row(vec![list.clone()]), Row(vec![list, bytes])] {
+        for row in [row, Row(vec![]), Row(vec![Value::Null]), Row(vec![list.clone()]), Row(vec![list, bytes])]
+        {
             assert_eq!(round_trip(&row), row, "{row:?}");
         }
     }

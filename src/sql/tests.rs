@@ -58,7 +58,9 @@ fn words_are_split_at_blanks_row_by_row() {
 
 #[test]
 fn arrays_are_unnested_row_by_row() {
-    let query = planner().query("SELECT lower(tag) AS tag FROM (SELECT unnest(Hashtags) AS tag FROM Tweets)").unwrap();
+    let query = planner()
+        .query("SELECT lower(tag) AS tag FROM (SELECT unnest(Hashtags) AS tag FROM Tweets)")
+        .unwrap();
     assert!(query.is_row_wise());
     let tags = |tags: &[&str]| Value::List(tags.iter().map(|tag| Value::from(*tag)).collect());
     let rows = [
@@ -81,7 +83,8 @@ fn every_hashtag_of_a_text_is_found() {
         where word ~ '^#\w'";
     let query = planner().query(sql).unwrap();
     assert!(query.is_row_wise());
-    let inputs = Inputs::new().with("lines", [lines(&["I love #Rust, #kafka!", "#a#B no # here", "über #Größe."])]);
+    let inputs =
+        Inputs::new().with("lines", [lines(&["I love #Rust, #kafka!", "#a#B no # here", "über #Größe."])]);
     assert_eq!(column(&query, &inputs), ["#rust", "#kafka", "#a", "#b", "#größe"]);
 }
 
@@ -89,11 +92,15 @@ fn every_hashtag_of_a_text_is_found() {
 fn the_top_rows_need_the_whole_batch() {
     let query = planner().query("select tag, n from trending order by n desc, tag limit 2").unwrap();
     assert!(!query.is_row_wise());
-    let inputs = Inputs::new().with("trending", [trending(&[("b", 3), ("a", 1)]), trending(&[("c", 9), ("a2", 3)])]);
+    let inputs =
+        Inputs::new().with("trending", [trending(&[("b", 3), ("a", 1)]), trending(&[("c", 9), ("a2", 3)])]);
     let expected = [r#"{"tag":"c","n":9}"#, r#"{"tag":"a2","n":3}"#];
     assert_eq!(run(&query, &inputs), expected);
     // Nothing of one run is left in the next.
-    assert_eq!(run(&query, &Inputs::new().with("trending", [trending(&[("z", 1)])])), [r#"{"tag":"z","n":1}"#]);
+    assert_eq!(
+        run(&query, &Inputs::new().with("trending", [trending(&[("z", 1)])])),
+        [r#"{"tag":"z","n":1}"#]
+    );
     assert_eq!(run(&query, &inputs), expected);
 }
 
@@ -116,8 +123,11 @@ fn what_looks_at_several_rows_is_not_row_wise() {
     ] {
         assert!(!planner.query(sql).unwrap().is_row_wise(), "{sql}");
     }
-    for sql in ["select * from lines", "select n + 1 as m from trending where n % 2 = 0", "select 1 as one from lines"]
-    {
+    for sql in [
+        "select * from lines",
+        "select n + 1 as m from trending where n % 2 = 0",
+        "select 1 as one from lines",
+    ] {
         assert!(planner.query(sql).unwrap().is_row_wise(), "{sql}");
     }
 }
@@ -130,7 +140,10 @@ fn operators_of_every_kind_run_on_this_thread_and_again() {
         .with("lines", [lines(&["a", "x"])]);
     for (sql, expected) in [
         ("select count(*) as n from trending", vec![r#"{"n":3}"#]),
-        ("select tag, sum(n) as n from trending group by tag", vec![r#"{"tag":"a","n":1}"#, r#"{"tag":"b","n":7}"#]),
+        (
+            "select tag, sum(n) as n from trending group by tag",
+            vec![r#"{"tag":"a","n":1}"#, r#"{"tag":"b","n":7}"#],
+        ),
         (
             "select tag from trending union all select value from lines",
             vec![r#"{"tag":"a"}"#, r#"{"tag":"b"}"#, r#"{"tag":"b"}"#, r#"{"tag":"a"}"#, r#"{"tag":"x"}"#],

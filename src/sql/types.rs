@@ -40,8 +40,9 @@ const USUAL: usize = 10;
 /// No type has this name; the message lists those there are.
 pub(crate) fn data_type(name: &str) -> Result<DataType, String> {
     let lower = name.trim().to_ascii_lowercase();
-    let element =
-        lower.strip_suffix("[]").or_else(|| lower.strip_prefix("array<").and_then(|rest| rest.strip_suffix('>')));
+    let element = lower
+        .strip_suffix("[]")
+        .or_else(|| lower.strip_prefix("array<").and_then(|rest| rest.strip_suffix('>')));
     if let Some(element) = element {
         return Ok(DataType::List(Arc::new(Field::new_list_field(data_type(element)?, true))));
     }
@@ -49,7 +50,11 @@ pub(crate) fn data_type(name: &str) -> Result<DataType, String> {
         return Ok(found.clone());
     }
     let known: Vec<_> = NAMES[..USUAL].iter().map(|(known, _)| *known).collect();
-    Err(format!("there is no type `{}`; the types are {}, and arrays of them (text[])", name.trim(), known.join(", ")))
+    Err(format!(
+        "there is no type `{}`; the types are {}, and arrays of them (text[])",
+        name.trim(),
+        known.join(", ")
+    ))
 }
 
 /// The name under which `of` is shown; for types that only a query's result can have, Arrow's own name.
@@ -70,7 +75,9 @@ pub(crate) fn type_name(of: &DataType) -> String {
 
 /// A schema of nullable columns, in this order.
 pub(crate) fn schema<'a>(columns: impl IntoIterator<Item = (&'a str, DataType)>) -> SchemaRef {
-    Arc::new(Schema::new(columns.into_iter().map(|(name, of)| Field::new(name, of, true)).collect::<Vec<_>>()))
+    Arc::new(Schema::new(
+        columns.into_iter().map(|(name, of)| Field::new(name, of, true)).collect::<Vec<_>>(),
+    ))
 }
 
 #[cfg(test)]

@@ -53,7 +53,8 @@ impl StateDb {
     /// another application.
     pub fn open(path: &Path, app_id: &str, state_partitions: usize) -> Result<Self> {
         std::fs::create_dir_all(path).map_err(|e| {
-            Error::checkpoint(format!("cannot make the checkpoint folder {}: {e}", path.display())).with_source(e)
+            Error::checkpoint(format!("cannot make the checkpoint folder {}: {e}", path.display()))
+                .with_source(e)
         })?;
         let mut options = Options::default();
         options.create_if_missing(true);
@@ -64,8 +65,10 @@ impl StateDb {
         options.set_keep_log_file_num(4);
         options.set_max_open_files(512);
         let families = Db::list_cf(&options, path).unwrap_or_default();
-        let descriptors =
-            families.iter().map(|name| ColumnFamilyDescriptor::new(name, family_options())).collect::<Vec<_>>();
+        let descriptors = families
+            .iter()
+            .map(|name| ColumnFamilyDescriptor::new(name, family_options()))
+            .collect::<Vec<_>>();
         let db = Db::open_cf_descriptors(&options, path, descriptors).map_err(|e| open_error(path, e))?;
         let mut this = Self { db, path: path.to_owned(), state_partitions, schemas: RwLock::default() };
         match this.get::<Identity>(IDENTITY)? {
@@ -98,15 +101,6 @@ impl StateDb {
         self.state_partitions
     }
 
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The uids that have state here.
-    pub fn operators(&self) -> BTreeMap<String, OperatorSchema> {
-        self.schemas.read().clone()
-    }
-
     /// Makes room for the operator `uid`.
     ///
     /// # Errors
@@ -131,7 +125,9 @@ impl StateDb {
             None => {}
         }
         if self.db.cf_handle(&family(uid)).is_none() {
-            self.db.create_cf(family(uid), &family_options()).map_err(|e| self.error("make room for an operator", e))?;
+            self.db
+                .create_cf(family(uid), &family_options())
+                .map_err(|e| self.error("make room for an operator", e))?;
         }
         schemas.insert(uid.to_owned(), schema);
         self.put(SCHEMAS, &*schemas)
@@ -159,7 +155,9 @@ impl StateDb {
 
     /// Writes the record `name`, on disk when this returns.
     pub fn put<T: Serialize>(&self, name: &[u8], value: &T) -> Result<()> {
-        self.db.put_opt(name, encode_value(value)?, &synced()).map_err(|e| self.error("write the checkpoint", e))
+        self.db
+            .put_opt(name, encode_value(value)?, &synced())
+            .map_err(|e| self.error("write the checkpoint", e))
     }
 
     /// Applies `delta` and writes the record `name`, both or neither, on disk when this returns.
@@ -174,7 +172,6 @@ impl StateDb {
                 match change {
                     Change::Put(key, value) => batch.put_cf(&cf, key, value),
                     Change::Delete(key) => batch.delete_cf(&cf, key),
-                    Change::DeleteRange(from, until) => batch.delete_range_cf(&cf, from, until),
                 }
             }
         }
@@ -212,5 +209,6 @@ fn open_error(path: &Path, error: rocksdb::Error) -> Error {
     } else {
         "see the cause"
     };
-    Error::checkpoint(format!("cannot open the checkpoint {}: {text}; {hint}", path.display())).with_source(error)
+    Error::checkpoint(format!("cannot open the checkpoint {}: {text}; {hint}", path.display()))
+        .with_source(error)
 }

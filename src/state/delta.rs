@@ -10,8 +10,6 @@ use crate::error::{Error, Result};
 pub(crate) enum Change {
     Put(Vec<u8>, Vec<u8>),
     Delete(Vec<u8>),
-    /// Deletes all keys from the first up to, not including, the second.
-    DeleteRange(Vec<u8>, Vec<u8>),
 }
 
 /// The changes of a batch by operator.
@@ -45,6 +43,8 @@ pub(crate) fn record_key<K: serde::Serialize>(partition: usize, kind: u8, key: &
 pub(crate) fn split_key(bytes: &[u8]) -> Result<(usize, u8, &[u8])> {
     match bytes {
         [high, low, kind, key @ ..] => Ok((u16::from_be_bytes([*high, *low]) as usize, *kind, key)),
-        _ => Err(Error::checkpoint(format!("a key of {} bytes in the state store is too short", bytes.len()))),
+        _ => {
+            Err(Error::checkpoint(format!("a key of {} bytes in the state store is too short", bytes.len())))
+        }
     }
 }

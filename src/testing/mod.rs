@@ -58,7 +58,8 @@ impl TestContext {
     /// # Errors
     /// If `app_name` is no name for a consumer group.
     pub fn new(app_name: &str) -> Result<Self> {
-        let builder = StreamingContext::builder(app_name).batch_interval(Duration::seconds(1)).worker_threads(2);
+        let builder =
+            StreamingContext::builder(app_name).batch_interval(Duration::seconds(1)).worker_threads(2);
         Self::from_builder(builder, Time::ZERO)
     }
 
@@ -121,7 +122,9 @@ impl TestContext {
 }
 
 /// The batches that a stream gave.
-pub struct Collected<T>(Arc<Mutex<Vec<(Time, Vec<T>)>>>);
+pub struct Collected<T>(Arc<Mutex<Batches<T>>>);
+
+type Batches<T> = Vec<(Time, Vec<T>)>;
 
 impl<T> Collected<T> {
     /// Takes the batches collected so far.

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use tidemill::testing::{TestContext, run_batches, run_batches_sorted};
 use tidemill::{Error, ErrorKind, HashPartitioner, Rdd, RddQueue, Result};
 
-use super::{at, failure, run, s};
+use super::{Pair, at, failure, pairs, queue_of, run, s, shown};
 
 /// What `f` gives for an RDD with these partitions, in an output operation.
 fn on_rdd<R: Send + 'static>(
@@ -171,7 +171,7 @@ fn transform_may_use_actions() {
 fn foreach_rdd_sees_every_batch_the_empty_ones_too() {
     let test = TestContext::new("test").unwrap();
     let (give, take) = mpsc::channel();
-    test.ssc.queue_stream(&super::queue_of(&["a b", "", "c"])).foreach_rdd_with_time(move |rdd, time| -> Result<()> {
+    test.ssc.queue_stream(&queue_of(&["a b", "", "c"])).foreach_rdd_with_time(move |rdd, time| -> Result<()> {
         give.send((time, rdd.count()?)).expect("the test is still there");
         Ok(())
     });
@@ -182,7 +182,7 @@ fn foreach_rdd_sees_every_batch_the_empty_ones_too() {
 #[test]
 fn an_error_in_foreach_rdd_fails_the_batch_after_the_other_output_operations_have_run() {
     let test = TestContext::new("test").unwrap();
-    let numbers = test.ssc.queue_stream(&super::queue_of(&["a", "b"]));
+    let numbers = test.ssc.queue_stream(&queue_of(&["a", "b"]));
     let first = test.collect(&numbers);
     numbers.foreach_rdd_with_time(|_, time| {
         if time == at(2) { Err("the disk is full".to_owned()) } else { Ok(()) }
@@ -196,7 +196,7 @@ fn an_error_in_foreach_rdd_fails_the_batch_after_the_other_output_operations_hav
     assert_eq!(test.ssc.await_termination().unwrap_err().to_string(), expected);
     assert_eq!(test.ssc.stop(true).unwrap_err().to_string(), expected);
     for output in [first, last] {
-        assert_eq!(super::shown(output.take()), ["1s: a1", "2s: b1"]);
+        assert_eq!(shown(output.take()), ["1s: a1", "2s: b1"]);
     }
     let failed = test.completed_batches().pop().unwrap();
     assert_eq!(failed.failure.as_deref(), Some("output operation 1 `foreach_rdd`: the disk is full"));
@@ -207,7 +207,7 @@ fn an_error_in_foreach_rdd_fails_the_batch_after_the_other_output_operations_hav
 #[test]
 fn a_panic_in_foreach_rdd_fails_the_batch_after_the_other_output_operations_have_run() {
     let test = TestContext::new("test").unwrap();
-    let numbers = test.ssc.queue_stream(&super::queue_of(&["a"]));
+    let numbers = test.ssc.queue_stream(&queue_of(&["a"]));
     numbers.foreach_rdd(|rdd| assert!(rdd.num_partitions() > 1, "only one partition"));
     let last = test.collect(&numbers);
     let error = test.run(1).unwrap_err();
@@ -215,13 +215,13 @@ fn a_panic_in_foreach_rdd_fails_the_batch_after_the_other_output_operations_have
     let error = error.to_string();
     assert!(error.starts_with("batch 1000 ms: output operation 0 `foreach_rdd`: "), "{error}");
     assert!(error.contains("panicked") && error.contains("only one partition"), "{error}");
-    assert_eq!(super::shown(last.take()), ["1s: a1"]);
+    assert_eq!(shown(last.take()), ["1s: a1"]);
 }
 
 #[test]
 fn the_first_failing_output_operation_is_told() {
     let test = TestContext::new("test").unwrap();
-    let numbers = test.ssc.queue_stream(&super::queue_of(&["a"]));
+    let numbers = test.ssc.queue_stream(&queue_of(&["a"]));
     numbers.foreach_rdd(|_| Err("first"));
     numbers.foreach_rdd(|_| Err("second"));
     let error = test.run(1).unwrap_err().to_string();
@@ -235,44 +235,42 @@ fn a_stream_that_several_operators_read_is_computed_once() {
     let test = TestContext::new("test").unwrap();
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = calls.clone();
-    let mapped = test.ssc.queue_stream(&super::queue_of(&["a b c"])).map(move |pair| {
+    let mapped = test.ssc.queue_stream(&queue_of(&["a b c"])).map(move |pair| {
         counted.fetch_add(1, Ordering::Relaxed);
         pair
     });
     let (one, other) = (test.collect(&mapped), test.collect(&mapped.map_values(|v| v + 1)));
     let state = test.collect(&mapped.update_state_by_key(|new, _: Option<i64>| new.first().copied()));
     test.run(1).unwrap();
-    assert_eq!(super::shown(one.take()), ["1s: a1 b1 c1"]);
-    assert_eq!(super::shown(other.take()), ["1s: a2 b2 c2"]);
-    assert_eq!(super::shown(state.take()), ["1s: a1 b1 c1"]);
+    assert_eq!(shown(one.take()), ["1s: a1 b1 c1"]);
+    assert_eq!(shown(other.take()), ["1s: a2 b2 c2"]);
+    assert_eq!(shown(state.take()), ["1s: a1 b1 c1"]);
     assert_eq!(calls.load(Ordering::Relaxed), 3);
 }
 
 #[test]
 fn what_no_output_operation_reaches_is_not_computed() {
     let test = TestContext::new("test").unwrap();
-    let numbers = test.ssc.queue_stream(&super::queue_of(&["a"]));
-    numbers.map(|_| panic!("nobody asked for this")).update_state_by_key(|_: Vec<i64>, _: Option<i64>| {
-        panic!("nor for this") as Option<i64>
-    });
-    let numbers: tidemill::DStream<(char, i64)> = numbers;
+    let numbers = test.ssc.queue_stream(&queue_of(&["a"]));
+    let unused = numbers.map(|_| -> Pair { panic!("nobody asked for this") });
+    unused.update_state_by_key(|_, _: Option<i64>| -> Option<i64> { panic!("nor for this") });
     let output = test.collect(&numbers);
     test.run(1).unwrap();
-    assert_eq!(super::shown(output.take()), ["1s: a1"]);
+    assert_eq!(shown(output.take()), ["1s: a1"]);
 }
 
 #[test]
 fn queue_stream_all_takes_everything_that_waits() {
     let test = TestContext::new("test").unwrap();
-    let queue = super::queue_of(&["a", "b c", ""]);
+    let queue = queue_of(&["a", "b c", ""]);
     let output = test.collect(&test.ssc.queue_stream_all(&queue));
     test.ssc.start().unwrap();
     test.step().unwrap();
     test.step().unwrap();
-    queue.push(super::pairs("d"));
+    queue.push(pairs("d"));
     test.step().unwrap();
     test.ssc.stop(true).unwrap();
-    assert_eq!(super::shown(output.take()), ["1s: a1 b1 c1", "2s:", "3s: d1"]);
+    assert_eq!(shown(output.take()), ["1s: a1 b1 c1", "2s:", "3s: d1"]);
 }
 
 #[test]

@@ -198,7 +198,7 @@ fn windows_are_aligned_to_the_epoch_and_not_to_the_start() {
 fn a_panic_in_the_reduce_function_fails_the_batch() {
     for form in 0..2 {
         let error = failure(&["a9", "a1"], |p| {
-            let reduce = |a, b| if a + b > 9 { panic!("more than a digit") } else { a + b };
+            let reduce = |a: i64, b: i64| if a + b > 9 { panic!("more than a digit") } else { a + b };
             match form {
                 0 => p.reduce_by_key_and_window(reduce, s(2), s(1)),
                 _ => p.reduce_by_key_and_window_with_inverse(reduce, |a, b| a - b, s(2), s(1)),

@@ -31,7 +31,11 @@ const OURS: [(&str, &str); 20] = [
 ];
 
 /// The checked cluster.
-pub(super) fn check(brokers: &At<String>, options: Option<&At<Options>>, report: &mut Report) -> Option<Cluster> {
+pub(super) fn check(
+    brokers: &At<String>,
+    options: Option<&At<Options>>,
+    report: &mut Report,
+) -> Option<Cluster> {
     let list: Vec<&str> = brokers.value.split(',').map(str::trim).collect();
     for broker in &list {
         let fault = match broker.rsplit_once(':') {

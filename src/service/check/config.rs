@@ -9,7 +9,7 @@ use crate::service::file::is_secret;
 use crate::sql::{self, Grouping, Query, SchemaRef};
 use crate::time::Duration;
 
-pub(crate) use crate::service::file::{Delivery, Emit, Start};
+pub(crate) use crate::service::file::{Delivery, Start};
 
 /// A checked pipeline.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ pub(crate) enum Step {
     /// One row per key of the last `window`.
     ReduceByKeyAndWindow { uid: String, grouping: Grouping, window: Duration },
     /// Keeps a state per key; gives those of the batch's keys.
-    MapWithState { uid: String, grouping: Grouping, timeout: Option<Duration>, emit: Emit },
+    MapWithState { uid: String, grouping: Grouping, timeout: Option<Duration> },
     /// Keeps a state per key; gives all.
     UpdateStateByKey { uid: String, grouping: Grouping },
     /// The rows of the last `window`.

@@ -116,7 +116,8 @@ mod tests {
         let built = Built::default().words("select * from ").name("w").words(" where ").expression(&text);
         assert_eq!(built.sql, "select * from \"w\" where (lenght(word) > 3\n)");
         let mut report = Report::new("f.yaml", source);
-        let error = SqlError { message: "no".into(), sql: built.sql.clone(), offset: Some((1, 26)), hint: None };
+        let error =
+            SqlError { message: "no".into(), sql: built.sql.clone(), offset: Some((1, 26)), hint: None };
         built.report(&error, &mut report);
         let shown = report.render(false);
         assert!(shown.contains("f.yaml:1:9") && shown.contains("^^^^^^"), "{shown}");

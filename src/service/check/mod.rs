@@ -49,14 +49,19 @@ pub(crate) fn check(report: &mut Report) -> Option<Config> {
     for stream in written_streams {
         if let Some(source) = written_sources.iter().find(|source| source.name == stream.name) {
             report
-                .error(stream.at.clone(), format!("`{}` is the name of a source and of a stream", stream.name))
+                .error(
+                    stream.at.clone(),
+                    format!("`{}` is the name of a source and of a stream", stream.name),
+                )
                 .also(source.at.clone(), "the source");
         }
     }
 
-    let sources: Vec<Source> = written_sources.iter().filter_map(|source| sources::check(source, report)).collect();
+    let sources: Vec<Source> =
+        written_sources.iter().filter_map(|source| sources::check(source, report)).collect();
     let names = written_sources.iter().map(|source| source.name.as_str());
-    let declared = streams::Declared::new(names.chain(written_streams.iter().map(|stream| stream.name.as_str())));
+    let declared =
+        streams::Declared::new(names.chain(written_streams.iter().map(|stream| stream.name.as_str())));
     let streams = streams::check(&sources, written_streams, &declared, batch_interval, report);
 
     let schema = |name: &str| -> Option<SchemaRef> {
@@ -78,7 +83,8 @@ pub(crate) fn check(report: &mut Report) -> Option<Config> {
         && let Some(stream) = written_streams.iter().find(|stream| schema(&stream.name).is_none())
     {
         // Whatever could not be resolved was reported, unless there is a fault in how that is found out.
-        report.error(stream.at.clone(), format!("`{}` could not be resolved: please report this", stream.name));
+        report
+            .error(stream.at.clone(), format!("`{}` could not be resolved: please report this", stream.name));
     }
     if report.has_errors() {
         return None;
@@ -138,7 +144,12 @@ fn http(file: &File, report: &mut Report) -> Option<SocketAddr> {
 }
 
 /// Streams that no output reads are not run.
-fn warn_of_unused(written: &[Entry<file::Stream>], streams: &[Stream], outputs: &[Output], report: &mut Report) {
+fn warn_of_unused(
+    written: &[Entry<file::Stream>],
+    streams: &[Stream],
+    outputs: &[Output],
+    report: &mut Report,
+) {
     let mut used: Vec<&str> = outputs.iter().map(|output| output.from.as_str()).collect();
     for stream in streams.iter().rev() {
         if used.contains(&stream.name.as_str()) {

@@ -31,8 +31,11 @@ pub(super) fn topic(name: &Option<At<String>>, report: &mut Report) -> Option<St
 pub(super) fn app_id(name: &Option<At<String>>, report: &mut Report) -> Option<String> {
     let name = name.as_ref()?;
     // Names made of it (`<app_id>-commits`) must be topics' names too.
-    let fault =
-        if name.value.len() > 200 { Some("it is longer than 200 characters") } else { kafka_fault(&name.value) };
+    let fault = if name.value.len() > 200 {
+        Some("it is longer than 200 characters")
+    } else {
+        kafka_fault(&name.value)
+    };
     if let Some(fault) = fault {
         report
             .error(name.at.clone(), format!("`{}` cannot be an application's id", name.value))

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::config::{Emit, Step, Stream};
+use super::config::{Step, Stream};
 use super::expression::{self, Built};
 use super::{names, tables};
 use crate::service::file::{At, Named, Operator, Text};
@@ -66,7 +66,12 @@ impl Scope {
 }
 
 /// The resolved stream, or nothing if something about it was reported. All that it reads is in `scope`.
-pub(super) fn check(name: &str, operator: &At<Operator>, scope: &mut Scope, report: &mut Report) -> Option<Stream> {
+pub(super) fn check(
+    name: &str,
+    operator: &At<Operator>,
+    scope: &mut Scope,
+    report: &mut Report,
+) -> Option<Stream> {
     let at = &operator.key_at;
     let step = match &operator.value {
         Operator::Sql(text) => return sql(name, text, scope, report),
@@ -91,7 +96,8 @@ pub(super) fn check(name: &str, operator: &At<Operator>, scope: &mut Scope, repo
             query(Built::default().words("select count(*) as count"), count.from.as_ref()?, scope, report)
         }
         Operator::ReduceByKey(step) => {
-            let (grouping, slide) = grouped(&step.from, &step.key, &step.values, "values", at, scope, report)?;
+            let (grouping, slide) =
+                grouped(&step.from, &step.key, &step.values, "values", at, scope, report)?;
             let (from, schema) = (step.from.as_ref()?, grouping.output_schema().clone());
             Some((from, Step::ReduceByKey(grouping), schema, slide?))
         }
@@ -109,8 +115,9 @@ pub(super) fn check(name: &str, operator: &At<Operator>, scope: &mut Scope, repo
             let uid = scope.uid(&step.uid, name, at, report);
             let ((grouping, slide), uid) = (grouping?, uid?);
             let schema = grouping.output_schema().clone();
-            let (timeout, emit) = (At::get(&step.timeout), At::get(&step.emit).unwrap_or(Emit::Updated));
-            Some((step.from.as_ref()?, Step::MapWithState { uid, grouping, timeout, emit }, schema, slide?))
+            // `emit` has one value yet, and it is the default.
+            let timeout = At::get(&step.timeout);
+            Some((step.from.as_ref()?, Step::MapWithState { uid, grouping, timeout }, schema, slide?))
         }
         Operator::UpdateStateByKey(step) => {
             let grouping = grouped(&step.from, &step.key, &step.state, "state", at, scope, report);
@@ -135,11 +142,21 @@ pub(super) fn check(name: &str, operator: &At<Operator>, scope: &mut Scope, repo
 type Resolved<'a> = (&'a At<String>, Step, SchemaRef, Duration);
 
 /// A query over one stream, whose name is put after what was built.
-fn query<'a>(built: Built<'_>, from: &'a At<String>, scope: &Scope, report: &mut Report) -> Option<Resolved<'a>> {
+fn query<'a>(
+    built: Built<'_>,
+    from: &'a At<String>,
+    scope: &Scope,
+    report: &mut Report,
+) -> Option<Resolved<'a>> {
     query_of(built.words(" from ").name(&from.value), from, scope, report)
 }
 
-fn query_of<'a>(built: Built<'_>, from: &'a At<String>, scope: &Scope, report: &mut Report) -> Option<Resolved<'a>> {
+fn query_of<'a>(
+    built: Built<'_>,
+    from: &'a At<String>,
+    scope: &Scope,
+    report: &mut Report,
+) -> Option<Resolved<'a>> {
     match scope.planner.query(&built.sql) {
         Ok(query) => {
             let schema = query.schema().clone();
@@ -163,9 +180,10 @@ fn sql(name: &str, text: &Text, scope: &Scope, report: &mut Report) -> Option<St
     };
     let inputs = query.inputs().to_vec();
     if inputs.is_empty() {
-        report
-            .error(text.at(), format!("`{name}` reads no stream"))
-            .help(format!("there are {}", crate::service::report::list(scope.known.keys().map(String::as_str))));
+        report.error(text.at(), format!("`{name}` reads no stream")).help(format!(
+            "there are {}",
+            crate::service::report::list(scope.known.keys().map(String::as_str))
+        ));
         return None;
     }
     let places = inputs.iter().map(|input| (input.as_str(), tables::place(text, input)));
@@ -181,7 +199,8 @@ fn union(name: &str, of: &At<Vec<At<String>>>, scope: &Scope, report: &mut Repor
     };
     let schema = scope.schema(&first.value)?;
     let columns = |schema: &SchemaRef| {
-        let columns = schema.fields().iter().map(|field| format!("{} {}", field.name(), type_name(field.data_type())));
+        let columns =
+            schema.fields().iter().map(|field| format!("{} {}", field.name(), type_name(field.data_type())));
         columns.collect::<Vec<_>>().join(", ")
     };
     let mut fine = true;
@@ -197,7 +216,14 @@ fn union(name: &str, of: &At<Vec<At<String>>>, scope: &Scope, report: &mut Repor
     }
     let slide = one_slide(of.value.iter().map(|from| (from.value.as_str(), from.at.clone())), scope, report)?;
     let inputs = of.value.iter().map(|from| from.value.clone()).collect();
-    fine.then(|| Stream { name: name.to_owned(), operator: "union", inputs, step: Step::Union, schema, slide })
+    fine.then(|| Stream {
+        name: name.to_owned(),
+        operator: "union",
+        inputs,
+        step: Step::Union,
+        schema,
+        slide,
+    })
 }
 
 /// The slide that all these streams have; reports it if they differ.
@@ -239,11 +265,14 @@ fn window(
         if let Some(given) = given
             && !given.value.is_multiple_of(parent)
         {
-            let message =
-                format!("the {what} of {} is no multiple of {parent}, the slide of `{}`", given.value, from.value);
+            let message = format!(
+                "the {what} of {} is no multiple of {parent}, the slide of `{}`",
+                given.value, from.value
+            );
             let below = Duration::millis(given.value.as_millis() / parent.as_millis() * parent.as_millis());
             let above = below + parent;
-            let near = if below == Duration::ZERO { format!("{above}") } else { format!("{below} or {above}") };
+            let near =
+                if below == Duration::ZERO { format!("{above}") } else { format!("{below} or {above}") };
             report.error(given.at.clone(), message).label(format!("expected {near}"));
             fine = false;
         }
@@ -269,7 +298,8 @@ fn grouped(
         finding.help("one value over all rows is a `sql` with an aggregate");
     }
     names::not_empty(&format!("column in `{values_are}`"), values, report);
-    let (from, key, values) = (from.as_ref()?, key.as_ref().filter(|key| !key.value.is_empty())?, values.as_ref()?);
+    let (from, key, values) =
+        (from.as_ref()?, key.as_ref().filter(|key| !key.value.is_empty())?, values.as_ref()?);
     let texts = || key.value.iter().chain(values.value.0.iter().filter_map(|column| column.value.as_ref()));
     let keys: Vec<String> = key.value.iter().map(|key| key.value.value().to_owned()).collect();
     let columns: Option<Vec<(String, String)>> = (values.value.0.iter())

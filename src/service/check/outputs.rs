@@ -159,7 +159,10 @@ fn kafka(
             .find(|source| cluster::same(&source.cluster, &cluster) && source.topics.contains(topic));
         if let (Some(reader), Some(place)) = (reader, &output.topic) {
             report
-                .error(place.at.clone(), format!("the topic `{topic}` is read by the source `{}`", reader.name))
+                .error(
+                    place.at.clone(),
+                    format!("the topic `{topic}` is read by the source `{}`", reader.name),
+                )
                 .label("the pipeline would feed itself");
             fine = false;
         }
@@ -180,10 +183,12 @@ fn kafka(
 fn of_sources(at: &Range<usize>, known: &Known<'_>, report: &mut Report) -> Option<Cluster> {
     let first = known.sources.first()?;
     if let Some(other) = known.sources.iter().find(|source| !cluster::same(&source.cluster, &first.cluster)) {
-        report.error(at.clone(), "the sources are on several clusters, so an output needs `brokers`").help(format!(
-            "`{}` is on {}, `{}` on {}",
-            first.name, first.cluster.brokers, other.name, other.cluster.brokers
-        ));
+        report.error(at.clone(), "the sources are on several clusters, so an output needs `brokers`").help(
+            format!(
+                "`{}` is on {}, `{}` on {}",
+                first.name, first.cluster.brokers, other.name, other.cluster.brokers
+            ),
+        );
         return None;
     }
     known.all_sources.then(|| first.cluster.clone())

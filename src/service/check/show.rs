@@ -10,19 +10,26 @@ pub(crate) fn text(config: &Config) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
     let _ = writeln!(text, "{}: batches of {}, {}", config.app_id, config.batch_interval, delivery(config));
-    let names = config.sources.iter().map(|source| &source.name).chain(config.streams.iter().map(|s| &s.name));
+    let names =
+        config.sources.iter().map(|source| &source.name).chain(config.streams.iter().map(|s| &s.name));
     let wide = names.map(|name| name.len()).max().unwrap_or(0);
 
     let _ = writeln!(text, "\nsources");
     for source in &config.sources {
-        let _ =
-            writeln!(text, "  {:wide$}  every {}  ({})", source.name, config.batch_interval, columns(&source.schema));
+        let _ = writeln!(
+            text,
+            "  {:wide$}  every {}  ({})",
+            source.name,
+            config.batch_interval,
+            columns(&source.schema)
+        );
     }
     if !config.streams.is_empty() {
         let _ = writeln!(text, "\nstreams");
     }
     for stream in &config.streams {
-        let _ = writeln!(text, "  {:wide$}  every {}  ({})", stream.name, stream.slide, columns(&stream.schema));
+        let _ =
+            writeln!(text, "  {:wide$}  every {}  ({})", stream.name, stream.slide, columns(&stream.schema));
     }
 
     let _ = writeln!(text, "\ngraph");
@@ -32,7 +39,13 @@ pub(crate) fn text(config: &Config) -> String {
     }
     for stream in &config.streams {
         let inputs = stream.inputs.join(", ");
-        let _ = writeln!(text, "  {:wide$}  <- {inputs}  {}{}", stream.name, stream.operator, details(&stream.step));
+        let _ = writeln!(
+            text,
+            "  {:wide$}  <- {inputs}  {}{}",
+            stream.name,
+            stream.operator,
+            details(&stream.step)
+        );
     }
     for output in &config.outputs {
         let _ = writeln!(text, "  {:wide$}  -> {}", output.from, sink(&output.sink, ", "));
@@ -45,8 +58,13 @@ pub(crate) fn mermaid(config: &Config) -> String {
     let mut text = String::from("flowchart LR\n");
     for (n, source) in config.sources.iter().enumerate() {
         let topics = source.topics.join(", ");
-        let _ =
-            writeln!(text, "  in{n}([\"topic {}\"]) --> {}[\"{}\"]", escaped(&topics), node(&source.name), source.name);
+        let _ = writeln!(
+            text,
+            "  in{n}([\"topic {}\"]) --> {}[\"{}\"]",
+            escaped(&topics),
+            node(&source.name),
+            source.name
+        );
     }
     for stream in &config.streams {
         let shown = format!("{}<br/>{}{}", stream.name, stream.operator, details(&stream.step));
@@ -81,7 +99,8 @@ fn delivery(config: &Config) -> &'static str {
 }
 
 fn columns(schema: &SchemaRef) -> String {
-    let columns = schema.fields().iter().map(|field| format!("{} {}", field.name(), type_name(field.data_type())));
+    let columns =
+        schema.fields().iter().map(|field| format!("{} {}", field.name(), type_name(field.data_type())));
     columns.collect::<Vec<_>>().join(", ")
 }
 

@@ -23,7 +23,8 @@ pub(super) fn check(source: &Entry<file::Source>, report: &mut Report) -> Option
     let named = names::sql_name("source", &source.name, &source.at, report);
     let file = &source.value.as_ref()?.value;
     let kafka = file.kafka.as_ref().map(|kafka| &kafka.value);
-    let cluster = kafka.and_then(|kafka| cluster::check(kafka.brokers.as_ref()?, kafka.options.as_ref(), report));
+    let cluster =
+        kafka.and_then(|kafka| cluster::check(kafka.brokers.as_ref()?, kafka.options.as_ref(), report));
     let topics = kafka.and_then(|kafka| topics(kafka, report));
     let format = format(source, file, report);
     let on_bad_record = match file.on_bad_record.as_ref().map(|policy| &policy.value) {
@@ -39,7 +40,8 @@ pub(super) fn check(source: &Entry<file::Source>, report: &mut Report) -> Option
         start: At::get(&kafka.start).unwrap_or(Start::Earliest),
         wait: At::get(&kafka.wait).unwrap_or(WAIT),
         max_rate_per_partition: At::get(&kafka.max_rate_per_partition).map(NonZeroU64::get),
-        max_records_per_batch: At::get(&kafka.max_records_per_batch).map_or(MAX_RECORDS_PER_BATCH, NonZeroU64::get),
+        max_records_per_batch: At::get(&kafka.max_records_per_batch)
+            .map_or(MAX_RECORDS_PER_BATCH, NonZeroU64::get),
         schema: match &format {
             sql::Format::Text { column } => sql::schema([(column.as_str(), sql::DataType::Utf8View)]),
             sql::Format::Json { schema } => schema.clone(),
@@ -50,7 +52,11 @@ pub(super) fn check(source: &Entry<file::Source>, report: &mut Report) -> Option
     Some(source)
 }
 
-fn dead_letter(topic: &Option<At<String>>, read: Option<&[String]>, report: &mut Report) -> Option<BadRecord> {
+fn dead_letter(
+    topic: &Option<At<String>>,
+    read: Option<&[String]>,
+    report: &mut Report,
+) -> Option<BadRecord> {
     let name = names::topic(topic, report)?;
     if let (Some(topic), true) = (topic, read.unwrap_or_default().contains(&name)) {
         report
@@ -108,7 +114,8 @@ fn format(source: &Entry<file::Source>, file: &file::Source, report: &mut Report
                 .iter()
                 .map(|column| Some((column.name.as_str(), column_type(column, report)?)))
                 .collect();
-            let columns = columns.into_iter().collect::<Option<Vec<_>>>().filter(|columns| !columns.is_empty())?;
+            let columns =
+                columns.into_iter().collect::<Option<Vec<_>>>().filter(|columns| !columns.is_empty())?;
             Some(sql::Format::Json { schema: sql::schema(columns) })
         }
     }

@@ -117,7 +117,11 @@ fn planned(stream: &Pending<'_>, scope: &Scope) -> bool {
 }
 
 /// The names that an operator reads, or nothing if one of them was reported.
-fn reads(operator: &At<Operator>, declared: &Declared<'_>, report: &mut Report) -> Option<Vec<(String, Range<usize>)>> {
+fn reads(
+    operator: &At<Operator>,
+    declared: &Declared<'_>,
+    report: &mut Report,
+) -> Option<Vec<(String, Range<usize>)>> {
     let names: Vec<Option<&At<String>>> = match &operator.value {
         // A name that is not declared may be one that the query itself makes; the planner knows.
         Operator::Sql(text) => {
@@ -179,7 +183,8 @@ fn cycles(pending: &[Pending<'_>], report: &mut Report) {
 fn report_cycle(circle: &[usize], pending: &[Pending<'_>], report: &mut Report) {
     // From the first in the file, whichever was found first.
     let first = (0..circle.len()).min_by_key(|at| circle[*at]).unwrap_or(0);
-    let circle: Vec<&Pending<'_>> = circle[first..].iter().chain(&circle[..first]).map(|at| &pending[*at]).collect();
+    let circle: Vec<&Pending<'_>> =
+        circle[first..].iter().chain(&circle[..first]).map(|at| &pending[*at]).collect();
     let mut names: Vec<&str> = circle.iter().map(|stream| stream.entry.name.as_str()).collect();
     names.push(names[0]);
     let read_at = |stream: &Pending<'_>, name: &str| {

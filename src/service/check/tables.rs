@@ -102,7 +102,11 @@ mod tests {
         ] {
             let found: Vec<String> = tables(sql).into_iter().map(|(name, _)| name).collect();
             assert_eq!(found, expected, "{sql}");
-            assert!(tables(sql).iter().all(|(name, at)| sql[*at..].to_lowercase().starts_with(&name.to_lowercase())));
+            assert!(
+                tables(sql)
+                    .iter()
+                    .all(|(name, at)| sql[*at..].to_lowercase().starts_with(&name.to_lowercase()))
+            );
         }
     }
 }

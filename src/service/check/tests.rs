@@ -39,7 +39,8 @@ fn words_are_separated_by_any_ascii_white_space() {
 #[test]
 fn hashtags_are_found_in_the_text_of_a_tweet() {
     let config = shipped("trending");
-    let tweet = |text: &str| format!("{{\"id\":1,\"user\":\"u\",\"text\":\"{text}\",\"hashtags\":[\"ignored\"]}}");
+    let tweet =
+        |text: &str| format!("{{\"id\":1,\"user\":\"u\",\"text\":\"{text}\",\"hashtags\":[\"ignored\"]}}");
     let tweets = [
         tweet("#Rust is #FUN, (#kafka) #a#b ##double #"),
         tweet("no tag: c# a#b & #Größe_1! #東京"),
@@ -54,18 +55,27 @@ fn hashtags_are_found_in_the_text_of_a_tweet() {
 #[test]
 fn outputs_are_what_is_relied_on_from_outside() {
     let columns = |config: &Config| -> Vec<String> {
-        let of = |name: &str| config.streams.iter().find(|stream| stream.name == name).expect("checked").schema.clone();
+        let of = |name: &str| {
+            config.streams.iter().find(|stream| stream.name == name).expect("checked").schema.clone()
+        };
         let shown = |output: &Output| {
-            let names: Vec<String> = of(&output.from).fields().iter().map(|field| field.name().clone()).collect();
+            let names: Vec<String> =
+                of(&output.from).fields().iter().map(|field| field.name().clone()).collect();
             let Sink::Kafka { topic, key, partitions } = &output.sink else { panic!("all go to Kafka") };
             format!("{topic} {} {partitions}: {}", key.as_deref().unwrap_or("-"), names.join(","))
         };
         config.outputs.iter().map(shown).collect()
     };
     let words = shipped("word-count");
-    let expected =
-        ["word-counts word 4: word,count", "word-window-counts word 4: word,count", "word-totals word 4: word,total"];
-    assert_eq!((words.app_id.as_str(), columns(&words)), ("word-count", expected.map(str::to_owned).to_vec()));
+    let expected = [
+        "word-counts word 4: word,count",
+        "word-window-counts word 4: word,count",
+        "word-totals word 4: word,total",
+    ];
+    assert_eq!(
+        (words.app_id.as_str(), columns(&words)),
+        ("word-count", expected.map(str::to_owned).to_vec())
+    );
     let tags = shipped("trending");
     let expected = ["trending tag 4: tag,n", "hashtag-totals tag 4: tag,total"];
     assert_eq!((tags.app_id.as_str(), columns(&tags)), ("trending", expected.map(str::to_owned).to_vec()));

@@ -27,11 +27,12 @@ const WINDOW_BATCHES: i64 = 600;
 
 /// Runs the demo until it is told to stop, or for as many batches as were asked for.
 pub(crate) fn demo(args: &DemoArgs, stop: &StopRequested) -> Result<()> {
-    let cluster = MockCluster::new(1).map_err(|e| Error::internal("cannot start the embedded broker").with_source(e))?;
+    let cluster = MockCluster::new(1)
+        .map_err(|e| Error::internal("cannot start the embedded broker").with_source(e))?;
     for topic in ["tweets", "trending", "hashtag-totals", "tweets.dlq"] {
-        cluster
-            .create_topic(topic, PARTITIONS, 1)
-            .map_err(|e| Error::internal(format!("the embedded broker refused topic `{topic}`")).with_source(e))?;
+        cluster.create_topic(topic, PARTITIONS, 1).map_err(|e| {
+            Error::internal(format!("the embedded broker refused topic `{topic}`")).with_source(e)
+        })?;
     }
     let brokers = cluster.bootstrap_servers();
     let folder = Folder::new();
@@ -43,7 +44,8 @@ pub(crate) fn demo(args: &DemoArgs, stop: &StopRequested) -> Result<()> {
         streams.get("trending")?.output("demo", move |rdd, _| rows.set(rdd.collect()?));
         Ok(())
     })?;
-    let batches = Arc::new(Batches { table, wanted: args.batches, done: Mutex::new(0), changed: Condvar::new() });
+    let batches =
+        Arc::new(Batches { table, wanted: args.batches, done: Mutex::new(0), changed: Condvar::new() });
     ssc.add_streaming_listener(batches.clone());
     ssc.start()?;
     let producing = tweets::produce(&brokers, "tweets")?;

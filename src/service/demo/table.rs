@@ -30,7 +30,9 @@ struct Shown {
 
 impl Table {
     pub fn new(brokers: &str, interval: Duration) -> Self {
-        let heading = format!("Trending hashtags · embedded Kafka at {brokers} · a batch every {interval} · Ctrl-C ends");
+        let heading = format!(
+            "Trending hashtags · embedded Kafka at {brokers} · a batch every {interval} · Ctrl-C ends"
+        );
         Self { heading, shown: Mutex::default() }
     }
 
@@ -61,7 +63,11 @@ impl Table {
         let mut out = std::io::stdout().lock();
         if out.is_terminal() && shown.lines > 0 {
             // A terminal that cannot do this shows the tables one below the other.
-            let _ = queue!(out, cursor::MoveToPreviousLine(shown.lines), terminal::Clear(terminal::ClearType::FromCursorDown));
+            let _ = queue!(
+                out,
+                cursor::MoveToPreviousLine(shown.lines),
+                terminal::Clear(terminal::ClearType::FromCursorDown)
+            );
         }
         shown.lines = text.lines().count() as u16;
         // Nobody may be looking any more (`| head`); the batches go on.

@@ -17,13 +17,34 @@ use crate::error::{Error, Result};
 use crate::time::{Clock, SystemClock, Time, pause};
 
 const HASHTAGS: [&str; 24] = [
-    "rust", "kafka", "streaming", "dataengineering", "opensource", "sql", "spark", "linux", "devops", "wasm", "python",
-    "postgres", "observability", "grafana", "prometheus", "arrow", "datafusion", "rocksdb", "backpressure", "exactlyonce",
-    "tides", "harbour", "watermill", "eclipse",
+    "rust",
+    "kafka",
+    "streaming",
+    "dataengineering",
+    "opensource",
+    "sql",
+    "spark",
+    "linux",
+    "devops",
+    "wasm",
+    "python",
+    "postgres",
+    "observability",
+    "grafana",
+    "prometheus",
+    "arrow",
+    "datafusion",
+    "rocksdb",
+    "backpressure",
+    "exactlyonce",
+    "tides",
+    "harbour",
+    "watermill",
+    "eclipse",
 ];
 const WORDS: [&str; 16] = [
-    "today", "learning", "about", "finally", "shipped", "the", "new", "release", "of", "our", "pipeline", "love", "this",
-    "talk", "on", "windows",
+    "today", "learning", "about", "finally", "shipped", "the", "new", "release", "of", "our", "pipeline",
+    "love", "this", "talk", "on", "windows",
 ];
 const LANGUAGES: [&str; 5] = ["en", "en", "de", "ja", "pt"];
 const USERS: u32 = 5_000;
@@ -76,7 +97,8 @@ fn run(producer: &ThreadedProducer<DefaultProducerContext>, topic: &str, stop: &
             return;
         }
         // The first burst comes after the table has settled.
-        let bursting = (step % BURST.0 >= BURST.0 - BURST.1).then(|| HASHTAGS[HASHTAGS.len() - 1 - (step / BURST.0 % 4) as usize]);
+        let bursting = (step % BURST.0 >= BURST.0 - BURST.1)
+            .then(|| HASHTAGS[HASHTAGS.len() - 1 - (step / BURST.0 % 4) as usize]);
         for _ in 0..PER_SECOND / STEPS_PER_SECOND {
             id += 1;
             let user = format!("user{}", random.random_range(0..USERS));

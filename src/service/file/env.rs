@@ -20,7 +20,11 @@ pub(crate) fn substitute(node: &mut Node, report: &mut Report, get: &dyn Fn(&str
 }
 
 /// Whether anything was put in.
-fn scalar_in(text: &mut super::origin::Text, report: &mut Report, get: &dyn Fn(&str) -> Option<String>) -> bool {
+fn scalar_in(
+    text: &mut super::origin::Text,
+    report: &mut Report,
+    get: &dyn Fn(&str) -> Option<String>,
+) -> bool {
     let mut from = 0;
     let mut changed = false;
     while let Some(dollar) = text.value()[from..].find('$').map(|n| from + n) {

@@ -100,7 +100,7 @@ fn align(value: &str, raw: &str, base: usize) -> Option<Vec<usize>> {
                 // A block's last line may end with the file; its line end is then nowhere.
                 break (c == '\n').then_some(at)?;
             };
-            if quote == Some('"') && next == '\\' && !(c == '\\' && !rest.starts_with("\\\\")) {
+            if quote == Some('"') && next == '\\' && (c != '\\' || rest.starts_with("\\\\")) {
                 let len = escape_len(rest)?;
                 if len > 0 {
                     at += len;

@@ -2,7 +2,8 @@
 
 /// Whether the option `name` (or a line that holds its name) looks like a secret's.
 pub(crate) fn is_secret(name: &str) -> bool {
-    const PARTS: [&str; 8] = ["password", "secret", "token", "credential", ".key", "_key", "jaas", "passphrase"];
+    const PARTS: [&str; 8] =
+        ["password", "secret", "token", "credential", ".key", "_key", "jaas", "passphrase"];
     let name = name.to_ascii_lowercase();
     // Both are read from a file, and tell where it is, not what is in it.
     !name.ends_with(".key.location") && PARTS.iter().any(|part| name.contains(part))

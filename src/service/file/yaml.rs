@@ -116,7 +116,8 @@ pub(crate) fn parse(report: &mut Report) -> Option<Node> {
         }
         if tree.nodes > MOST_NODES {
             let at = bytes(&span);
-            tree.report.error(at, format!("the file has more than {MOST_NODES} values, those of aliases with them"));
+            tree.report
+                .error(at, format!("the file has more than {MOST_NODES} values, those of aliases with them"));
             return None;
         }
     }

@@ -37,8 +37,8 @@ pub(crate) fn run(config: &Config, options: &RunOptions) -> Result<()> {
         Some(address) => Some(HttpServer::start(&config.app_id, address, registry, progress)?),
         None => None,
     };
-    start(&ssc, options)?;
-    while !ssc.await_termination_or_timeout(LOOK_EVERY)? {
+    let started = start(&ssc, options)?;
+    while started && !ssc.await_termination_or_timeout(LOOK_EVERY)? {
         if options.stop.is_requested() {
             tracing::info!("stopping after the running batch");
             ssc.stop(false)?;
@@ -56,7 +56,9 @@ pub(crate) fn build(
     more: impl FnOnce(&Streams<'_>) -> Result<()>,
 ) -> Result<StreamingContext> {
     if config.delivery == Delivery::ExactlyOnce {
-        return Err(Error::config("`delivery: exactly-once` is not built yet: use `delivery: at-least-once`"));
+        return Err(Error::config(
+            "`delivery: exactly-once` is not built yet: use `delivery: at-least-once`",
+        ));
     }
     let ssc = builder
         .batch_interval(config.batch_interval)
@@ -83,8 +85,8 @@ pub(crate) fn build(
     Ok(ssc)
 }
 
-/// Starts the context; a stop that is asked for while it waits for Kafka ends the waiting.
-fn start(ssc: &StreamingContext, options: &RunOptions) -> Result<()> {
+/// Starts the context, and tells whether it runs: a stop that is asked for while it waits for Kafka ends the waiting.
+fn start(ssc: &StreamingContext, options: &RunOptions) -> Result<bool> {
     let starting = ssc.clone();
     let thread = std::thread::spawn(move || starting.start());
     while !thread.is_finished() {
@@ -94,8 +96,8 @@ fn start(ssc: &StreamingContext, options: &RunOptions) -> Result<()> {
         }
     }
     match thread.join() {
-        Ok(Err(_)) if options.stop.is_requested() => Ok(()),
-        Ok(outcome) => outcome,
+        Ok(Err(_)) if options.stop.is_requested() => Ok(false),
+        Ok(outcome) => outcome.map(|()| true),
         Err(_) => Err(Error::internal("starting the context panicked")),
     }
 }

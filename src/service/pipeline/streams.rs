@@ -9,7 +9,9 @@ use crate::rdd::Rdd;
 use crate::service::check::{BadRecord, Source, Start, Step, Stream};
 use crate::sink::kafka::KafkaSink;
 use crate::source::kafka::{KafkaSource, Start as KafkaStart};
-use crate::sql::{Decoder, Grouping, Inputs, Query, RecordBatch, Row, SchemaRef, batch_of_rows, rows_of_batch, type_name};
+use crate::sql::{
+    Decoder, Grouping, Inputs, Query, RecordBatch, Row, SchemaRef, batch_of_rows, rows_of_batch, type_name,
+};
 use crate::time::Time;
 use crate::{DStream, StateSpec, StreamingContext};
 
@@ -35,7 +37,9 @@ impl<'c> Streams<'c> {
 
     /// The rows of a source or stream.
     pub(crate) fn get(&self, name: &str) -> Result<&Rows> {
-        self.by_name.get(name).ok_or_else(|| Error::internal(format!("stream `{name}` was checked but not made")))
+        self.by_name
+            .get(name)
+            .ok_or_else(|| Error::internal(format!("stream `{name}` was checked but not made")))
     }
 
     pub fn add_source(&mut self, source: &Source, sink: Option<&KafkaSink>) -> Result<()> {
@@ -88,19 +92,20 @@ impl<'c> Streams<'c> {
                 let groups = self.groups(grouping)?.reduce_by_key_and_window(merge, *window, stream.slide)?;
                 finish(&named(groups, uid, grouping)?, grouping)
             }
-            Step::MapWithState { uid, grouping, timeout, emit: _ } => {
+            Step::MapWithState { uid, grouping, timeout } => {
                 let add = grouping.clone();
-                let mut spec = StateSpec::function(move |key: &Row, new: Option<Row>, state: &mut crate::State<Row>| {
-                    // A key that times out has nothing new to tell.
-                    let mut sum = new?;
-                    if let Some(before) = state.get_option() {
-                        let mut total = before.clone();
-                        add.merge(&mut total, &sum);
-                        sum = total;
-                    }
-                    state.update(sum.clone());
-                    Some((key.clone(), sum))
-                });
+                let mut spec =
+                    StateSpec::function(move |key: &Row, new: Option<Row>, state: &mut crate::State<Row>| {
+                        // A key that times out has nothing new to tell.
+                        let mut sum = new?;
+                        if let Some(before) = state.get_option() {
+                            let mut total = before.clone();
+                            add.merge(&mut total, &sum);
+                            sum = total;
+                        }
+                        state.update(sum.clone());
+                        Some((key.clone(), sum))
+                    });
                 if let Some(timeout) = timeout {
                     spec = spec.timeout(*timeout);
                 }
@@ -108,18 +113,24 @@ impl<'c> Streams<'c> {
             }
             Step::UpdateStateByKey { uid, grouping } => {
                 let add = grouping.clone();
-                let states = self.groups(grouping)?.update_state_by_key(move |new: Vec<Row>, state: Option<Row>| {
-                    state.into_iter().chain(new).reduce(|mut sum, more| {
-                        add.merge(&mut sum, &more);
-                        sum
-                    })
-                });
+                let states =
+                    self.groups(grouping)?.update_state_by_key(move |new: Vec<Row>, state: Option<Row>| {
+                        state.into_iter().chain(new).reduce(|mut sum, more| {
+                            add.merge(&mut sum, &more);
+                            sum
+                        })
+                    });
                 finish(&named(states, uid, grouping)?, grouping)
             }
             Step::Window { uid, window } => {
                 let schema = stream.schema.clone();
-                let rows = self.input(stream, 0)?.each_rdd("rows", |rdd| rdd.try_flat_map(|batch| rows_of_batch(&batch)));
-                let window = rows.window(*window, stream.slide)?.uid(uid)?.state_types("batch".into(), columns(&schema));
+                let rows = self
+                    .input(stream, 0)?
+                    .each_rdd("rows", |rdd| rdd.try_flat_map(|batch| rows_of_batch(&batch)));
+                let window = rows
+                    .window(*window, stream.slide)?
+                    .uid(uid)?
+                    .state_types("batch".into(), columns(&schema));
                 window.each_rdd("batches", move |rdd| {
                     let schema = schema.clone();
                     rdd.try_map_partitions(move |rows| batch_of_rows(&schema, &rows).map(|batch| vec![batch]))
@@ -202,7 +213,8 @@ fn named(groups: Groups, uid: &str, grouping: &Grouping) -> Result<Groups> {
 }
 
 fn columns(schema: &SchemaRef) -> String {
-    let column = |field: &Arc<crate::sql::Field>| format!("{} {}", field.name(), type_name(field.data_type()));
+    let column =
+        |field: &Arc<crate::sql::Field>| format!("{} {}", field.name(), type_name(field.data_type()));
     schema.fields().iter().map(column).collect::<Vec<_>>().join(", ")
 }
 

@@ -39,7 +39,9 @@ impl ClientSettings {
         let mut config = ClientConfig::new();
         for (name, value) in &self.options {
             if let Some((_, instead)) = OWNED.iter().find(|(owned, _)| owned == name) {
-                return Err(Error::config(format!("Kafka option `{name}` is set by Tidemill; use {instead}")));
+                return Err(Error::config(format!(
+                    "Kafka option `{name}` is set by Tidemill; use {instead}"
+                )));
             }
             config.set(name, value);
         }
@@ -51,7 +53,12 @@ impl ClientSettings {
 }
 
 /// Tries `attempt` until it succeeds or fails for good, at most `wait`; says every few seconds what it waits for.
-pub(crate) fn wait_for<T>(runner: &Runner, what: &str, wait: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+pub(crate) fn wait_for<T>(
+    runner: &Runner,
+    what: &str,
+    wait: Duration,
+    mut attempt: impl FnMut() -> Result<T>,
+) -> Result<T> {
     const SAY_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
     const PAUSE: std::time::Duration = std::time::Duration::from_millis(250);
     let watch = Stopwatch::start();

@@ -39,7 +39,8 @@ impl<'a> Headers<'a> {
                 (if found { headers } else { ptr::null_mut() }, &[])
             }
         };
-        let owned = owned.iter().map(|(name, value): &(String, Option<Vec<u8>>)| (name.as_str(), value.as_deref()));
+        let owned =
+            owned.iter().map(|(name, value): &(String, Option<Vec<u8>>)| (name.as_str(), value.as_deref()));
         (0..).map_while(move |i| header(native, i)).chain(owned)
     }
 

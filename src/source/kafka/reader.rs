@@ -120,7 +120,11 @@ impl SliceReader for RdKafkaReader {
             queue.take(wanted, ahead);
             if partition.ahead.is_empty() {
                 if self.runner.is_cancelled() {
-                    return Err(Error::unavailable(format!("reading {range} was given up at offset {}", partition.position)).into());
+                    return Err(Error::unavailable(format!(
+                        "reading {range} was given up at offset {}",
+                        partition.position
+                    ))
+                    .into());
                 }
                 if quiet.elapsed() >= SAY_EVERY {
                     tracing::warn!("still waiting for records of {range}, at offset {}", partition.position);
@@ -134,9 +138,9 @@ impl SliceReader for RdKafkaReader {
 impl RdKafkaReader {
     fn seek(&self, range: &OffsetRange) -> Result<()> {
         const SEEK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
-        self.consumer
-            .seek(&range.topic, range.partition, Offset::Offset(range.from), SEEK_TIMEOUT)
-            .map_err(|e| Error::unavailable(format!("cannot go to {range}: {}", error_text(&e))).with_source(e))
+        self.consumer.seek(&range.topic, range.partition, Offset::Offset(range.from), SEEK_TIMEOUT).map_err(
+            |e| Error::unavailable(format!("cannot go to {range}: {}", error_text(&e))).with_source(e),
+        )
     }
 }
 
@@ -177,7 +181,10 @@ impl Message {
                 )))
             }
             code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART | code::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION => {
-                Err(Error::data(format!("topic `{}` or its partition {} is gone", range.topic, range.partition)))
+                Err(Error::data(format!(
+                    "topic `{}` or its partition {} is gone",
+                    range.topic, range.partition
+                )))
             }
             code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED => {
                 Err(Error::config(format!("not allowed to read topic `{}`", range.topic)))
@@ -195,8 +202,8 @@ impl Message {
         let mut kind = rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         // SAFETY: the message is valid.
         let timestamp = unsafe { rd::rd_kafka_message_timestamp(self.0, &mut kind) };
-        // SAFETY: librdkafka gives null, or as many bytes as it says, for as long as the message lives.
         let bytes = |start: *const std::ffi::c_void, len| {
+            // SAFETY: librdkafka gives null, or as many bytes as it says, for as long as the message lives.
             (!start.is_null()).then(|| unsafe { std::slice::from_raw_parts(start.cast::<u8>(), len) })
         };
         Record {
@@ -226,10 +233,12 @@ unsafe impl Send for Queue {}
 
 impl Queue {
     fn of(consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<Self> {
-        let name = CString::new(topic).map_err(|e| Error::config(format!("topic `{topic}` has a NUL")).with_source(e))?;
+        let name = CString::new(topic)
+            .map_err(|e| Error::config(format!("topic `{topic}` has a NUL")).with_source(e))?;
         // SAFETY: the client is alive and the name is a C string; null is checked.
-        let queue =
-            unsafe { rd::rd_kafka_queue_get_partition(consumer.client().native_ptr(), name.as_ptr(), partition) };
+        let queue = unsafe {
+            rd::rd_kafka_queue_get_partition(consumer.client().native_ptr(), name.as_ptr(), partition)
+        };
         if queue.is_null() {
             return Err(Error::internal(format!("librdkafka has no queue for {topic}-{partition}")));
         }

@@ -40,6 +40,9 @@ pub(super) struct KafkaInput {
     progress: Mutex<Progress>,
 }
 
+/// Ranges, and who reads them.
+pub(super) type Slices = (Arc<dyn SliceReader>, Arc<[OffsetRange]>);
+
 /// What the batch that runs reads.
 struct Current {
     time: Time,
@@ -85,7 +88,7 @@ impl KafkaInput {
     }
 
     /// The slices of batch `time`, and who reads them.
-    pub fn slices(&self, time: Time) -> Result<(Arc<dyn SliceReader>, Arc<[OffsetRange]>)> {
+    pub fn slices(&self, time: Time) -> Result<Slices> {
         match &*self.current.read() {
             Some(current) if current.time == time => Ok((current.reader.clone(), current.ranges.clone())),
             _ => Err(Error::internal(format!("input `{}` was not planned for batch {time}", self.uid))),
@@ -109,7 +112,8 @@ impl KafkaInput {
             options: self.config.options.clone(),
         };
         let mut config = settings.config()?;
-        for (name, value) in [("queued.max.messages.kbytes", "65536"), ("fetch.message.max.bytes", "4194304")] {
+        for (name, value) in [("queued.max.messages.kbytes", "65536"), ("fetch.message.max.bytes", "4194304")]
+        {
             if config.get(name).is_none() {
                 config.set(name, value);
             }
@@ -131,21 +135,27 @@ impl KafkaInput {
         let mut partitions = Vec::new();
         for topic in &self.config.topics {
             let name: Arc<str> = topic.as_str().into();
-            let count = wait_for(&self.runner, &format!("topic `{topic}` on {brokers}"), self.config.wait, || {
-                let metadata = consumer.fetch_metadata(Some(topic), REQUEST).map_err(|e| {
-                    Error::unavailable(format!("no answer from Kafka at {brokers}: {}", error_text(&e))).with_source(e)
-                })?;
-                let found = metadata.topics().iter().find(|t| t.name() == topic);
-                match found.map(|t| (t.error(), t.partitions().len())) {
-                    Some((None, count)) if count > 0 => Ok(count),
-                    Some((Some(error), _)) if is_denied(error.into()) => {
-                        Err(Error::config(format!("not allowed to read topic `{topic}` on {brokers}")))
+            let count = wait_for(
+                &self.runner,
+                &format!("topic `{topic}` on {brokers}"),
+                self.config.wait,
+                || {
+                    let metadata = consumer.fetch_metadata(Some(topic), REQUEST).map_err(|e| {
+                        Error::unavailable(format!("no answer from Kafka at {brokers}: {}", error_text(&e)))
+                            .with_source(e)
+                    })?;
+                    let found = metadata.topics().iter().find(|t| t.name() == topic);
+                    match found.map(|t| (t.error(), t.partitions().len())) {
+                        Some((None, count)) if count > 0 => Ok(count),
+                        Some((Some(error), _)) if is_denied(error.into()) => {
+                            Err(Error::config(format!("not allowed to read topic `{topic}` on {brokers}")))
+                        }
+                        _ => Err(Error::unavailable(format!(
+                            "input topic `{topic}` does not exist on {brokers}: create it, or correct `topics`"
+                        ))),
                     }
-                    _ => Err(Error::unavailable(format!(
-                        "input topic `{topic}` does not exist on {brokers}: create it, or correct `topics`"
-                    ))),
-                }
-            })?;
+                },
+            )?;
             partitions.extend((0..count).map(|p| (name.clone(), p as i32)));
         }
         Ok(partitions)
@@ -155,7 +165,8 @@ impl KafkaInput {
     fn fresh_start(&self, consumer: &BaseConsumer, partitions: &[(Arc<str>, i32)]) -> Result<Offsets> {
         let committed = self.committed_offsets(consumer, partitions)?;
         if self.has_checkpoint && !committed.is_empty() && self.config.start != Start::Committed {
-            let positions: Vec<_> = committed.iter().map(|((topic, p), offset)| format!("{topic}-{p} at {offset}")).collect();
+            let positions: Vec<_> =
+                committed.iter().map(|((topic, p), offset)| format!("{topic}-{p} at {offset}")).collect();
             return Err(Error::checkpoint(format!(
                 "consumer group `{}` has committed offsets ({}), but the checkpoint folder is new: to go on from the \
                  group's offsets set `start: committed`; to begin anew delete the group \
@@ -169,7 +180,8 @@ impl KafkaInput {
             Start::Latest => self.ends(consumer, partitions, self.config.wait),
             Start::Earliest => self.beginnings(consumer, partitions),
             Start::Committed => {
-                let missing: Vec<_> = partitions.iter().filter(|p| !committed.contains_key(p)).cloned().collect();
+                let missing: Vec<_> =
+                    partitions.iter().filter(|p| !committed.contains_key(p)).cloned().collect();
                 let mut offsets = self.beginnings(consumer, &missing)?;
                 offsets.extend(committed);
                 Ok(offsets)
@@ -203,33 +215,43 @@ impl KafkaInput {
     }
 
     /// The ends of `partitions` (under `read_committed` the last stable offsets), in one request per broker.
-    fn ends(&self, consumer: &BaseConsumer, partitions: &[(Arc<str>, i32)], wait: Duration) -> Result<Offsets> {
+    fn ends(
+        &self,
+        consumer: &BaseConsumer,
+        partitions: &[(Arc<str>, i32)],
+        wait: Duration,
+    ) -> Result<Offsets> {
         let mut list = TopicPartitionList::new();
         for (topic, partition) in partitions {
             list.add_partition_offset(topic, *partition, Offset::End)
                 .map_err(|e| Error::internal("librdkafka refused an offset").with_source(e))?;
         }
         let found = wait_for(&self.runner, "the partitions' ends", wait, || {
-            consumer.offsets_for_times(list.clone(), REQUEST).map_err(|e| self.unavailable("the partitions' ends", e))
+            consumer
+                .offsets_for_times(list.clone(), REQUEST)
+                .map_err(|e| self.unavailable("the partitions' ends", e))
         })?;
         Ok(absolute(&found))
     }
 
     fn unavailable(&self, what: &str, error: rdkafka::error::KafkaError) -> Error {
         let text = error_text(&error);
-        Error::unavailable(format!("cannot ask Kafka at {} for {what}: {text}", self.config.brokers)).with_source(error)
+        Error::unavailable(format!("cannot ask Kafka at {} for {what}: {text}", self.config.brokers))
+            .with_source(error)
     }
 
     /// How many records of each partition this batch may take.
     fn limits(&self, lag: &Offsets) -> Offsets {
         let total: i64 = lag.values().sum();
         let cap = i64::try_from(self.config.max_records_per_batch).unwrap_or(i64::MAX);
-        let per_partition = self.config.max_rate_per_partition.map_or(i64::MAX, |rate| {
-            ((rate as f64 * self.interval.as_secs_f64()) as i64).max(1)
-        });
+        let per_partition = self
+            .config
+            .max_rate_per_partition
+            .map_or(i64::MAX, |rate| ((rate as f64 * self.interval.as_secs_f64()) as i64).max(1));
         lag.iter()
             .map(|(place, lag)| {
-                let share = if total <= cap { *lag } else { (*lag as f64 / total as f64 * cap as f64) as i64 };
+                let share =
+                    if total <= cap { *lag } else { (*lag as f64 / total as f64 * cap as f64) as i64 };
                 // A partition that has anything gets on, however small its share.
                 (place.clone(), share.max(1).min(per_partition).min(*lag))
             })
@@ -260,7 +282,10 @@ impl Input for KafkaInput {
                 next
             }
             Some(other) => {
-                return Err(Error::checkpoint(format!("input `{}` is a Kafka stream, but the checkpoint holds {other:?} for it", self.uid)));
+                return Err(Error::checkpoint(format!(
+                    "input `{}` is a Kafka stream, but the checkpoint holds {other:?} for it",
+                    self.uid
+                )));
             }
         };
         for ((topic, partition), offset) in &next {
@@ -268,7 +293,8 @@ impl Input for KafkaInput {
         }
         let reader = Arc::new(RdKafkaReader::assign(consumer.clone(), &next, self.runner.clone())?);
         *self.connection.write() = Some(Connection { reader, consumer });
-        *self.progress.lock() = Progress { committed: next.clone(), latest: next.clone(), next, ..Progress::default() };
+        *self.progress.lock() =
+            Progress { committed: next.clone(), latest: next.clone(), next, ..Progress::default() };
         Ok(())
     }
 
@@ -306,7 +332,10 @@ impl Input for KafkaInput {
 
     fn begin(&self, time: Time, plan: &InputPlan) -> Result<()> {
         let InputPlan::Offsets(ranges) = plan else {
-            return Err(Error::checkpoint(format!("input `{}` is a Kafka stream, but was planned as {plan:?}", self.uid)));
+            return Err(Error::checkpoint(format!(
+                "input `{}` is a Kafka stream, but was planned as {plan:?}",
+                self.uid
+            )));
         };
         let mut progress = self.progress.lock();
         for range in ranges {
@@ -336,7 +365,11 @@ impl Input for KafkaInput {
         }
         drop(progress);
         let failed = |e: rdkafka::error::KafkaError| {
-            Error::unavailable(format!("cannot commit the offsets of group `{}`: {}", self.group, error_text(&e)))
+            Error::unavailable(format!(
+                "cannot commit the offsets of group `{}`: {}",
+                self.group,
+                error_text(&e)
+            ))
         };
         if !wait {
             return connection.consumer.commit(&list, CommitMode::Async).map_err(failed);

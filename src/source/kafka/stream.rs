@@ -73,7 +73,8 @@ impl KafkaStream {
                 None => "is absent".to_owned(),
             };
             let Record { topic, partition, offset, .. } = record;
-            Err(Error::data(format!("the value of record {topic}-{partition} at offset {offset} {what}")).into())
+            Err(Error::data(format!("the value of record {topic}-{partition} at offset {offset} {what}"))
+                .into())
         })
     }
 

@@ -95,7 +95,8 @@ impl Work<'_> {
         let mut reader = reader.build_decoder().map_err(somewhere)?;
         for index in start..end {
             let at = |why: String| Failure::At(index, why);
-            let value = self.values[index].ok_or_else(|| at("expected a JSON object, found no value".to_owned()))?;
+            let value =
+                self.values[index].ok_or_else(|| at("expected a JSON object, found no value".to_owned()))?;
             // The line break ends a number on the top level, which would otherwise go on in the next value.
             let read = reader.decode(value).and_then(|read| Ok((read, reader.decode(b"\n")?)));
             let read = read.map_err(|error| at(explain(value, &plain(&error))))?;

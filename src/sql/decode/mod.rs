@@ -62,6 +62,7 @@ impl Decoder {
     }
 
     /// The columns of the rows.
+    #[cfg(test)]
     pub(crate) fn schema(&self) -> &SchemaRef {
         &self.schema
     }

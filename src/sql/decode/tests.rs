@@ -8,7 +8,8 @@ fn text() -> Decoder {
 }
 
 fn json() -> Decoder {
-    let columns = [("id", "bigint"), ("text", "text"), ("tags", "text[]"), ("at", "timestamp"), ("x", "double")];
+    let columns =
+        [("id", "bigint"), ("text", "text"), ("tags", "text[]"), ("at", "timestamp"), ("x", "double")];
     let schema = schema(columns.map(|(name, of)| (name, data_type(of).unwrap())));
     Decoder::new(Format::Json { schema }).unwrap()
 }
@@ -22,13 +23,21 @@ fn decode(decoder: &Decoder, values: &[&str]) -> (Vec<Row>, Vec<(usize, String)>
 /// The ids of the good rows, and the indices of the bad records.
 fn ids(values: &[&str]) -> (Vec<Value>, Vec<usize>) {
     let (rows, bad) = decode(&json(), values);
-    (rows.into_iter().map(|row| row.0[0].clone()).collect(), bad.into_iter().map(|(index, _)| index).collect())
+    (
+        rows.into_iter().map(|row| row.0[0].clone()).collect(),
+        bad.into_iter().map(|(index, _)| index).collect(),
+    )
 }
 
 #[test]
 fn text_is_taken_as_it_is() {
-    let decoded =
-        text().decode(&[Some(b"a\nb"), None, Some(b""), Some(b"ab\xff"), Some("größer als zwölf".as_bytes())]);
+    let decoded = text().decode(&[
+        Some(b"a\nb"),
+        None,
+        Some(b""),
+        Some(b"ab\xff"),
+        Some("größer als zwölf".as_bytes()),
+    ]);
     let rows = rows_of_batch(&decoded.batch).unwrap();
     let expected: [Value; 4] = ["a\nb".into(), Value::Null, "".into(), "größer als zwölf".into()];
     assert_eq!(rows, expected.map(|value| Row(vec![value])));
@@ -109,7 +118,8 @@ fn a_bad_record_takes_no_neighbour_with_it() {
 
 #[test]
 fn bytes_that_are_no_text_and_missing_values_are_bad() {
-    let decoded = json().decode(&[Some(b"{\"id\":1}"), None, Some(b"{\"text\":\"\xff\"}"), Some(b"{\"o\":\"\xc3\"}")]);
+    let decoded =
+        json().decode(&[Some(b"{\"id\":1}"), None, Some(b"{\"text\":\"\xff\"}"), Some(b"{\"o\":\"\xc3\"}")]);
     assert_eq!(decoded.batch.num_rows(), 1);
     let bad: Vec<_> = decoded.bad.iter().map(|(index, why)| (*index, why.as_str())).collect();
     assert_eq!(bad[0], (1, "expected a JSON object, found no value"));
@@ -118,7 +128,8 @@ fn bytes_that_are_no_text_and_missing_values_are_bad() {
 
 #[test]
 fn what_is_wrong_is_told_with_its_place() {
-    let (_, bad) = decode(&json(), &[r#"{"id": 1 "x"}"#, r#"{"id": "x"}"#, r#"{"tags": 1}"#, "{\n\"id\": 1", "[]"]);
+    let (_, bad) =
+        decode(&json(), &[r#"{"id": 1 "x"}"#, r#"{"id": "x"}"#, r#"{"tags": 1}"#, "{\n\"id\": 1", "[]"]);
     let bad: Vec<_> = bad.iter().map(|(index, why)| format!("{index} {why}")).collect();
     assert_eq!(
         bad,

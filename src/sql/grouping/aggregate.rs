@@ -36,7 +36,9 @@ impl Aggregate {
         match self {
             Aggregate::Count => vec![count],
             Aggregate::SumInt | Aggregate::AvgInt => vec![int(">> 32"), int("& 4294967295"), count],
-            Aggregate::SumFloat | Aggregate::AvgFloat => vec![format!("sum(cast(({x}) as double)){filter}"), count],
+            Aggregate::SumFloat | Aggregate::AvgFloat => {
+                vec![format!("sum(cast(({x}) as double)){filter}"), count]
+            }
             Aggregate::Min => vec![format!("min({x}){filter}")],
             Aggregate::Max => vec![format!("max({x}){filter}")],
         }
@@ -72,6 +74,10 @@ impl Aggregate {
     }
 
     /// Whether rows can be taken out again.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for windows with an inverse function in pipeline files")
+    )]
     pub(super) fn invertible(&self) -> bool {
         !matches!(self, Aggregate::Min | Aggregate::Max)
     }
@@ -105,13 +111,19 @@ impl Aggregate {
                 *sum = Value::float(float(sum) + float(other));
                 add(n, m, 1);
             }
-            (Aggregate::Min, [least], [other]) if other < least || *least == Value::Null => keep(least, other),
+            (Aggregate::Min, [least], [other]) if other < least || *least == Value::Null => {
+                keep(least, other)
+            }
             (Aggregate::Max, [most], [other]) if other > most => keep(most, other),
             _ => {}
         }
     }
 
     /// Takes `theirs` out of `mine`.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for windows with an inverse function in pipeline files")
+    )]
     pub(super) fn invert(&self, mine: &mut [Value], theirs: &[Value]) {
         match (self, mine, theirs) {
             (Aggregate::Count, [n], [m]) => add(n, m, -1),
@@ -180,7 +192,9 @@ fn of_wide(value: i128) -> Value {
     match i64::try_from(value) {
         Ok(value) => Value::Int(value),
         // Sums of fewer than 2³¹ bigints have less than 96 bits.
-        Err(_) => Value::List([Value::Int((value >> 32) as i64), Value::Int((value & 0xffff_ffff) as i64)].into()),
+        Err(_) => {
+            Value::List([Value::Int((value >> 32) as i64), Value::Int((value & 0xffff_ffff) as i64)].into())
+        }
     }
 }
 

@@ -16,7 +16,8 @@ use crate::sql::planner::visit;
 use crate::sql::{DataType, Planner, Schema, SchemaRef, SqlError, schema, type_name};
 
 /// What may stand as an aggregate.
-const KNOWN: &str = "an aggregate is one call of count, sum, min, max or avg, such as count(*) or sum(price * n)";
+const KNOWN: &str =
+    "an aggregate is one call of count, sum, min, max or avg, such as count(*) or sum(price * n)";
 
 /// Prepares the grouping of stream `from`. See [`Planner::grouping`].
 pub(in crate::sql) fn plan(
@@ -32,10 +33,12 @@ pub(in crate::sql) fn plan(
     }
     let expressions = Expressions { planner, from: quoted(from) };
     let keys = key.iter().map(|text| expressions.key(text)).collect::<Result<Vec<_>, _>>()?;
-    let values = values.iter().map(|(name, text)| expressions.value(name, text)).collect::<Result<Vec<_>, _>>()?;
+    let values =
+        values.iter().map(|(name, text)| expressions.value(name, text)).collect::<Result<Vec<_>, _>>()?;
     check_names(&keys, &values)?;
 
-    let mut columns: Vec<String> = keys.iter().map(|key| format!("{} as {}", key.sql, quoted(&key.name))).collect();
+    let mut columns: Vec<String> =
+        keys.iter().map(|key| format!("{} as {}", key.sql, quoted(&key.name))).collect();
     let mut state = vec![("rows".to_owned(), DataType::Int64)];
     // No output column's name can clash with these, as nothing reads them by name.
     columns.push("count(*) as \"#rows\"".to_owned());
@@ -51,12 +54,14 @@ pub(in crate::sql) fn plan(
     }
     // Each expression was planned by itself, so what fails now fails as a whole; it is told with what was written.
     let partial = planner.query(&sql).map_err(|error| {
-        let written: Vec<_> = key.iter().map(String::as_str).chain(values.iter().map(|value| value.text)).collect();
+        let written: Vec<_> =
+            key.iter().map(String::as_str).chain(values.iter().map(|value| value.text)).collect();
         SqlError { sql: written.join(", "), offset: None, ..error }
     })?;
 
     let key_schema = schema(keys.iter().map(|key| (key.name.as_str(), key.of.clone())));
-    let value_schema = schema(values.iter().map(|value| (value.name.as_str(), value.aggregate.output_type(&value.of))));
+    let value_schema =
+        schema(values.iter().map(|value| (value.name.as_str(), value.aggregate.output_type(&value.of))));
     Ok(Grouping {
         partial_sql: sql.into(),
         partial,
@@ -136,7 +141,9 @@ impl Expressions<'_> {
     fn row_type(&self, text: &str) -> Result<DataType, SqlError> {
         let plan = self.logical(text)?;
         let mut other = false;
-        visit(&plan, &mut |node| other |= !matches!(node, LogicalPlan::Projection(_) | LogicalPlan::TableScan(_)));
+        visit(&plan, &mut |node| {
+            other |= !matches!(node, LogicalPlan::Projection(_) | LogicalPlan::TableScan(_))
+        });
         let mut scans = 0;
         visit(&plan, &mut |node| scans += usize::from(matches!(node, LogicalPlan::TableScan(_))));
         if other || scans != 1 {
@@ -179,7 +186,9 @@ fn parse(text: &str) -> Result<ExprWithAlias, SqlError> {
 
 /// The argument and the condition of the filter clause of an aggregate's call, or what is wrong with it.
 fn parts_of(call: &Function) -> Result<(String, Option<String>), &'static str> {
-    let FunctionArguments::List(list) = &call.args else { return Err("this is not one call of an aggregate") };
+    let FunctionArguments::List(list) = &call.args else {
+        return Err("this is not one call of an aggregate");
+    };
     if call.over.is_some() {
         return Err("an aggregate over a window of rows cannot be kept by key");
     }
@@ -206,7 +215,9 @@ fn aggregate_of(function: &str, of: &DataType) -> Result<Aggregate, Option<Strin
         DataType::UInt64 => Ok(int),
         of if of.is_integer() || *of == DataType::Null => Ok(int),
         DataType::Float16 | DataType::Float32 | DataType::Float64 => Ok(float),
-        other => Err(Some(format!("{function} of {}: cast the argument to bigint or double", type_name(other)))),
+        other => {
+            Err(Some(format!("{function} of {}: cast the argument to bigint or double", type_name(other))))
+        }
     };
     let kept = |aggregate| check_type(of).map(|()| aggregate).map_err(|error| Some(error.to_string()));
     match function {

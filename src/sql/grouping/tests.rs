@@ -101,7 +101,9 @@ fn merged_chunks_are_the_whole() {
     let grouping = grouping(&["tag"], ALL).unwrap();
     let tags = [Some("x"), None, Some("y")];
     let rows: Vec<_> = (0..30_i64)
-        .map(|i| (tags[i as usize % 3], (i % 4 != 0).then_some(i * 3 - 40), (i % 5 != 0).then_some(i as f64 / 4.0)))
+        .map(|i| {
+            (tags[i as usize % 3], (i % 4 != 0).then_some(i * 3 - 40), (i % 5 != 0).then_some(i as f64 / 4.0))
+        })
         .collect();
     let whole = grouping.partial(&[sales(&rows)]).unwrap();
     let mut merged = grouping.partial(&[sales(&rows[..9]), sales(&rows[9..12])]).unwrap();
@@ -117,7 +119,8 @@ fn what_was_merged_can_be_taken_out() {
     let grouping = grouping(&["tag"], &ALL[..4]).unwrap();
     assert!(grouping.invertible());
     let one = |rows: &[_]| grouping.partial(&[sales(rows)]).unwrap().remove(0).1;
-    let (a, b) = (one(&[(None, Some(5), Some(0.1))]), one(&[(None, Some(-9), Some(0.2)), (None, None, None)]));
+    let (a, b) =
+        (one(&[(None, Some(5), Some(0.1))]), one(&[(None, Some(-9), Some(0.2)), (None, None, None)]));
     let mut state = a.clone();
     grouping.merge(&mut state, &b);
     assert!(!grouping.is_zero(&state));
@@ -129,7 +132,10 @@ fn what_was_merged_can_be_taken_out() {
     grouping.invert(&mut state, &b);
     assert!(grouping.is_zero(&state));
     // Not even a rounding error is left.
-    assert_eq!(state, Row(vec![0.into(), 0.into(), 0.into(), 0.into(), 0.into(), Value::float(0.0), 0.into()]));
+    assert_eq!(
+        state,
+        Row(vec![0.into(), 0.into(), 0.into(), 0.into(), 0.into(), Value::float(0.0), 0.into()])
+    );
 }
 
 #[test]
@@ -149,7 +155,10 @@ fn a_sum_beyond_a_bigint_is_an_error_only_at_the_end() {
         let key = Row(vec![Value::Null]);
         let error = grouping.finish([(&key, &sum)]).unwrap_err();
         assert_eq!(error.kind(), crate::ErrorKind::Data);
-        assert_eq!(error.to_string(), format!("column `s`: the sum {} does not fit a bigint", i128::from(edge) * 3));
+        assert_eq!(
+            error.to_string(),
+            format!("column `s`: the sum {} does not fit a bigint", i128::from(edge) * 3)
+        );
         // A stored state comes back as it was, and can be taken apart again.
         let stored: Row = rmp_serde::from_slice(&rmp_serde::to_vec(&sum).unwrap()).unwrap();
         assert_eq!(stored, sum);
@@ -210,7 +219,8 @@ fn groups_come_in_the_order_of_first_occurrence() {
     let groups = grouping.partial(&[sales(&rows[..5000]), sales(&rows[5000..])]).unwrap();
     let keys: Vec<_> = groups.into_iter().map(|(key, _)| key.0[0].clone()).collect();
     let mut seen = std::collections::HashSet::new();
-    let expected: Vec<_> = tags.iter().filter(|tag| seen.insert(*tag)).map(|tag| Value::from(tag.as_str())).collect();
+    let expected: Vec<_> =
+        tags.iter().filter(|tag| seen.insert(*tag)).map(|tag| Value::from(tag.as_str())).collect();
     assert_eq!(keys, expected);
 }
 
@@ -228,7 +238,10 @@ fn a_state_of_another_shape_is_told_at_the_end() {
 fn a_wrong_expression_is_told_by_itself() {
     let error = |key: &[&str], values: &[(&str, &str)]| grouping(key, values).unwrap_err();
     let e = error(&["tag", "tga"], &[]);
-    assert_eq!((e.message.as_str(), e.sql.as_str(), e.offset), ("there is no column `tga`", "tga", Some((1, 1))));
+    assert_eq!(
+        (e.message.as_str(), e.sql.as_str(), e.offset),
+        ("there is no column `tga`", "tga", Some((1, 1)))
+    );
     assert_eq!(e.hint.unwrap(), "did you mean `tag`? the columns are tag, shop, n, price, Day");
     let e = error(&["tag"], &[("s", "sum(n *\n prise)")]);
     assert_eq!(
