@@ -1,4 +1,5 @@
 //! Tests against a real Kafka broker.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
 mod broker;
 mod failures;

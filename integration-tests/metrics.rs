@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::{Broker, Metrics, eventually, output, unique_name, word_count_as};
+use crate::support::{Broker, Metrics, Record, eventually, output, unique_name, word_count_as};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const FILE: &str = "pipeline.yaml";
@@ -29,8 +29,8 @@ fn metrics_tell_what_was_done() {
         (200, _) => Ok(()),
         (status, body) => Err(format!("{status}: {body}")),
     });
-    broker.produce(&name, FIRST.map(|line| crate::support::Record::from(line).partition(0)));
-    broker.produce(&name, [crate::support::Record::from(("k1", "a")).partition(1)]);
+    broker.produce(&name, FIRST.map(|line| Record::from(line).partition(0)));
+    broker.produce(&name, [Record::from(("k1", "a")).partition(1)]);
     http.wait_until_read(2, 3, LIMIT);
     // One line per word and window comes with every tenth second, so the window's state has been shown.
     let windows = format!("{name}-window-counts");
@@ -41,9 +41,9 @@ fn metrics_tell_what_was_done() {
     });
     assert_eq!(http.get("/readyz"), (200, "ready\n".to_owned()));
 
-    assert_values(&metrics, &name);
     let lint = check_metrics(&metrics);
     assert_eq!(lint, "", "{}", metrics.0);
+    assert_values(&metrics, &name);
 
     run.sigterm();
     assert_eq!(run.wait_exit(LIMIT).code(), Some(0));

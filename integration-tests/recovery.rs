@@ -8,9 +8,9 @@ use std::time::Duration;
 use crate::support::words::{
     Counted, Random, assert_growing, assert_same_counts, counted_by_sort_and_uniq, last, lines, sums,
 };
-use crate::support::{Broker, Record, eventually, pause, word_count_as};
+use crate::support::{Broker, Record, Run, eventually, pause, word_count_as};
 
-const LINES: usize = 60_000;
+const LINES: usize = 80_000;
 const SEED: u64 = 5;
 const LIMIT: Duration = Duration::from_secs(60);
 const FILE: &str = "pipeline.yaml";
@@ -24,16 +24,20 @@ fn a_word_count_that_is_killed_loses_nothing() {
         &name,
         text.iter().enumerate().map(|(i, line)| Record::from(line.as_str()).partition(i as i32 % 4)),
     );
-    // Many small batches, most of them late, so that one is always being worked at.
+    // Small batches that come faster than they are done, so that one is always being worked at.
     let changes = [
-        ("batch_interval: 1s", "batch_interval: 100ms"),
-        ("wait: 30s", "max_records_per_batch: 2000\n      wait: 30s"),
+        ("batch_interval: 1s", "batch_interval: 50ms"),
+        ("wait: 30s", "max_records_per_batch: 4000\n      wait: 30s"),
     ];
     let app = broker.run(FILE).file(FILE, &word_count_as(&name, &changes));
     fs::write(app.dir().join("text"), text.join("\n") + "\n").unwrap();
     let truth = counted_by_sort_and_uniq(&app.dir().join("text"));
 
     let mut random = Random(SEED);
+    let mut batches_run_again = 0;
+    let mut look_for_one = |run: &Run| {
+        batches_run_again += run.stderr().matches("running an unfinished batch again").count();
+    };
     for quarter in 1..=3 {
         let mut run = app.start();
         let http = run.http();
@@ -43,9 +47,10 @@ fn a_word_count_that_is_killed_loses_nothing() {
             (offsets >= goal).then_some(()).ok_or_else(|| format!("{offsets} of {goal} are committed"))
         });
         // Anywhere between two commits.
-        pause(Duration::from_millis(random.below(150)));
+        pause(Duration::from_millis(random.below(100)));
         run.sigkill();
         run.wait_exit(LIMIT);
+        look_for_one(&run);
         let committed: i64 = broker.committed(&name, &name).values().sum();
         assert!(committed < LINES as i64, "killed too late");
     }
@@ -53,6 +58,8 @@ fn a_word_count_that_is_killed_loses_nothing() {
     run.http().wait_until_read(4, LINES as u64, LIMIT);
     run.sigterm();
     assert_eq!(run.wait_exit(LIMIT).code(), Some(0));
+    look_for_one(&run);
+    assert!(batches_run_again > 0, "each kill came between two batches");
 
     let totals = broker.read_counts(&format!("{name}-totals"), "total");
     assert_growing(&totals, false);

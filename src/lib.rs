@@ -1,4 +1,46 @@
 //! Tidemill: Spark Streaming's model over Kafka, in one binary.
+//!
+//! Every batch interval the engine fixes what belongs to the batch, turns it into an [`Rdd`], runs the operators of
+//! [`DStream`]s over it, and commits state, offsets and output:
+//!
+//! ```text
+//! clock tick ─► plan ─► process ─► output ─► commit
+//!               offset  slices →    records    state and offsets in one write,
+//!               ranges  operators   delivered  the consumer group's offsets
+//! ```
+//!
+//! A program makes a [`StreamingContext`], gives it streams and output operations, and starts it:
+//!
+//! ```
+//! use tidemill::{Duration, ManualClock, RddQueue, StreamingContext, Time};
+//!
+//! # fn main() -> tidemill::Result<()> {
+//! // A clock that is moved by hand, and batches from a queue: no broker, no waiting.
+//! let clock = ManualClock::new(Time::ZERO);
+//! let ssc = StreamingContext::builder("word-count").clock(clock.clone()).build()?;
+//! let lines = RddQueue::new();
+//! lines.push(["to be or not to be".to_owned()]);
+//!
+//! let words = ssc.queue_stream(&lines).flat_map(|line| line.split(' ').map(str::to_owned).collect::<Vec<_>>());
+//! words.map(|word| (word, 1)).reduce_by_key(|a, b| a + b).print();
+//!
+//! ssc.start()?;
+//! clock.advance(Duration::seconds(1));
+//! ssc.stop(true)
+//! # }
+//! ```
+//!
+//! | to | see |
+//! |---|---|
+//! | read from Kafka | [`StreamingContext::kafka_direct_stream`], [`KafkaSource`] |
+//! | write to Kafka | [`StreamingContext::kafka_sink`], [`DStream::save_to_kafka`] |
+//! | keep state by key | [`DStream::map_with_state`], [`DStream::update_state_by_key`] |
+//! | look at the last minutes | [`DStream::window`], [`DStream::reduce_by_key_and_window`] |
+//! | watch a context | [`StreamingListener`], [`Metrics`] |
+//! | test a program | [`testing`] |
+//!
+//! The feature `service` adds the binary's command line, pipeline files and HTTP port, the feature `sql` its expressions;
+//! a library needs neither (`default-features = false`).
 #![deny(missing_docs)]
 
 pub mod batch;
@@ -16,9 +58,10 @@ pub mod testing;
 pub mod time;
 
 #[cfg(feature = "service")]
+#[doc(hidden)]
 pub mod service;
 #[cfg(feature = "sql")]
-pub mod sql;
+mod sql;
 
 pub use batch::{BatchInfo, OutputOperationInfo, SliceInfo, StreamingListener};
 pub use context::{ContextState, StreamingContext, StreamingContextBuilder};
@@ -31,3 +74,8 @@ pub use source::kafka::{ConsumerRecord, KafkaSource, KafkaStream, Record, Start}
 pub use source::{OffsetRange, PartitionLag, RddQueue};
 pub use state::StateStats;
 pub use time::{Clock, Duration, ManualClock, SystemClock, Time};
+
+/// The README's program, compiled with the documentation's examples.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -58,8 +58,9 @@ impl App {
             ["stdout", "stderr"].map(|stream| self.folder.path().join(format!("{stream}-{run}.log")));
         let [out, err] =
             [&stdout, &stderr].map(|path| File::create(path).expect("a temporary file can be written"));
-        let mut command =
-            Command::new(option_env!("CARGO_BIN_EXE_tidemill").expect("the binary was built with this"));
+        // The benchmarks share this file, and are built without the binary.
+        let Some(binary) = option_env!("CARGO_BIN_EXE_tidemill") else { panic!("the binary was not built") };
+        let mut command = Command::new(binary);
         command
             .args(&self.arguments)
             .current_dir(self.dir())

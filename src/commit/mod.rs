@@ -81,10 +81,10 @@ impl Committer {
             .map(|input| Ok((input.uid().to_owned(), input.plan(time)?)))
             .collect::<Result<_>>()?;
         let plan = Plan { time, inputs };
-        if let Some(db) = &self.db
-            && !plan.is_empty()
-        {
-            db.put(PLANNED, &plan)?;
+        if let Some(db) = &self.db {
+            // A batch without records can have output too (a window, a timeout), and is run again as well.
+            // There is little to lose with it, so it does not wait for the disk.
+            if plan.is_empty() { db.put_unsynced(PLANNED, &plan)? } else { db.put(PLANNED, &plan)? }
         }
         Ok(plan)
     }
@@ -103,18 +103,20 @@ impl Committer {
     }
 
     /// Makes a batch final: its output is delivered, then its state and offsets are written together,
-    /// then the consumer group follows. A batch that changed nothing costs nothing.
+    /// then the consumer group follows. A batch that changed nothing does not wait for the disk.
     pub fn commit(&mut self, plan: &Plan, delta: &Delta) -> Result<()> {
         for sink in &self.sinks {
             sink.flush()?;
         }
         let positions: BTreeMap<_, _> = plan.inputs.iter().map(|(uid, p)| (uid.clone(), p.end())).collect();
         let moved = positions != self.committed;
-        if !moved && delta.is_empty() {
-            return Ok(());
-        }
         if let Some(db) = &self.db {
-            db.apply(delta, COMMITTED, &Committed { time: plan.time, positions: positions.clone() })?;
+            let committed = Committed { time: plan.time, positions: positions.clone() };
+            if !moved && delta.is_empty() {
+                db.put_unsynced(COMMITTED, &committed)?;
+            } else {
+                db.apply(delta, COMMITTED, &committed)?;
+            }
         }
         self.committed = positions;
         if moved { self.publish(false) } else { Ok(()) }

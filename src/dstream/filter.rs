@@ -1,5 +1,7 @@
 //! `filter`
 
+use std::sync::Arc;
+
 use super::DStream;
 use crate::rdd::Data;
 
@@ -11,7 +13,11 @@ impl<T: Data> DStream<T> {
     /// let out = run_batches(vec![vec![1, 2, 3], vec![]], |numbers| numbers.filter(|n| n % 2 == 1)).unwrap();
     /// assert_eq!(out, [vec![1, 3], vec![]]);
     /// ```
-    pub fn filter(&self, keep: impl Fn(&T) -> bool + Clone + Send + Sync + 'static) -> DStream<T> {
-        self.each_rdd("filter", move |rdd| rdd.filter(keep.clone()))
+    pub fn filter(&self, keep: impl Fn(&T) -> bool + Send + Sync + 'static) -> DStream<T> {
+        let keep = Arc::new(keep);
+        self.each_rdd("filter", move |rdd| {
+            let keep = keep.clone();
+            rdd.filter(move |element| keep(element))
+        })
     }
 }

@@ -1,5 +1,7 @@
 //! `flat_map`
 
+use std::sync::Arc;
+
 use super::DStream;
 use crate::rdd::Data;
 
@@ -15,8 +17,12 @@ impl<T: Data> DStream<T> {
     /// ```
     pub fn flat_map<U: Data, I: IntoIterator<Item = U>>(
         &self,
-        f: impl Fn(T) -> I + Clone + Send + Sync + 'static,
+        f: impl Fn(T) -> I + Send + Sync + 'static,
     ) -> DStream<U> {
-        self.each_rdd("flat_map", move |rdd| rdd.flat_map(f.clone()))
+        let f = Arc::new(f);
+        self.each_rdd("flat_map", move |rdd| {
+            let f = f.clone();
+            rdd.flat_map(move |element| f(element))
+        })
     }
 }

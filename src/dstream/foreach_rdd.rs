@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::rdd::{Data, Rdd};
 use crate::time::Time;
 
-/// What the function of an output operation gives back: nothing, or a result.
+/// What the function of an output operation gives back: nothing, or a [`Result`].
 pub trait Outcome {
     /// As a result.
     fn into_result(self) -> Result<()>;
@@ -18,15 +18,9 @@ impl Outcome for () {
     }
 }
 
-impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> Outcome for std::result::Result<(), E> {
+impl Outcome for Result<()> {
     fn into_result(self) -> Result<()> {
-        self.map_err(|e| {
-            let error = e.into();
-            match error.downcast::<Error>() {
-                Ok(own) => *own,
-                Err(other) => Error::task(other.to_string()).with_source(other),
-            }
-        })
+        self
     }
 }
 
@@ -41,7 +35,7 @@ impl<T: Data> DStream<T> {
     /// # run_batches(vec![vec![1]], |numbers| {
     /// numbers.foreach_rdd(|rdd| {
     ///     println!("{} elements", rdd.count()?);
-    ///     tidemill::Result::Ok(())
+    ///     Ok(())
     /// });
     /// # numbers.clone() }).unwrap();
     /// ```

@@ -10,7 +10,7 @@ use crate::codec::{Key, Stored};
 use crate::context::Stateful;
 use crate::error::Result;
 use crate::rdd::{Data, HashPartitioner, Rdd, Runner};
-use crate::state::{Change, KeyedState, OperatorSchema, StateDb, StateStats};
+use crate::state::{Change, KeyedState, OperatorSchema, StateDb, StateStats, record_key, split_key};
 use crate::time::{Duration, Time};
 
 /// The state of one key, in the function of [`StateSpec`] (Spark's `State`).
@@ -119,6 +119,9 @@ impl<K: Key, V: Data, S: Stored, E: Data> StateSpec<K, V, S, E> {
     }
 }
 
+/// Marks, in the store, that the initial state was taken.
+const INITIAL_TAKEN: u8 = 1;
+
 /// What is kept of a key: when it was last touched, and its state.
 type Touched<S> = (Time, S);
 
@@ -139,7 +142,8 @@ struct MapWithState<K, V, S, E> {
 
 impl<K: Key, V: Data, S: Stored, E: Data> MapWithState<K, V, S, E> {
     fn take_initial(&self, time: Time, changes: &mut Vec<Change>) -> Result<()> {
-        if std::mem::take(&mut *self.fresh.lock()) {
+        if std::mem::take(&mut *self.fresh.lock()) && !self.spec.initial.is_empty() {
+            changes.push(Change::Put(record_key(0, INITIAL_TAKEN, &())?, Vec::new()));
             for (key, value) in &self.spec.initial {
                 let p = self.partitioner.partition(key)?;
                 let mut shard = self.state.shard(p);
@@ -244,10 +248,13 @@ impl<K: Key, V: Data, S: Stored, E: Data> Stateful for MapWithState<K, V, S, E> 
     }
 
     fn restore(&self, db: &StateDb) -> Result<()> {
-        self.state.restore(db, &self.uid(), |partition, key, (at, _)| {
-            *self.fresh.lock() = false;
-            self.note_touch(partition, *at, key);
-        })
+        db.scan(&self.uid(), |key, _| {
+            if split_key(key)?.1 == INITIAL_TAKEN {
+                *self.fresh.lock() = false;
+            }
+            Ok(())
+        })?;
+        self.state.restore(db, &self.uid(), |partition, key, (at, _)| self.note_touch(partition, *at, key))
     }
 
     fn evaluate(&self, time: Time) -> Result<Vec<Change>> {

@@ -216,7 +216,9 @@ impl<T: Data> DStream<T> {
         match &self.core.name {
             Some(name) => name.write().uid = uid.into(),
             None => {
-                return Err(Error::usage(format!("uid `{uid}` was given to an operator that keeps no state")));
+                return Err(Error::usage(format!(
+                    "uid `{uid}` was given to an operator that keeps no state"
+                )));
             }
         }
         Ok(self)

@@ -1,5 +1,7 @@
 //! `reduce_by_key`
 
+use std::sync::Arc;
+
 use super::DStream;
 use crate::codec::Key;
 use crate::rdd::Data;
@@ -15,8 +17,12 @@ impl<K: Key, V: Data> DStream<(K, V)> {
     /// });
     /// assert_eq!(out.unwrap(), [vec![("a".to_owned(), 2), ("b".to_owned(), 1)], vec![]]);
     /// ```
-    pub fn reduce_by_key(&self, f: impl Fn(V, V) -> V + Clone + Send + Sync + 'static) -> DStream<(K, V)> {
+    pub fn reduce_by_key(&self, f: impl Fn(V, V) -> V + Send + Sync + 'static) -> DStream<(K, V)> {
         let partitioner = self.ssc.default_partitioner();
-        self.each_rdd("reduce_by_key", move |rdd| rdd.reduce_by_key(partitioner, f.clone()))
+        let f = Arc::new(f);
+        self.each_rdd("reduce_by_key", move |rdd| {
+            let f = f.clone();
+            rdd.reduce_by_key(partitioner, move |a, b| f(a, b))
+        })
     }
 }

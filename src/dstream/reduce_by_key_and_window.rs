@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use indexmap::IndexMap;
 use parking_lot::Mutex;
@@ -42,6 +43,10 @@ struct KeyPanes<V> {
     back_total: Option<V>,
     /// With an inverse function: the last window's value, and the last pane in it.
     total: Option<Total<V>>,
+    /// What the panes take in the store, oldest first.
+    sizes: VecDeque<u32>,
+    /// What the total takes there.
+    total_size: u32,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -52,7 +57,8 @@ struct Total<V> {
 
 impl<V> Default for KeyPanes<V> {
     fn default() -> Self {
-        Self { front: Vec::new(), back: VecDeque::new(), back_total: None, total: None }
+        let (sizes, total_size) = (VecDeque::new(), 0);
+        Self { front: Vec::new(), back: VecDeque::new(), back_total: None, total: None, sizes, total_size }
     }
 }
 
@@ -158,6 +164,24 @@ impl<V: Stored> KeyPanes<V> {
         value
     }
 
+    /// Notes what the youngest pane takes in the store; gives by how much that is more than before.
+    fn resize(&mut self, size: usize) -> i64 {
+        let before =
+            if self.sizes.len() == self.front.len() + self.back.len() { self.sizes.pop_back() } else { None };
+        self.sizes.push_back(size as u32);
+        size as i64 - i64::from(before.unwrap_or(0))
+    }
+
+    /// The same for the total.
+    fn resize_total(&mut self, size: usize) -> i64 {
+        size as i64 - i64::from(std::mem::replace(&mut self.total_size, size as u32))
+    }
+
+    /// Forgets the sizes of so many of the oldest panes, and gives their sum.
+    fn forget(&mut self, panes: usize) -> i64 {
+        self.sizes.drain(..panes.min(self.sizes.len())).map(i64::from).sum()
+    }
+
     fn is_empty(&self) -> bool {
         self.front.is_empty() && self.back.is_empty() && self.total.is_none()
     }
@@ -174,6 +198,8 @@ struct ReduceByKeyAndWindow<K, V> {
     partitioner: HashPartitioner,
     runner: Arc<Runner>,
     shards: Vec<Mutex<Shard<K, V>>>,
+    /// What all panes and totals take in the store.
+    bytes: AtomicI64,
     output: Emitted<(K, V)>,
 }
 
@@ -195,9 +221,15 @@ impl<K: Key, V: Stored> ReduceByKeyAndWindow<K, V> {
             let stored_key = record_key::<PaneKey<&K>>(partition, PANE, &(pane.as_millis(), &key))?;
             let panes = shard.entry(key).or_default();
             let value = panes.push(pane, value, &self.functions.reduce, two_stacks);
-            changes.push(Change::Put(stored_key, encode_value(&value)?));
+            let encoded = encode_value(&value)?;
+            self.count(panes.resize(stored_key.len() + encoded.len()));
+            changes.push(Change::Put(stored_key, encoded));
         }
         Ok(())
+    }
+
+    fn count(&self, bytes: i64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     fn emit(&self, partition: usize, time: Time, changes: &mut Vec<Change>) -> Result<Vec<(K, V)>> {
@@ -240,16 +272,20 @@ impl<K: Key, V: Stored> ReduceByKeyAndWindow<K, V> {
             match &kept {
                 Some(value) => {
                     let total = Total { value: value.clone(), until: time };
-                    changes.push(Change::Put(record_key(partition, TOTAL, key)?, encode_value(&total)?));
+                    let (stored_key, encoded) = (record_key(partition, TOTAL, key)?, encode_value(&total)?);
+                    self.count(panes.resize_total(stored_key.len() + encoded.len()));
+                    changes.push(Change::Put(stored_key, encoded));
                     panes.total = Some(total);
                 }
                 // A key that the filter drops starts anew when it comes back.
                 None => {
                     gone.extend(panes.back.drain(..).map(|(pane, _)| pane));
+                    self.count(panes.resize_total(0));
                     changes.push(Change::Delete(record_key(partition, TOTAL, key)?));
                 }
             }
         }
+        self.count(-panes.forget(gone.len()));
         for pane in gone.iter() {
             changes.push(Change::Delete(record_key::<PaneKey<&K>>(
                 partition,
@@ -275,14 +311,18 @@ impl<K: Key, V: Stored> Stateful for ReduceByKeyAndWindow<K, V> {
     fn restore(&self, db: &StateDb) -> Result<()> {
         let two_stacks = self.functions.inverse.is_none();
         db.scan(&self.uid(), |key, value| {
+            let size = key.len() + value.len();
             let (partition, kind, key) = split_key(key)?;
             let mut shard = self.shards[partition].lock();
             if kind == PANE {
                 let (pane, key): PaneKey<K> = decode_key(key)?;
                 let panes = shard.entry(key).or_default();
                 panes.push(Time::from_millis(pane), decode_value(value)?, &self.functions.reduce, two_stacks);
+                self.count(panes.resize(size));
             } else {
-                shard.entry(decode_key(key)?).or_default().total = Some(decode_value(value)?);
+                let panes = shard.entry(decode_key(key)?).or_default();
+                panes.total = Some(decode_value(value)?);
+                self.count(panes.resize_total(size));
             }
             Ok(())
         })
@@ -315,7 +355,7 @@ impl<K: Key, V: Stored> Stateful for ReduceByKeyAndWindow<K, V> {
 
     fn stats(&self) -> StateStats {
         let keys = self.shards.iter().map(|shard| shard.lock().len() as u64).sum();
-        StateStats { keys, bytes: 0 }
+        StateStats { keys, bytes: self.bytes.load(Ordering::Relaxed) as u64 }
     }
 }
 
@@ -423,6 +463,7 @@ impl<K: Key, V: Stored> DStream<(K, V)> {
             partitioner,
             runner: self.ssc.inner.runner.clone(),
             shards: (0..partitioner.num_partitions()).map(|_| Mutex::default()).collect(),
+            bytes: AtomicI64::new(0),
             output: Mutex::new(None),
         }))
     }

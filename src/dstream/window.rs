@@ -22,8 +22,14 @@ struct Window<T> {
     runner: Arc<Runner>,
     /// The records of each batch in the window, by partition. Kept in the checkpoint too: what a user's
     /// function made of a slice cannot be made again by reading the slice again.
-    batches: Mutex<BTreeMap<Time, Vec<Arc<Vec<T>>>>>,
+    batches: Mutex<BTreeMap<Time, Batch<T>>>,
     output: Emitted<T>,
+}
+
+struct Batch<T> {
+    partitions: Vec<Arc<Vec<T>>>,
+    /// What it takes in the store.
+    bytes: usize,
 }
 
 impl<T: Stored> Stateful for Window<T> {
@@ -38,9 +44,12 @@ impl<T: Stored> Stateful for Window<T> {
     fn restore(&self, db: &StateDb) -> Result<()> {
         let mut batches = self.batches.lock();
         db.scan(&self.uid(), |key, value| {
+            let size = key.len() + value.len();
             let (_, _, key) = split_key(key)?;
             let (batch, partition): (i64, usize) = decode_key(key)?;
-            let partitions = batches.entry(Time::from_millis(batch)).or_default();
+            let empty = || Batch { partitions: Vec::new(), bytes: 0 };
+            let Batch { partitions, bytes } = batches.entry(Time::from_millis(batch)).or_insert_with(empty);
+            *bytes += size;
             partitions.resize_with(partitions.len().max(partition + 1), Default::default);
             partitions[partition] = Arc::new(decode_value(value)?);
             Ok(())
@@ -56,27 +65,32 @@ impl<T: Stored> Stateful for Window<T> {
             && let Some(input) = self.parent.get_or_compute(time)?
         {
             let partitions = input.run_partitions(|elements, _| Ok(Arc::new(elements)))?;
+            let mut bytes = 0;
             for (number, elements) in partitions.iter().enumerate().filter(|(_, e)| !e.is_empty()) {
-                let key = record_key(0, 0, &(time.as_millis(), number))?;
-                changes.push(Change::Put(key, encode_value(&**elements)?));
+                let (key, value) =
+                    (record_key(0, 0, &(time.as_millis(), number))?, encode_value(&**elements)?);
+                bytes += key.len() + value.len();
+                changes.push(Change::Put(key, value));
             }
-            batches.insert(time, partitions);
+            batches.insert(time, Batch { partitions, bytes });
         }
         if time.is_multiple_of(self.lengths.slide) {
             let gone = batches.extract_if(..=self.lengths.expired(time), |_, _| true);
-            for (batch, partitions) in gone {
+            for (batch, Batch { partitions, .. }) in gone {
                 for number in (0..partitions.len()).filter(|n| !partitions[*n].is_empty()) {
                     changes.push(Change::Delete(record_key(0, 0, &(batch.as_millis(), number))?));
                 }
             }
-            let partitions = batches.values().flatten().cloned().collect();
+            let partitions = batches.values().flat_map(|batch| &batch.partitions).cloned().collect();
             *self.output.lock() = Some((time, Rdd::in_memory(&self.runner, partitions)));
         }
         Ok(changes)
     }
 
     fn stats(&self) -> StateStats {
-        StateStats { keys: self.batches.lock().len() as u64, bytes: 0 }
+        let batches = self.batches.lock();
+        let bytes = batches.values().map(|batch| batch.bytes as u64).sum();
+        StateStats { keys: batches.len() as u64, bytes }
     }
 }
 

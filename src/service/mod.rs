@@ -1,7 +1,7 @@
 //! The `tidemill` binary: command line, pipeline file, HTTP port, logs and signals.
 //!
-//! A pipeline goes through three forms: *as written* ([`file`]: YAML with the places of everything in it), *as checked*
-//! ([`check`]: names resolved, SQL planned, everything right), and *running* ([`pipeline`]).
+//! A pipeline goes through three forms: *as written* (`file`: YAML with the places of everything in it), *as checked*
+//! (`check`: names resolved, SQL planned, everything right), and *running* (`pipeline`).
 
 mod args;
 mod check;

@@ -20,6 +20,9 @@ use crate::source::DeadLetter;
 use crate::source::kafka::{ClientSettings, error_text, wait_for};
 use crate::time::{Duration, Stopwatch, Time};
 
+/// Partitions of an output topic that has to be made, unless stated.
+const DEFAULT_PARTITIONS: i32 = 4;
+
 /// A record for an output topic (Kafka's `ProducerRecord`).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ProducerRecord {
@@ -67,7 +70,8 @@ impl KafkaSinkSettings {
 
 /// The one producer of an application.
 ///
-/// Output timestamps are batch times. A missing topic is made at start, with the partitions that were asked for.
+/// Output timestamps are batch times. A topic that is missing at start is made, with 4 partitions unless
+/// [`create_topic`](KafkaSink::create_topic) says otherwise.
 #[derive(Clone)]
 pub struct KafkaSink {
     shared: Arc<Shared>,
@@ -127,7 +131,7 @@ impl StreamingContext {
 }
 
 impl KafkaSink {
-    /// Has `topic` made with `partitions` at start, if it does not exist.
+    /// Has `topic` made with `partitions` at start, if it does not exist; call it before a stream is saved to the topic.
     pub fn create_topic(&self, topic: &str, partitions: i32) {
         self.ssc.inner.lifecycle.admit("create_topic", || {
             self.shared.topics.lock().insert(topic.into(), partitions);
@@ -141,6 +145,7 @@ impl DStream<ProducerRecord> {
     pub fn save_to_kafka(&self, sink: &KafkaSink, topic: &str) {
         let topic: Arc<str> = topic.into();
         let shared = sink.shared.clone();
+        shared.topics.lock().entry(topic.clone()).or_insert(DEFAULT_PARTITIONS);
         self.output(&format!("save_to_kafka({topic})"), move |rdd, time| {
             // Nothing is handed over before every task has succeeded: an attempt that fails sends nothing.
             for records in rdd.run_partitions(|records, _| Ok(records))? {

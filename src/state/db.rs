@@ -160,6 +160,11 @@ impl StateDb {
             .map_err(|e| self.error("write the checkpoint", e))
     }
 
+    /// Writes the record `name`, which outlives the process, but not a failure of the machine.
+    pub fn put_unsynced<T: Serialize>(&self, name: &[u8], value: &T) -> Result<()> {
+        self.db.put(name, encode_value(value)?).map_err(|e| self.error("write the checkpoint", e))
+    }
+
     /// Applies `delta` and writes the record `name`, both or neither, on disk when this returns.
     pub fn apply<T: Serialize>(&self, delta: &Delta, name: &[u8], value: &T) -> Result<()> {
         let mut batch = WriteBatch::default();

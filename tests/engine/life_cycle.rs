@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use tidemill::testing::{TestContext, run_batches_sorted};
 use tidemill::{
-    BatchInfo, Clock, ContextState, Duration, ErrorKind, ManualClock, RddQueue, StreamingContext, StreamingListener,
-    Time,
+    BatchInfo, Clock, ContextState, Duration, ErrorKind, ManualClock, RddQueue, StreamingContext,
+    StreamingListener, Time,
 };
 
 use super::{Pair, at, builder, queue_of, s, shown};
@@ -218,7 +218,10 @@ fn wrong_settings_are_told_when_the_context_is_built() {
     assert_eq!(error(builder("test").batch_interval(s(0))), "batch interval 0ms is below one millisecond");
     assert_eq!(error(builder("test").batch_interval(s(-1))), "batch interval -1s is below one millisecond");
     assert_eq!(error(builder("test").state_partitions(0)), "0 state partitions: expected 1 to 65,536");
-    assert_eq!(error(builder("test").state_partitions(65_537)), "65537 state partitions: expected 1 to 65,536");
+    assert_eq!(
+        error(builder("test").state_partitions(65_537)),
+        "65537 state partitions: expected 1 to 65,536"
+    );
     assert_eq!(error(builder("test").worker_threads(0)), "worker threads and attempts must be at least 1");
     assert_eq!(error(builder("test").max_attempts(0)), "worker threads and attempts must be at least 1");
 }
@@ -302,7 +305,10 @@ fn delays_are_absent_until_they_are_known() {
     assert_eq!(completed.submission_time, at(1));
     assert_eq!(completed.processing_end_time, Some(Time::from_millis(1_300)));
     assert!(completed.failure.is_none());
-    assert_eq!(completed.phases.iter().map(|p| p.0).collect::<Vec<_>>(), ["plan", "process", "output", "commit"]);
+    assert_eq!(
+        completed.phases.iter().map(|p| p.0).collect::<Vec<_>>(),
+        ["plan", "process", "output", "commit"]
+    );
 }
 
 #[test]
@@ -400,9 +406,12 @@ fn a_task_is_tried_four_times_unless_set_otherwise() {
     let test = TestContext::new("test").unwrap();
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = calls.clone();
-    test.collect(&test.ssc.queue_stream(&queue_of(&["a"])).map(move |_| -> Pair {
-        panic!("at call {}", counted.fetch_add(1, Ordering::Relaxed) + 1)
-    }));
+    test.collect(
+        &test
+            .ssc
+            .queue_stream(&queue_of(&["a"]))
+            .map(move |_| -> Pair { panic!("at call {}", counted.fetch_add(1, Ordering::Relaxed) + 1) }),
+    );
     let error = test.run(1).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Task);
     assert!(error.to_string().ends_with("attempt 4: panicked: at call 4"), "{error}");
@@ -444,11 +453,14 @@ fn programs_of_many_keys_and_partitions_give_the_same_at_any_number_of_threads()
         let test = TestContext::from_builder(builder("test").worker_threads(threads), Time::ZERO).unwrap();
         let queue = RddQueue::new();
         for batch in 0..3u64 {
-            queue.push_partitions((0..7u64).map(|p| (0..50).map(|i| ((i * i + p * batch) % 97, i)).collect()));
+            queue
+                .push_partitions((0..7u64).map(|p| (0..50).map(|i| ((i * i + p * batch) % 97, i)).collect()));
         }
         let numbers = test.ssc.queue_stream(&queue);
         let summed = numbers.reduce_by_key(|a, b| a + b);
-        let output = test.collect(&summed.update_state_by_key(|new, sum| Some(sum.unwrap_or(0) + new.iter().sum::<u64>())));
+        let output = test.collect(
+            &summed.update_state_by_key(|new, sum| Some(sum.unwrap_or(0) + new.iter().sum::<u64>())),
+        );
         test.run(3).unwrap();
         output.take()
     };

@@ -119,18 +119,21 @@ fn union_of_streams_that_slide_differently_is_an_error_with_the_numbers() {
 #[test]
 fn transform_is_called_for_empty_batches_too_and_knows_the_batch_time() {
     let out = run(&["a", "", "b"], |p| {
-        p.transform_with_time(|rdd, time| rdd.map_partitions(move |pairs| {
-            let mut pairs = pairs.clone();
-            pairs.push(('t', time.as_millis()));
-            pairs
-        }))
+        p.transform_with_time(|rdd, time| {
+            rdd.map_partitions(move |pairs| {
+                let mut pairs = pairs.clone();
+                pairs.push(('t', time.as_millis()));
+                pairs
+            })
+        })
     });
     assert_eq!(out, ["1s: a1 t1000", "2s: t2000", "3s: b1 t3000"]);
 }
 
 #[test]
 fn an_error_of_a_transform_fails_the_batch() {
-    let error = failure(&["a"], |p| p.try_transform(|_: Rdd<_>, time| Err(Error::data(format!("no at {time}")))));
+    let error =
+        failure(&["a"], |p| p.try_transform(|_: Rdd<_>, time| Err(Error::data(format!("no at {time}")))));
     assert!(error.starts_with("batch 1000 ms: output operation 0 `foreach_rdd`: "), "{error}");
     assert!(error.ends_with("no at 1000 ms"), "{error}");
 }
@@ -171,10 +174,12 @@ fn transform_may_use_actions() {
 fn foreach_rdd_sees_every_batch_the_empty_ones_too() {
     let test = TestContext::new("test").unwrap();
     let (give, take) = mpsc::channel();
-    test.ssc.queue_stream(&queue_of(&["a b", "", "c"])).foreach_rdd_with_time(move |rdd, time| -> Result<()> {
-        give.send((time, rdd.count()?)).expect("the test is still there");
-        Ok(())
-    });
+    test.ssc.queue_stream(&queue_of(&["a b", "", "c"])).foreach_rdd_with_time(
+        move |rdd, time| -> Result<()> {
+            give.send((time, rdd.count()?)).expect("the test is still there");
+            Ok(())
+        },
+    );
     test.run(4).unwrap();
     assert_eq!(take.try_iter().collect::<Vec<_>>(), [(at(1), 2), (at(2), 0), (at(3), 1), (at(4), 0)]);
 }
@@ -184,9 +189,11 @@ fn an_error_in_foreach_rdd_fails_the_batch_after_the_other_output_operations_hav
     let test = TestContext::new("test").unwrap();
     let numbers = test.ssc.queue_stream(&queue_of(&["a", "b"]));
     let first = test.collect(&numbers);
-    numbers.foreach_rdd_with_time(|_, time| {
-        if time == at(2) { Err("the disk is full".to_owned()) } else { Ok(()) }
-    });
+    numbers.foreach_rdd_with_time(
+        |_, time| {
+            if time == at(2) { Err("the disk is full".to_owned()) } else { Ok(()) }
+        },
+    );
     let last = test.collect(&numbers);
     let expected = "batch 2000 ms: output operation 1 `foreach_rdd`: the disk is full";
     test.ssc.start().unwrap();

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use proptest::prelude::*;
 use tempfile::TempDir;
 use tidemill::testing::TestContext;
-use tidemill::{DStream, Error, ErrorKind, Result, RddQueue, State, StateSpec, Time};
+use tidemill::{DStream, Error, ErrorKind, RddQueue, Result, State, StateSpec, Time};
 
 use super::state::{running_sum, sums};
 use super::{Pair, at, builder, pairs, queue_of, s, shown};
@@ -76,7 +76,10 @@ fn windows_go_on() {
     let batches = ["a1", "a2", "a4", "a8", ""];
     let program = |p: &DStream<Pair>| p.window(s(3), s(1)).unwrap();
     assert_eq!(session(folder.path(), &batches, 0, 2, program), ["1s: a1", "2s: a1 a2"]);
-    assert_eq!(session(folder.path(), &batches, 2, 5, program), ["3s: a1 a2 a4", "4s: a2 a4 a8", "5s: a4 a8"]);
+    assert_eq!(
+        session(folder.path(), &batches, 2, 5, program),
+        ["3s: a1 a2 a4", "4s: a2 a4 a8", "5s: a4 a8"]
+    );
 }
 
 #[test]
@@ -139,7 +142,8 @@ fn an_initial_state_waits_for_the_first_batch_that_is_committed() {
     stream.foreach_rdd(|_| Err("not yet"));
     test.run(1).unwrap_err();
     drop((stream, test));
-    let out = session(folder.path(), &["a1", "a2"], 1, 2, |p| p.map_with_state(sums().initial_state([('a', 10)])));
+    let out =
+        session(folder.path(), &["a1", "a2"], 1, 2, |p| p.map_with_state(sums().initial_state([('a', 10)])));
     assert_eq!(out, ["1s: a11", "2s: a13"]);
 }
 
@@ -203,15 +207,19 @@ fn a_task_that_fails_at_every_attempt_leaves_nothing_in_the_checkpoint() {
     {
         let test = context(folder.path(), 0).unwrap();
         let counted = calls.clone();
-        let states = test.ssc.queue_stream(&queue_of(&batches)).update_state_by_key(move |new, sum: Option<i64>| {
-            if new.contains(&2) {
-                assert_eq!(counted.fetch_add(1, Ordering::Relaxed), 99, "twos are too hard");
-            }
-            running_sum(new, sum)
-        });
+        let states =
+            test.ssc.queue_stream(&queue_of(&batches)).update_state_by_key(move |new, sum: Option<i64>| {
+                if new.contains(&2) {
+                    assert_eq!(counted.fetch_add(1, Ordering::Relaxed), 99, "twos are too hard");
+                }
+                running_sum(new, sum)
+            });
         test.collect(&states);
         let error = test.run(2).unwrap_err().to_string();
-        assert!(error.starts_with("batch 2000 ms: operator `update_state_by_key-1`: task of partition "), "{error}");
+        assert!(
+            error.starts_with("batch 2000 ms: operator `update_state_by_key-1`: task of partition "),
+            "{error}"
+        );
         assert!(error.contains(", attempt 4: panicked: ") && error.contains("twos are too hard"), "{error}");
     }
     // a and b may be in one partition or in two.
@@ -319,9 +327,12 @@ fn a_checkpoint_keeps_its_number_of_state_partitions() {
     let batches = ["a1 b1 c1 d1", "a1 b1 c1 d1"];
     let program = |p: &DStream<Pair>| p.update_state_by_key(running_sum);
     session(folder.path(), &batches, 0, 1, program);
-    let test = TestContext::from_builder(builder("test").checkpoint(folder.path()).state_partitions(7), at(1)).unwrap();
+    let test =
+        TestContext::from_builder(builder("test").checkpoint(folder.path()).state_partitions(7), at(1))
+            .unwrap();
     let states = program(&test.ssc.queue_stream(&queue_of(&batches)));
-    let (output, partitions) = (test.collect(&states), test.collect(&states.transform(|rdd| rdd.map_partitions(|_| [()]))));
+    let (output, partitions) =
+        (test.collect(&states), test.collect(&states.transform(|rdd| rdd.map_partitions(|_| [()]))));
     test.run(1).unwrap();
     assert_eq!(shown(output.take()), ["2s: a2 b2 c2 d2"]);
     assert_eq!(partitions.take().remove(0).1.len(), 4);
@@ -337,7 +348,10 @@ fn a_clock_that_is_behind_the_checkpoint_is_waited_for_a_minute_at_most() {
     let error = test.ssc.start().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Checkpoint);
     let text = error.to_string();
-    assert!(text.starts_with("the clock is 61s behind the last batch of the checkpoint (100000 ms)"), "{text}");
+    assert!(
+        text.starts_with("the clock is 61s behind the last batch of the checkpoint (100000 ms)"),
+        "{text}"
+    );
     drop(test);
     let test = context(folder.path(), 40).unwrap();
     let output = test.collect(&program(&test.ssc.queue_stream(&queue_of(&["a1", "a2", "a4"]))));
@@ -418,7 +432,9 @@ fn run_all(folder: &Path, batches: &[Vec<Pair>], from: i64, until: i64, fails: b
     let input = test.ssc.queue_stream(&queue);
     let streams = all_operators(&input).expect("the lengths are right");
     let collected: Vec<_> = streams.iter().map(|stream| test.collect(stream)).collect();
-    input.foreach_rdd_with_time(move |_, time| if fails && time == at(until) { Err("no luck") } else { Ok(()) });
+    input.foreach_rdd_with_time(
+        move |_, time| if fails && time == at(until) { Err("no luck") } else { Ok(()) },
+    );
     if fails {
         test.run((until - from) as usize).expect_err("the last batch fails");
     } else {

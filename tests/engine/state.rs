@@ -35,7 +35,8 @@ pub(super) fn sums() -> StateSpec<char, i64, i64, Pair> {
 
 /// The outputs of `program` in the order in which they came; all keys are in one state partition.
 fn run_in_order(batches: &[&str], program: impl FnOnce(&DStream<Pair>) -> DStream<Pair>) -> Vec<Vec<Pair>> {
-    let test = TestContext::from_builder(builder("test").state_partitions(1), Time::ZERO).expect("that is right");
+    let test =
+        TestContext::from_builder(builder("test").state_partitions(1), Time::ZERO).expect("that is right");
     let output = test.collect(&program(&test.ssc.queue_stream(&queue_of(batches))));
     test.run(batches.len()).expect("no batch fails");
     output.take().into_iter().map(|(_, batch)| batch).collect()
@@ -56,8 +57,13 @@ fn update_state_by_key_shows_every_live_key_changed_or_not() {
 
 #[test]
 fn update_state_by_key_gets_a_keys_values_in_their_order() {
-    let last_two = |new: Vec<i64>, before: Option<i64>| Some(new.iter().fold(before.unwrap_or(0), |all, n| all * 10 + n));
-    assert_eq!(run(&["a1 b7 a2 a3", "a4"], |p| p.update_state_by_key(last_two)), ["1s: a123 b7", "2s: a1234 b7"]);
+    let last_two = |new: Vec<i64>, before: Option<i64>| {
+        Some(new.iter().fold(before.unwrap_or(0), |all, n| all * 10 + n))
+    };
+    assert_eq!(
+        run(&["a1 b7 a2 a3", "a4"], |p| p.update_state_by_key(last_two)),
+        ["1s: a123 b7", "2s: a1234 b7"]
+    );
 }
 
 #[test]
@@ -73,7 +79,10 @@ fn a_key_that_was_never_made_is_not_there() {
 
 #[test]
 fn a_state_that_became_empty_gives_empty_batches() {
-    assert_eq!(run(&["a1", "a0", "", ""], |p| p.update_state_by_key(running_sum)), ["1s: a1", "2s:", "3s:", "4s:"]);
+    assert_eq!(
+        run(&["a1", "a0", "", ""], |p| p.update_state_by_key(running_sum)),
+        ["1s: a1", "2s:", "3s:", "4s:"]
+    );
 }
 
 #[test]
@@ -85,9 +94,8 @@ fn update_state_by_key_over_a_window_is_called_once_per_slide() {
 
 #[test]
 fn state_over_state() {
-    let out = run(&["a1", "a2 b5", ""], |p| {
-        p.update_state_by_key(running_sum).update_state_by_key(running_sum)
-    });
+    let out =
+        run(&["a1", "a2 b5", ""], |p| p.update_state_by_key(running_sum).update_state_by_key(running_sum));
     // The sums 1, 3 and 3 of a, and 5 and 5 of b, summed.
     assert_eq!(out, ["1s: a1", "2s: a4 b5", "3s: a7 b10"]);
 }
@@ -137,9 +145,9 @@ fn exists_and_get_option_tell_whether_there_is_a_state() {
 #[test]
 fn the_function_of_map_with_state_may_know_the_batch_time() {
     let out = run(&["a", "", "b"], |p| {
-        p.map_with_state(StateSpec::function_with_time(|time: Time, key: &char, _: Option<i64>, _: &mut State<i64>| {
-            Some((*key, time.as_millis()))
-        }))
+        p.map_with_state(StateSpec::function_with_time(
+            |time: Time, key: &char, _: Option<i64>, _: &mut State<i64>| Some((*key, time.as_millis())),
+        ))
     });
     assert_eq!(out, ["1s: a1000", "2s:", "3s: b3000"]);
 }
@@ -173,15 +181,13 @@ fn a_record_in_the_batch_of_the_timeout_that_removes_the_state_leaves_nothing_to
 #[test]
 fn with_a_timeout_any_touch_refreshes() {
     let out = run(&["a7", "", "a100", "", "", "", ""], |p| {
-        let looks = StateSpec::function(|key: &char, n: Option<i64>, state: &mut State<i64>| {
-            match n {
-                None => Some((*key, -state.get())),
-                Some(n) if n < 100 => {
-                    state.update(n);
-                    None
-                }
-                Some(_) => Some((*key, *state.get())),
+        let looks = StateSpec::function(|key: &char, n: Option<i64>, state: &mut State<i64>| match n {
+            None => Some((*key, -state.get())),
+            Some(n) if n < 100 => {
+                state.update(n);
+                None
             }
+            Some(_) => Some((*key, *state.get())),
         });
         p.map_with_state(looks.timeout(s(2)))
     });
@@ -263,16 +269,30 @@ fn misuse_fails_the_batch_with_a_message_that_names_it() {
         state.remove();
         state.update(2);
     });
-    assert!(error.starts_with("batch 2000 ms: ") && error.contains("State::update after State::remove"), "{error}");
+    assert!(
+        error.starts_with("batch 2000 ms: ") && error.contains("State::update after State::remove"),
+        "{error}"
+    );
     let error = misused(|_, state| {
         state.remove();
         state.remove();
     });
-    assert!(error.starts_with("batch 2000 ms: ") && error.contains("State::remove after State::remove"), "{error}");
-    let error = misused(|n, state| if n.is_none() { state.update(2) });
+    assert!(
+        error.starts_with("batch 2000 ms: ") && error.contains("State::remove after State::remove"),
+        "{error}"
+    );
+    let error = misused(|n, state| {
+        if n.is_none() {
+            state.update(2)
+        }
+    });
     assert!(error.starts_with("batch 5000 ms: "), "{error}");
     assert!(error.contains("State::update of a state that is timing out"), "{error}");
-    let error = misused(|n, state| if n.is_none() { state.remove() });
+    let error = misused(|n, state| {
+        if n.is_none() {
+            state.remove()
+        }
+    });
     assert!(error.starts_with("batch 5000 ms: "), "{error}");
     assert!(error.contains("State::remove of a state that is timing out"), "{error}");
 }
@@ -341,11 +361,10 @@ fn a_failed_attempt_of_update_state_by_key_leaves_no_trace() {
     let (call, calls) = fails_once();
     let out = run_in_order(&["a1 b2", "a3"], |p| {
         let counted = p.map(|(key, n)| (key, (key, n)));
-        counted
-            .update_state_by_key(move |new: Vec<(char, i64)>, total: Option<i64>| {
-                new.iter().for_each(|(key, _)| call(*key));
-                Some(total.unwrap_or(0) + new.iter().map(|(_, n)| n).sum::<i64>())
-            })
+        counted.update_state_by_key(move |new: Vec<(char, i64)>, total: Option<i64>| {
+            new.iter().for_each(|(key, _)| call(*key));
+            Some(total.unwrap_or(0) + new.iter().map(|(_, n)| n).sum::<i64>())
+        })
     });
     assert_eq!(out, [[('a', 1), ('b', 2)], [('a', 4), ('b', 2)]]);
     assert_eq!(calls.load(Ordering::Relaxed), 2 + 2 + 1);

@@ -35,7 +35,9 @@ fn inverse(window: i64, slide: i64) -> impl Fn(&DStream<Pair>) -> DStream<Pair> 
 fn filtered(window: i64, slide: i64) -> impl Fn(&DStream<Pair>) -> DStream<Pair> {
     move |pairs| {
         pairs
-            .reduce_by_key_and_window_with_inverse_filtered(add, subtract, s(window), s(slide), |_, n| *n != 0)
+            .reduce_by_key_and_window_with_inverse_filtered(add, subtract, s(window), s(slide), |_, n| {
+                *n != 0
+            })
             .expect("the lengths are right")
     }
 }
@@ -76,13 +78,18 @@ fn a_key_that_the_filter_dropped_starts_anew() {
             .unwrap()
     };
     // At 2 s the sum is 3 and goes, with both of its batches; at 3 s there is only that batch.
-    assert_eq!(run(&["a2", "a1", "a4", "", "", ""], even), ["1s: a2", "2s:", "3s: a4", "4s: a4", "5s: a4", "6s: a0"]);
+    assert_eq!(
+        run(&["a2", "a1", "a4", "", "", ""], even),
+        ["1s: a2", "2s:", "3s: a4", "4s: a4", "5s: a4", "6s: a0"]
+    );
 }
 
 #[test]
 fn a_slide_as_long_as_the_window_sees_every_batch_once() {
     let batches = ["a1", "a2", "b1", "", "", "", "c1", "a8"];
-    for program in [Box::new(sums(2, 2)) as Box<dyn Fn(&DStream<Pair>) -> DStream<Pair>>, Box::new(filtered(2, 2))] {
+    for program in
+        [Box::new(sums(2, 2)) as Box<dyn Fn(&DStream<Pair>) -> DStream<Pair>>, Box::new(filtered(2, 2))]
+    {
         assert_eq!(run(&batches, program), ["2s: a3", "4s: b1", "6s:", "8s: a8 c1"]);
     }
     assert_eq!(run(&batches, inverse(2, 2)), ["2s: a3", "4s: a0 b1", "6s: a0 b0", "8s: a8 b0 c1"]);
@@ -169,7 +176,10 @@ fn lengths_that_are_no_multiples_of_the_parents_slide_are_an_error_at_once() {
         )
     };
     let error = numbers.window(tidemill::Duration::millis(2_500), s(1)).err().unwrap();
-    assert_eq!((error.kind(), error.to_string()), (ErrorKind::Config, wrong("window", "2500ms", "window", "1s")));
+    assert_eq!(
+        (error.kind(), error.to_string()),
+        (ErrorKind::Config, wrong("window", "2500ms", "window", "1s"))
+    );
     let error = numbers.window(s(2), s(0)).err().unwrap();
     assert_eq!(error.to_string(), wrong("slide", "0ms", "window", "1s"));
     let error = numbers.window(s(-2), s(1)).err().unwrap();
@@ -184,7 +194,8 @@ fn lengths_that_are_no_multiples_of_the_parents_slide_are_an_error_at_once() {
 #[test]
 fn windows_are_aligned_to_the_epoch_and_not_to_the_start() {
     let test = TestContext::from_builder(builder("test"), Time::from_millis(12_345)).unwrap();
-    let numbers = test.ssc.queue_stream(&queue_of(&["a1", "a2", "a4", "a8", "a16", "a32", "a64", "a128", "a256"]));
+    let numbers =
+        test.ssc.queue_stream(&queue_of(&["a1", "a2", "a4", "a8", "a16", "a32", "a64", "a128", "a256"]));
     let (slides, tumbling) = (test.collect(&sums(4, 2)(&numbers)), test.collect(&window(5, 5)(&numbers)));
     test.run(9).unwrap();
     let batch_times: Vec<_> = test.completed_batches().iter().map(|b| b.batch_time).collect();

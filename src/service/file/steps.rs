@@ -142,6 +142,7 @@ mapping! {
         /// How long a key is kept of which nothing comes.
         optional timeout: Duration,
         /// Which keys a batch gives.
+        #[expect(dead_code, reason = "there is one value yet")]
         optional emit: Emit,
         /// The state's name in the checkpoint; the stream's.
         optional uid: String,

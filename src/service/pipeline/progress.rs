@@ -9,8 +9,8 @@ use crate::time::{Duration, Time};
 
 /// Batches that may be missed before the service counts as not ready, and a second for good measure.
 const PATIENCE: i64 = 3;
-/// At short intervals, not every batch has a line of its own.
-const LINE_EVERY: Duration = Duration::seconds(1);
+/// At short intervals, not every batch has a line of its own; at a second's, each has.
+const LINE_EVERY: Duration = Duration::millis(500);
 
 pub(super) struct Progress {
     ssc: StreamingContext,
@@ -24,6 +24,7 @@ struct Last {
     /// What came since the last line.
     batches: u64,
     records: u64,
+    output_records: u64,
 }
 
 impl Progress {
@@ -42,6 +43,7 @@ impl StreamingListener for Progress {
         last.completed = Some(now);
         last.batches += 1;
         last.records += batch.num_records;
+        last.output_records += batch.output_records.iter().map(|(_, n)| n).sum::<u64>();
         if batch.bad_records > 0 {
             tracing::warn!(
                 batch_time = batch.batch_time.as_millis(),
@@ -56,7 +58,7 @@ impl StreamingListener for Progress {
             batch_time = batch.batch_time.as_millis(),
             batches = last.batches,
             records = last.records,
-            output_records = batch.output_records.iter().map(|(_, n)| n).sum::<u64>(),
+            output_records = last.output_records,
             processing_ms = batch.processing_duration.map(|d| d.as_millis() as u64),
             scheduling_delay_ms = batch.scheduling_delay().map(Duration::as_millis),
             lag_records = batch.lag.iter().map(|l| l.records()).sum::<i64>(),

@@ -52,7 +52,10 @@ struct Current {
 
 struct Connection {
     reader: Arc<dyn SliceReader>,
-    consumer: Arc<BaseConsumer>,
+    /// Fetches. A question on its connection would wait behind a fetch that waits for records.
+    fetching: Arc<BaseConsumer>,
+    /// Asks, and commits.
+    asking: Arc<BaseConsumer>,
 }
 
 #[derive(Default)]
@@ -105,10 +108,10 @@ impl KafkaInput {
         self.progress.lock().last_timestamps.insert((range.topic.clone(), range.partition), timestamp);
     }
 
-    fn consumer(&self) -> Result<BaseConsumer> {
+    fn consumer(&self, role: &str) -> Result<BaseConsumer> {
         let settings = ClientSettings {
             brokers: self.config.brokers.clone(),
-            client_id: format!("{}-consumer", self.group),
+            client_id: format!("{}-{role}", self.group),
             options: self.config.options.clone(),
         };
         let mut config = settings.config()?;
@@ -266,7 +269,7 @@ impl Input for KafkaInput {
 
     fn start(&self, restored: Option<&InputPosition>) -> Result<()> {
         self.config.check()?;
-        let consumer = Arc::new(self.consumer()?);
+        let consumer = Arc::new(self.consumer("offsets")?);
         let partitions = self.partitions(&consumer)?;
         let next = match restored {
             None => self.fresh_start(&consumer, &partitions)?,
@@ -291,8 +294,9 @@ impl Input for KafkaInput {
         for ((topic, partition), offset) in &next {
             tracing::info!(topic = &**topic, partition, offset, "reading on from here");
         }
-        let reader = Arc::new(RdKafkaReader::assign(consumer.clone(), &next, self.runner.clone())?);
-        *self.connection.write() = Some(Connection { reader, consumer });
+        let fetching = Arc::new(self.consumer("consumer")?);
+        let reader = Arc::new(RdKafkaReader::assign(fetching.clone(), &next, self.runner.clone())?);
+        *self.connection.write() = Some(Connection { reader, fetching, asking: consumer });
         *self.progress.lock() =
             Progress { committed: next.clone(), latest: next.clone(), next, ..Progress::default() };
         Ok(())
@@ -305,9 +309,11 @@ impl Input for KafkaInput {
         let Some(connection) = &*connection else {
             return Err(Error::internal(format!("input `{}` was planned before it was started", self.uid)));
         };
-        // Nothing else asks the client for what happened to it.
-        while connection.consumer.poll(std::time::Duration::ZERO).is_some() {}
-        let latest = match self.ends(&connection.consumer, &partitions, Duration::ZERO) {
+        // Nothing else asks the clients for what happened to them.
+        for client in [&connection.fetching, &connection.asking] {
+            while client.poll(std::time::Duration::ZERO).is_some() {}
+        }
+        let latest = match self.ends(&connection.asking, &partitions, Duration::ZERO) {
             Ok(latest) => latest,
             Err(error) if error.is_retryable() => {
                 tracing::warn!("{error}; this batch reads nothing");
@@ -372,11 +378,11 @@ impl Input for KafkaInput {
             ))
         };
         if !wait {
-            return connection.consumer.commit(&list, CommitMode::Async).map_err(failed);
+            return connection.asking.commit(&list, CommitMode::Async).map_err(failed);
         }
         // librdkafka's own wait has no end, and a stop must have one.
         let (done, outcome) = mpsc::channel();
-        let consumer = connection.consumer.clone();
+        let consumer = connection.asking.clone();
         std::thread::spawn(move || done.send(consumer.commit(&list, CommitMode::Sync)));
         match outcome.recv_timeout(LAST_COMMIT) {
             Ok(result) => result.map_err(failed),

@@ -74,10 +74,6 @@ impl Aggregate {
     }
 
     /// Whether rows can be taken out again.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for windows with an inverse function in pipeline files")
-    )]
     pub(super) fn invertible(&self) -> bool {
         !matches!(self, Aggregate::Min | Aggregate::Max)
     }
@@ -120,10 +116,6 @@ impl Aggregate {
     }
 
     /// Takes `theirs` out of `mine`.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for windows with an inverse function in pipeline files")
-    )]
     pub(super) fn invert(&self, mine: &mut [Value], theirs: &[Value]) {
         match (self, mine, theirs) {
             (Aggregate::Count, [n], [m]) => add(n, m, -1),
