@@ -20,12 +20,13 @@ struct Due {
 }
 
 impl BatchQueue {
-    /// Adds the batch `time`, submitted `now`; gives how many wait.
-    pub fn push(&self, time: Time, now: Time) -> usize {
+    /// Adds the batch `time`, submitted `now`, unless the queue is closed.
+    pub fn push(&self, time: Time, now: Time) {
         let mut due = self.due.lock();
-        due.batches.push_back((time, now));
-        self.changed.notify_all();
-        due.batches.len()
+        if !due.closed {
+            due.batches.push_back((time, now));
+            self.changed.notify_all();
+        }
     }
 
     /// The next batch and its submission time; waits for one, and gives none once closed and empty.

@@ -6,7 +6,7 @@ use super::{BatchInfo, BatchQueue, ListenerBus, OutputOperationInfo, SliceInfo};
 use crate::commit::{Committer, Plan};
 use crate::context::Graph;
 use crate::error::{Error, Result};
-use crate::rdd::Runner;
+use crate::rdd::{Runner, caught};
 use crate::source::InputPlan;
 use crate::state::Delta;
 use crate::time::{Clock, Stopwatch, Time};
@@ -92,8 +92,8 @@ impl Scheduler {
 
         let mut delta = Delta::default();
         for operator in self.graph.stateful().iter() {
-            let changes =
-                operator.evaluate(time).map_err(|e| e.within(format!("operator `{}`", operator.uid())))?;
+            let changes = caught(|| operator.evaluate(time))
+                .map_err(|e| e.within(format!("operator `{}`", operator.uid())))?;
             delta.add(operator.uid(), changes);
         }
         lap(info, "process");
@@ -133,7 +133,7 @@ impl Scheduler {
         let mut first: Option<Error> = None;
         for (id, operation) in self.graph.outputs().iter().enumerate() {
             let watch = Stopwatch::start();
-            let outcome = operation.run(time);
+            let outcome = caught(|| operation.run(time));
             info.output_operations.push(OutputOperationInfo {
                 id,
                 name: operation.name.clone(),

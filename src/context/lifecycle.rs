@@ -1,5 +1,6 @@
 //! Initialized → active → stopped, and the two threads that live in between.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -91,7 +92,13 @@ impl Lifecycle {
                 }
             }
         }
-        phase.failure().map(|()| true)
+        // The threads have nothing left to do but to let go of the context, and of its checkpoint.
+        let (own, others) = std::mem::take(&mut phase.threads).into_iter().partition(is_current);
+        phase.threads = own;
+        let outcome = phase.failure();
+        drop(phase);
+        others.into_iter().for_each(join);
+        outcome.map(|()| true)
     }
 
     fn is_stopping(&self) -> bool {
@@ -134,6 +141,13 @@ fn prepare(ssc: &StreamingContext) -> Result<(Scheduler, Recovered)> {
         return Err(Error::config(
             "no output operation was registered, so there is nothing to run: add `print`, `foreach_rdd`, …",
         ));
+    }
+    let mut uids = BTreeSet::new();
+    if let Some(twice) = inner.graph.stateful().iter().map(|o| o.uid()).find(|uid| !uids.insert(uid.clone()))
+    {
+        return Err(Error::config(format!(
+            "two operators have the uid `{twice}`, which would mix up their state: name one otherwise"
+        )));
     }
     let mut committer = Committer::new(inner.db.clone(), inner.graph.inputs(), inner.graph.sinks());
     let recovered = committer.recover()?;
@@ -218,25 +232,35 @@ fn launch(ssc: &StreamingContext, mut scheduler: Scheduler, recovered: Recovered
 
 fn submit(ssc: &StreamingContext, queue: &BatchQueue, time: Time) {
     let now = ssc.inner.clock.now();
-    let waiting = queue.push(time, now);
+    // Announced first: once it is in the queue it may start, and even complete.
+    let waiting = queue.waiting() + 1;
     ssc.inner.listeners.announce(|l| l.batch_submitted(&BatchInfo::submitted(time, now), waiting));
+    queue.push(time, now);
 }
 
 pub(super) fn stop(ssc: &StreamingContext, gracefully: bool) -> Result<()> {
     let lifecycle = &ssc.inner.lifecycle;
     let mut threads = {
         let mut phase = lifecycle.phase.lock();
+        if phase.threads.iter().any(is_current) {
+            return Err(Error::usage(
+                "a batch cannot stop the context that waits for it: stop from another thread",
+            ));
+        }
         phase.stopping = true;
         if !phase.started {
             phase.stopped = true;
         }
         std::mem::take(&mut phase.threads)
     };
+    if !gracefully {
+        lifecycle.queue.close(true);
+    }
     ssc.inner.clock.wake();
     if !threads.is_empty() {
         // The generator first: it may still have due batches to hand over.
         join(threads.remove(0));
-        lifecycle.queue.close(!gracefully);
+        lifecycle.queue.close(false);
         threads.into_iter().for_each(join);
     }
     lifecycle.changed.notify_all();
@@ -248,6 +272,10 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
         .name(name.to_owned())
         .spawn(body)
         .map_err(|e| Error::internal(format!("cannot start the thread {name}")).with_source(e))
+}
+
+fn is_current(thread: &JoinHandle<()>) -> bool {
+    thread.thread().id() == std::thread::current().id()
 }
 
 fn join(thread: JoinHandle<()>) {

@@ -2,7 +2,7 @@
 
 use super::DStream;
 use crate::context::OutputOperation;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::rdd::{Data, Rdd};
 use crate::time::Time;
 
@@ -54,8 +54,7 @@ impl<T: Data> DStream<T> {
         let parent = self.core.clone();
         let action = move |time| match parent.get_or_compute(time)? {
             None => Ok(()),
-            Some(rdd) => std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(rdd, time)))
-                .unwrap_or_else(|_| Err(Error::task("the function of an output operation panicked"))),
+            Some(rdd) => f(rdd, time),
         };
         self.ssc.inner.lifecycle.admit(name, || {
             let operation =

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use indexmap::IndexSet;
 use parking_lot::Mutex;
 
 use super::{DStream, DStreamNode, Emitted, StateName, StreamCore};
@@ -134,7 +135,7 @@ struct MapWithState<K, V, S, E> {
     runner: Arc<Runner>,
     state: KeyedState<K, Touched<S>>,
     /// Keys by the time they were touched, per state partition; entries may be out of date.
-    touched: Vec<Mutex<BTreeMap<Time, Vec<K>>>>,
+    touched: Vec<Mutex<BTreeMap<Time, IndexSet<K, ahash::RandomState>>>>,
     /// Whether the initial state is still to be taken.
     fresh: Mutex<bool>,
     output: Emitted<E>,
@@ -157,7 +158,7 @@ impl<K: Key, V: Data, S: Stored, E: Data> MapWithState<K, V, S, E> {
 
     fn note_touch(&self, partition: usize, time: Time, key: &K) {
         if self.spec.timeout.is_some() {
-            self.touched[partition].lock().entry(time).or_default().push(key.clone());
+            self.touched[partition].lock().entry(time).or_default().insert(key.clone());
         }
     }
 

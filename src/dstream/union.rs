@@ -26,7 +26,7 @@ impl<T: Data> DStream<T> {
                 other.slide_duration()
             )));
         }
-        let parents = [self.clone(), other.clone()];
+        let parents = [self.core.clone(), other.core.clone()];
         Ok(self.derive("union", &[other.id()], slide, move |time| {
             let rdds =
                 parents.iter().map(|p| p.get_or_compute(time)).collect::<Result<Option<Vec<Rdd<T>>>>>()?;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 pub(crate) use cache::CachedRdd;
 pub(crate) use memory::MemoryRdd;
-pub(crate) use runner::{Runner, SliceStats, TaskContext};
+pub(crate) use runner::{Runner, SliceStats, TaskContext, caught};
 pub use shuffle::HashPartitioner;
 
 use crate::error::{Error, Result};

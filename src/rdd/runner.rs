@@ -53,6 +53,7 @@ impl TaskContext {
         self.effects.borrow_mut().slices.insert(place, stats);
     }
 
+    #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "pipelines are its users"))]
     pub fn bad_record(&self, letter: DeadLetter) {
         let place = (letter.topic.clone(), letter.partition, letter.offset);
         self.effects.borrow_mut().bad_records.insert(place, letter);
@@ -115,6 +116,33 @@ impl Runner {
         }
     }
 
+    /// Runs `first`, then `second` for 0, 1, … `count` - 1 in parallel, which takes what `first` made and so cannot
+    /// be tried again by itself: when one fails, all is run again, up to the allowed number of attempts.
+    pub fn run_two_stages<A: Sync, R: Send>(
+        &self,
+        count: usize,
+        first: impl Fn() -> Result<A>,
+        second: impl Fn(&A, usize) -> R + Sync,
+    ) -> Result<Vec<R>> {
+        let mut attempt = 1;
+        loop {
+            let made = first()?;
+            let task = |partition| {
+                caught(|| Ok(second(&made, partition))).map_err(|error| {
+                    error.within(format!("task of partition {partition}, attempt {attempt}"))
+                })
+            };
+            let outcome: Result<_> = self.pool.install(|| (0..count).into_par_iter().map(task).collect());
+            match outcome {
+                Err(error) if attempt < self.max_attempts && !self.is_cancelled() => {
+                    tracing::warn!(attempt, error = %error, "task failed, running its stage again");
+                    attempt += 1;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
     fn attempt<R>(
         &self,
         partition: usize,
@@ -123,9 +151,7 @@ impl Runner {
         let mut attempt = 1;
         loop {
             let context = TaskContext::new(partition);
-            let outcome = catch_unwind(AssertUnwindSafe(|| task(partition, &context)))
-                .unwrap_or_else(|panic| Err(Error::task(format!("panicked: {}", panic_message(&*panic)))));
-            match outcome {
+            match caught(|| task(partition, &context)) {
                 Ok(result) => {
                     self.effects.lock().merge(context.effects.into_inner());
                     return Ok(result);
@@ -144,6 +170,12 @@ impl Runner {
             }
         }
     }
+}
+
+/// Runs `body`, which calls a user's functions; a panic in it becomes an error.
+pub(crate) fn caught<R>(body: impl FnOnce() -> Result<R>) -> Result<R> {
+    catch_unwind(AssertUnwindSafe(body))
+        .unwrap_or_else(|panic| Err(Error::task(format!("panicked: {}", panic_message(&*panic)))))
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {

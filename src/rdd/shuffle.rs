@@ -168,11 +168,15 @@ where
         let mut output = self.output.lock();
         if output.is_none() {
             self.parent.prepare(runner)?;
-            let tasks = runner.run_tasks(self.parent.num_partitions(), |p, task| self.map_task(p, task))?;
-            let columns = transpose(tasks, self.partitioner.num_partitions());
-            // A reduce task takes its input: it is pure but for the user's `merge`, whose failure fails the batch.
-            let merged = runner.run_tasks(columns.len(), |p, _| {
-                Ok(Arc::new(self.reduce_task(std::mem::take(&mut columns[p].lock()))))
+            let partitions = self.partitioner.num_partitions();
+            let map = || {
+                let tasks =
+                    runner.run_tasks(self.parent.num_partitions(), |p, task| self.map_task(p, task))?;
+                Ok(transpose(tasks, partitions))
+            };
+            // A reduce task takes its input, which is gone if the user's `merge` panics.
+            let merged = runner.run_two_stages(partitions, map, |columns, p| {
+                Arc::new(self.reduce_task(std::mem::take(&mut columns[p].lock())))
             })?;
             *output = Some(merged.into());
         }

@@ -191,7 +191,7 @@ fn an_error_in_foreach_rdd_fails_the_batch_after_the_other_output_operations_hav
     let first = test.collect(&numbers);
     numbers.foreach_rdd_with_time(
         |_, time| {
-            if time == at(2) { Err("the disk is full".to_owned()) } else { Ok(()) }
+            if time == at(2) { Err(Error::task("the disk is full")) } else { Ok(()) }
         },
     );
     let last = test.collect(&numbers);
@@ -229,8 +229,8 @@ fn a_panic_in_foreach_rdd_fails_the_batch_after_the_other_output_operations_have
 fn the_first_failing_output_operation_is_told() {
     let test = TestContext::new("test").unwrap();
     let numbers = test.ssc.queue_stream(&queue_of(&["a"]));
-    numbers.foreach_rdd(|_| Err("first"));
-    numbers.foreach_rdd(|_| Err("second"));
+    numbers.foreach_rdd(|_| Err(Error::task("first")));
+    numbers.foreach_rdd(|_| Err(Error::task("second")));
     let error = test.run(1).unwrap_err().to_string();
     assert_eq!(error, "batch 1000 ms: output operation 0 `foreach_rdd`: first");
     let failed = test.completed_batches().pop().unwrap();

@@ -139,7 +139,7 @@ fn an_initial_state_waits_for_the_first_batch_that_is_committed() {
     let folder = folder();
     let test = context(folder.path(), 0).unwrap();
     let stream = test.ssc.queue_stream(&queue_of(&["a1"])).map_with_state(sums().initial_state([('a', 10)]));
-    stream.foreach_rdd(|_| Err("not yet"));
+    stream.foreach_rdd(|_| Err(Error::task("not yet")));
     test.run(1).unwrap_err();
     drop((stream, test));
     let out =
@@ -167,7 +167,9 @@ fn of_a_failed_batch_nothing_is_committed_and_it_is_run_again_with_the_same_elem
         let test = context(folder.path(), 0).unwrap();
         let states = program(&test.ssc.queue_stream(&queue_of(&batches)));
         let output = test.collect(&states);
-        states.foreach_rdd_with_time(|_, time| if time == at(2) { Err("no luck") } else { Ok(()) });
+        states.foreach_rdd_with_time(
+            |_, time| if time == at(2) { Err(Error::task("no luck")) } else { Ok(()) },
+        );
         test.ssc.start().unwrap();
         test.step().unwrap();
         assert!(test.step().unwrap_err().to_string().ends_with("no luck"));
@@ -192,7 +194,7 @@ fn a_failed_batch_is_run_again_at_its_own_time_however_late() {
     let sums = |p: &DStream<Pair>| p.reduce_by_key_and_window(|a, b| a + b, s(2), s(1)).unwrap();
     {
         let test = context(folder.path(), 1).unwrap();
-        sums(&test.ssc.queue_stream(&queue_of(&batches))).foreach_rdd(|_| Err("no luck"));
+        sums(&test.ssc.queue_stream(&queue_of(&batches))).foreach_rdd(|_| Err(Error::task("no luck")));
         test.run(1).unwrap_err();
     }
     // 2 s again, then 10 s, and so on.
@@ -432,9 +434,9 @@ fn run_all(folder: &Path, batches: &[Vec<Pair>], from: i64, until: i64, fails: b
     let input = test.ssc.queue_stream(&queue);
     let streams = all_operators(&input).expect("the lengths are right");
     let collected: Vec<_> = streams.iter().map(|stream| test.collect(stream)).collect();
-    input.foreach_rdd_with_time(
-        move |_, time| if fails && time == at(until) { Err("no luck") } else { Ok(()) },
-    );
+    input.foreach_rdd_with_time(move |_, time| {
+        if fails && time == at(until) { Err(Error::task("no luck")) } else { Ok(()) }
+    });
     if fails {
         test.run((until - from) as usize).expect_err("the last batch fails");
     } else {

@@ -115,8 +115,15 @@ impl KafkaInput {
             options: self.config.options.clone(),
         };
         let mut config = settings.config()?;
-        for (name, value) in [("queued.max.messages.kbytes", "65536"), ("fetch.message.max.bytes", "4194304")]
-        {
+        // Bytes bound what is fetched ahead. Its bound by records is 100,000 unless set, and a partition that
+        // reached it would not be fetched for a second.
+        let ahead = [
+            ("queued.max.messages.kbytes", "65536"),
+            ("queued.min.messages", "1000000"),
+            ("fetch.queue.backoff.ms", "5"),
+            ("fetch.message.max.bytes", "4194304"),
+        ];
+        for (name, value) in ahead {
             if config.get(name).is_none() {
                 config.set(name, value);
             }
@@ -294,11 +301,13 @@ impl Input for KafkaInput {
         for ((topic, partition), offset) in &next {
             tracing::info!(topic = &**topic, partition, offset, "reading on from here");
         }
+        // A batch that runs again is not planned, and its lag is to be told all the same.
+        let mut latest = next.clone();
+        latest.extend(self.ends(&consumer, &partitions, self.config.wait)?);
         let fetching = Arc::new(self.consumer("consumer")?);
         let reader = Arc::new(RdKafkaReader::assign(fetching.clone(), &next, self.runner.clone())?);
         *self.connection.write() = Some(Connection { reader, fetching, asking: consumer });
-        *self.progress.lock() =
-            Progress { committed: next.clone(), latest: next.clone(), next, ..Progress::default() };
+        *self.progress.lock() = Progress { committed: next.clone(), latest, next, ..Progress::default() };
         Ok(())
     }
 

@@ -1,0 +1,182 @@
+//! The library's Kafka stream: what a record carries, which offsets a batch has, gaps in the offsets, limits, and where a
+//! stream starts.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use tidemill::{ConsumerRecord, Error, KafkaSource, OffsetRange, Start, StreamingContext};
+
+use crate::support::{Broker, Record, eventually, unique_name};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// What each batch read, with the ranges that its RDD tells.
+type Batches = Arc<Mutex<Vec<(Vec<OffsetRange>, Vec<ConsumerRecord>)>>>;
+
+/// Reads `source` in short batches until `enough`, and gives the batches that had something.
+fn read_until(
+    group: &str,
+    checkpoint: Option<&std::path::Path>,
+    source: KafkaSource,
+    enough: impl Fn(&[ConsumerRecord]) -> bool,
+) -> Vec<(Vec<OffsetRange>, Vec<ConsumerRecord>)> {
+    let builder = StreamingContext::builder(group).batch_interval(Duration::from_millis(100));
+    let ssc = match checkpoint {
+        Some(folder) => builder.checkpoint(folder),
+        None => builder,
+    }
+    .build()
+    .unwrap();
+    let batches = Batches::default();
+    let seen = batches.clone();
+    ssc.kafka_direct_stream(source).records().foreach_rdd(move |rdd| {
+        let ranges = rdd.offset_ranges().ok_or_else(|| Error::internal("no offset ranges"))?;
+        let records = rdd.collect()?;
+        if !ranges.is_empty() {
+            seen.lock().unwrap().push((ranges.to_vec(), records));
+        }
+        Ok(())
+    });
+    ssc.start().unwrap();
+    eventually(LIMIT, "the records", || {
+        let all: Vec<_> = batches.lock().unwrap().iter().flat_map(|(_, records)| records.clone()).collect();
+        if enough(&all) { Ok(()) } else { Err(format!("{} so far", all.len())) }
+    });
+    ssc.stop(true).unwrap();
+    std::mem::take(&mut *batches.lock().unwrap())
+}
+
+fn earliest(broker: &Broker, topic: &str) -> KafkaSource {
+    KafkaSource::new(broker.bootstrap(), [topic]).start(Start::Earliest)
+}
+
+#[test]
+fn records_carry_all_that_kafka_knows_and_batches_their_ranges() {
+    let broker = Broker::shared();
+    let topic = broker.unique_topic("direct", 2);
+    broker.produce(&topic, [Record::from(("k", "v")).partition(0).timestamp(1_234).header("h", "1").header("h", "2")]);
+    broker.produce(&topic, [Record::tombstone("gone").partition(1).timestamp(5), Record::bytes([0xff, 0]).partition(1)]);
+
+    let batches = read_until(&unique_name("direct"), None, earliest(broker, &topic), |all| all.len() == 3);
+
+    let mut records: Vec<_> = batches.iter().flat_map(|(_, records)| records.clone()).collect();
+    records.sort_by_key(|r| (r.partition, r.offset));
+    let header = |value: &[u8]| ("h".to_owned(), Some(value.to_vec()));
+    let first = ConsumerRecord {
+        topic: topic.clone(),
+        partition: 0,
+        offset: 0,
+        timestamp: Some(1_234),
+        key: Some(b"k".to_vec()),
+        value: Some(b"v".to_vec()),
+        headers: vec![header(b"1"), header(b"2")],
+    };
+    assert_eq!(records[0], first);
+    assert_eq!((&records[1].key, &records[1].value), (&Some(b"gone".to_vec()), &None));
+    assert_eq!((records[2].partition, records[2].offset, &records[2].value), (1, 1, &Some(vec![0xff, 0])));
+    assert_ranges_join(&batches, &topic, &[(0, 0, 1), (1, 0, 2)]);
+}
+
+/// The ranges of all batches, put together, are these: partition, first offset, end.
+#[track_caller]
+fn assert_ranges_join(batches: &[(Vec<OffsetRange>, Vec<ConsumerRecord>)], topic: &str, expected: &[(i32, i64, i64)]) {
+    for (partition, from, until) in expected {
+        let mut next = *from;
+        for range in batches.iter().flat_map(|(ranges, _)| ranges).filter(|r| r.partition == *partition) {
+            assert_eq!((&*range.topic, range.from), (topic, next), "{range} does not follow");
+            next = range.until;
+        }
+        assert_eq!(next, *until, "partition {partition} ends elsewhere");
+    }
+}
+
+#[test]
+fn aborted_records_and_control_records_are_gaps() {
+    let broker = Broker::shared();
+    let topic = broker.unique_topic("gaps", 1);
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", broker.bootstrap())
+        .set("transactional.id", unique_name("gaps"))
+        .create()
+        .unwrap();
+    producer.init_transactions(LIMIT).unwrap();
+    let transaction = |values: &[&str], commit: bool| {
+        producer.begin_transaction().unwrap();
+        for value in values {
+            producer.send(BaseRecord::<(), str>::to(&topic).payload(value)).map_err(|(e, _)| e).unwrap();
+        }
+        producer.flush(LIMIT).unwrap();
+        if commit { producer.commit_transaction(LIMIT).unwrap() } else { producer.abort_transaction(LIMIT).unwrap() }
+    };
+    transaction(&["a", "b"], true); // offsets 0, 1 and a control record at 2
+    transaction(&["never", "seen"], false); // 3, 4 and 5
+    transaction(&["c"], true); // 6 and 7
+    transaction(&["nor", "this"], false); // 8, 9 and 10
+
+    let group = unique_name("gaps");
+    let batches = read_until(&group, None, earliest(broker, &topic), |all| all.len() == 3);
+
+    let read: Vec<_> = batches.iter().flat_map(|(_, r)| r).map(|r| (r.offset, r.value.clone().unwrap())).collect();
+    assert_eq!(read, [(0, b"a".to_vec()), (1, b"b".to_vec()), (6, b"c".to_vec())]);
+    // The end of the log is behind the last control record, and that is where the group stands.
+    assert_eq!(broker.committed(&group, &topic), [(0, 11)].into());
+    assert_eq!(broker.group_lag(&group).iter().map(|row| row.lag).collect::<Vec<_>>(), [Some(0)]);
+}
+
+#[test]
+fn batches_keep_to_their_limits() {
+    let broker = Broker::shared();
+    let topic = broker.unique_topic("limits", 2);
+    broker.produce(&topic, (0..60).map(|i| Record::from(i.to_string().as_str()).partition(0)));
+    broker.produce(&topic, (0..20).map(|i| Record::from(i.to_string().as_str()).partition(1)));
+
+    // 20 records are shared out by the lag of 60 and 20; 80 records are four such batches.
+    let source = earliest(broker, &topic).max_records_per_batch(20);
+    let batches = read_until(&unique_name("limits"), None, source, |all| all.len() == 80);
+    let sizes: Vec<Vec<u64>> = batches.iter().map(|(r, _)| r.iter().map(OffsetRange::count).collect()).collect();
+    assert_eq!(sizes, vec![vec![15, 5]; 4]);
+
+    // 100 records a second and partition are 10 in a tenth of a second.
+    let source = earliest(broker, &topic).max_rate_per_partition(100);
+    let batches = read_until(&unique_name("limits"), None, source, |all| all.len() == 80);
+    assert!(batches.iter().flat_map(|(ranges, _)| ranges).all(|range| range.count() <= 10), "{batches:?}");
+    assert_ranges_join(&batches, &topic, &[(0, 0, 60), (1, 0, 20)]);
+}
+
+#[test]
+fn a_stream_starts_where_it_is_told_and_goes_on_where_it_stood() {
+    let broker = Broker::shared();
+    let topic = broker.unique_topic("starts", 1);
+    let group = unique_name("starts");
+    let values = |batches: &[(Vec<OffsetRange>, Vec<ConsumerRecord>)]| -> Vec<String> {
+        let records = batches.iter().flat_map(|(_, records)| records);
+        records.map(|r| String::from_utf8(r.value.clone().unwrap()).unwrap()).collect()
+    };
+    broker.produce(&topic, ["a", "b"]);
+    let all = |n: usize| move |records: &[ConsumerRecord]| records.len() >= n;
+    assert_eq!(values(&read_until(&group, None, earliest(broker, &topic), all(2))), ["a", "b"]);
+
+    // The group stands at 2.
+    broker.produce(&topic, ["c"]);
+    let committed = || KafkaSource::new(broker.bootstrap(), [topic.as_str()]).start(Start::Committed);
+    assert_eq!(values(&read_until(&group, None, committed(), all(1))), ["c"]);
+
+    // A new checkpoint begins at the group's offsets, and a kept one goes on by itself.
+    let folder = tempfile::tempdir().unwrap();
+    broker.produce(&topic, ["d"]);
+    assert_eq!(values(&read_until(&group, Some(folder.path()), committed(), all(1))), ["d"]);
+    broker.produce(&topic, ["e"]);
+    assert_eq!(values(&read_until(&group, Some(folder.path()), earliest(broker, &topic), all(1))), ["e"]);
+
+    // `latest` shows only what comes after the start.
+    let (sent, source) = (Mutex::new(false), KafkaSource::new(broker.bootstrap(), [topic.as_str()]));
+    let batches = read_until(&unique_name("starts"), None, source, |records| {
+        if !std::mem::replace(&mut *sent.lock().unwrap(), true) {
+            broker.produce(&topic, ["f"]);
+        }
+        !records.is_empty()
+    });
+    assert_eq!(values(&batches), ["f"]);
+}
