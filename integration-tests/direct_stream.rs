@@ -56,8 +56,14 @@ fn earliest(broker: &Broker, topic: &str) -> KafkaSource {
 fn records_carry_all_that_kafka_knows_and_batches_their_ranges() {
     let broker = Broker::shared();
     let topic = broker.unique_topic("direct", 2);
-    broker.produce(&topic, [Record::from(("k", "v")).partition(0).timestamp(1_234).header("h", "1").header("h", "2")]);
-    broker.produce(&topic, [Record::tombstone("gone").partition(1).timestamp(5), Record::bytes([0xff, 0]).partition(1)]);
+    broker.produce(
+        &topic,
+        [Record::from(("k", "v")).partition(0).timestamp(1_234).header("h", "1").header("h", "2")],
+    );
+    broker.produce(
+        &topic,
+        [Record::tombstone("gone").partition(1).timestamp(5), Record::bytes([0xff, 0]).partition(1)],
+    );
 
     let batches = read_until(&unique_name("direct"), None, earliest(broker, &topic), |all| all.len() == 3);
 
@@ -81,7 +87,11 @@ fn records_carry_all_that_kafka_knows_and_batches_their_ranges() {
 
 /// The ranges of all batches, put together, are these: partition, first offset, end.
 #[track_caller]
-fn assert_ranges_join(batches: &[(Vec<OffsetRange>, Vec<ConsumerRecord>)], topic: &str, expected: &[(i32, i64, i64)]) {
+fn assert_ranges_join(
+    batches: &[(Vec<OffsetRange>, Vec<ConsumerRecord>)],
+    topic: &str,
+    expected: &[(i32, i64, i64)],
+) {
     for (partition, from, until) in expected {
         let mut next = *from;
         for range in batches.iter().flat_map(|(ranges, _)| ranges).filter(|r| r.partition == *partition) {
@@ -108,7 +118,11 @@ fn aborted_records_and_control_records_are_gaps() {
             producer.send(BaseRecord::<(), str>::to(&topic).payload(value)).map_err(|(e, _)| e).unwrap();
         }
         producer.flush(LIMIT).unwrap();
-        if commit { producer.commit_transaction(LIMIT).unwrap() } else { producer.abort_transaction(LIMIT).unwrap() }
+        if commit {
+            producer.commit_transaction(LIMIT).unwrap()
+        } else {
+            producer.abort_transaction(LIMIT).unwrap()
+        }
     };
     transaction(&["a", "b"], true); // offsets 0, 1 and a control record at 2
     transaction(&["never", "seen"], false); // 3, 4 and 5
@@ -118,7 +132,8 @@ fn aborted_records_and_control_records_are_gaps() {
     let group = unique_name("gaps");
     let batches = read_until(&group, None, earliest(broker, &topic), |all| all.len() == 3);
 
-    let read: Vec<_> = batches.iter().flat_map(|(_, r)| r).map(|r| (r.offset, r.value.clone().unwrap())).collect();
+    let read: Vec<_> =
+        batches.iter().flat_map(|(_, r)| r).map(|r| (r.offset, r.value.clone().unwrap())).collect();
     assert_eq!(read, [(0, b"a".to_vec()), (1, b"b".to_vec()), (6, b"c".to_vec())]);
     // The end of the log is behind the last control record, and that is where the group stands.
     assert_eq!(broker.committed(&group, &topic), [(0, 11)].into());
@@ -135,7 +150,8 @@ fn batches_keep_to_their_limits() {
     // 20 records are shared out by the lag of 60 and 20; 80 records are four such batches.
     let source = earliest(broker, &topic).max_records_per_batch(20);
     let batches = read_until(&unique_name("limits"), None, source, |all| all.len() == 80);
-    let sizes: Vec<Vec<u64>> = batches.iter().map(|(r, _)| r.iter().map(OffsetRange::count).collect()).collect();
+    let sizes: Vec<Vec<u64>> =
+        batches.iter().map(|(r, _)| r.iter().map(OffsetRange::count).collect()).collect();
     assert_eq!(sizes, vec![vec![15, 5]; 4]);
 
     // 100 records a second and partition are 10 in a tenth of a second.

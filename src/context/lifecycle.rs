@@ -157,12 +157,12 @@ fn prepare(ssc: &StreamingContext) -> Result<(Scheduler, Recovered)> {
             operator.restore(db)?;
         }
     }
-    for sink in inner.graph.sinks() {
-        sink.start()?;
-    }
     for input in inner.graph.inputs() {
         let position = recovered.committed.as_ref().and_then(|c| c.positions.get(input.uid()));
         input.start(position)?;
+    }
+    for sink in inner.graph.sinks() {
+        sink.start()?;
     }
     let scheduler = Scheduler {
         graph: inner.graph.clone(),

@@ -31,6 +31,12 @@ impl Report {
     }
 
     /// The file's text.
+    /// Where `at` is, as `file:line`.
+    pub(crate) fn place(&self, at: &Range<usize>) -> String {
+        let line = 1 + self.source.get(..at.start).map_or(0, |before| before.matches('\n').count());
+        format!("{}:{line}", self.path)
+    }
+
     pub(crate) fn source(&self) -> &str {
         &self.source
     }

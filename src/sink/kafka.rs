@@ -21,7 +21,7 @@ use crate::source::kafka::{ClientSettings, error_text, wait_for};
 use crate::time::{Duration, Stopwatch, Time};
 
 /// Partitions of an output topic that has to be made, unless stated.
-const DEFAULT_PARTITIONS: i32 = 4;
+pub(crate) const DEFAULT_PARTITIONS: i32 = 4;
 
 /// A record for an output topic (Kafka's `ProducerRecord`).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

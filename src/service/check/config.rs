@@ -55,6 +55,8 @@ impl fmt::Debug for ClientOptions {
 pub(crate) struct Source {
     /// The name by which SQL knows it.
     pub(crate) name: String,
+    /// Where its `kafka` stands: `file:line`.
+    pub(crate) place: String,
     pub(crate) cluster: Cluster,
     pub(crate) topics: Vec<String>,
     pub(crate) start: Start,

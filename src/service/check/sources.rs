@@ -35,6 +35,7 @@ pub(super) fn check(source: &Entry<file::Source>, report: &mut Report) -> Option
     let (kafka, format) = (kafka?, format?);
     let source = Source {
         name: named.then(|| source.name.clone())?,
+        place: report.place(&file.kafka.as_ref()?.key_at),
         cluster: cluster?,
         topics: topics?,
         start: At::get(&kafka.start).unwrap_or(Start::Earliest),

@@ -7,16 +7,13 @@ use super::decode::{Chunk, SourceDecoder};
 use crate::error::{Error, Result};
 use crate::rdd::Rdd;
 use crate::service::check::{BadRecord, Source, Start, Step, Stream};
-use crate::sink::kafka::KafkaSink;
+use crate::sink::kafka::{DEFAULT_PARTITIONS, KafkaSink};
 use crate::source::kafka::{KafkaSource, Start as KafkaStart};
 use crate::sql::{
     Decoder, Grouping, Inputs, Query, RecordBatch, Row, SchemaRef, batch_of_rows, rows_of_batch, type_name,
 };
 use crate::time::Time;
 use crate::{DStream, StateSpec, StreamingContext};
-
-/// Partitions of a dead-letter topic that has to be made.
-const DEAD_LETTER_PARTITIONS: i32 = 1;
 
 type Rows = DStream<RecordBatch>;
 /// Keys with what their rows come to so far.
@@ -44,7 +41,7 @@ impl<'c> Streams<'c> {
 
     pub fn add_source(&mut self, source: &Source, sink: Option<&KafkaSink>) -> Result<()> {
         if let (BadRecord::DeadLetter(topic), Some(sink)) = (&source.on_bad_record, sink) {
-            sink.create_topic(topic, DEAD_LETTER_PARTITIONS);
+            sink.create_topic(topic, DEFAULT_PARTITIONS);
         }
         let start = match source.start {
             Start::Earliest => KafkaStart::Earliest,
@@ -53,6 +50,7 @@ impl<'c> Streams<'c> {
         };
         let mut kafka = KafkaSource::new(&*source.cluster.brokers, source.topics.iter().cloned())
             .start(start)
+            .place(format!("{}: source `{}`", source.place, source.name))
             .wait(source.wait)
             .max_records_per_batch(source.max_records_per_batch);
         if let Some(rate) = source.max_rate_per_partition {

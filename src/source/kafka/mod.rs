@@ -43,6 +43,7 @@ pub struct KafkaSource {
     pub(crate) max_rate_per_partition: Option<u64>,
     pub(crate) max_records_per_batch: u64,
     pub(crate) options: Vec<(String, String)>,
+    pub(crate) place: Option<String>,
 }
 
 impl KafkaSource {
@@ -56,6 +57,7 @@ impl KafkaSource {
             max_rate_per_partition: None,
             max_records_per_batch: 1_000_000,
             options: Vec::new(),
+            place: None,
         }
     }
 
@@ -87,6 +89,13 @@ impl KafkaSource {
     /// Sets one of librdkafka's properties (`security.protocol`, `sasl.password`, …).
     pub fn option(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.options.push((name.into(), value.into()));
+        self
+    }
+
+    /// Where the source was written down; leads the messages of errors at its start.
+    #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "pipeline files have places"))]
+    pub(crate) fn place(mut self, place: String) -> Self {
+        self.place = Some(place);
         self
     }
 

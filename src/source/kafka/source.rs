@@ -151,8 +151,11 @@ impl KafkaInput {
                 self.config.wait,
                 || {
                     let metadata = consumer.fetch_metadata(Some(topic), REQUEST).map_err(|e| {
-                        Error::unavailable(format!("no answer from Kafka at {brokers}: {}", error_text(&e)))
-                            .with_source(e)
+                        Error::unavailable(format!(
+                            "no answer from Kafka at {brokers}: {}; is it running, and is `brokers` right?",
+                            error_text(&e)
+                        ))
+                        .with_source(e)
                     })?;
                     let found = metadata.topics().iter().find(|t| t.name() == topic);
                     match found.map(|t| (t.error(), t.partitions().len())) {
@@ -267,14 +270,9 @@ impl KafkaInput {
             })
             .collect()
     }
-}
 
-impl Input for KafkaInput {
-    fn uid(&self) -> &str {
-        &self.uid
-    }
-
-    fn start(&self, restored: Option<&InputPosition>) -> Result<()> {
+    /// Finds the partitions and where to begin, and starts fetching.
+    fn connect(&self, restored: Option<&InputPosition>) -> Result<()> {
         self.config.check()?;
         let consumer = Arc::new(self.consumer("offsets")?);
         let partitions = self.partitions(&consumer)?;
@@ -309,6 +307,19 @@ impl Input for KafkaInput {
         *self.connection.write() = Some(Connection { reader, fetching, asking: consumer });
         *self.progress.lock() = Progress { committed: next.clone(), latest, next, ..Progress::default() };
         Ok(())
+    }
+}
+
+impl Input for KafkaInput {
+    fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    fn start(&self, restored: Option<&InputPosition>) -> Result<()> {
+        self.connect(restored).map_err(|error| match &self.config.place {
+            Some(place) => error.within(place),
+            None => error,
+        })
     }
 
     fn plan(&self, _: Time) -> Result<InputPlan> {
