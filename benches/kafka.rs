@@ -127,6 +127,8 @@ fn bare(broker: &Broker, records: u64) -> f64 {
         .set("group.id", "bare")
         .set("enable.auto.commit", "false")
         .set("fetch.message.max.bytes", "4194304")
+        .set("queued.min.messages", "1000000")
+        .set("fetch.queue.backoff.ms", "5")
         .create()
         .unwrap();
     let mut list = TopicPartitionList::new();

@@ -23,6 +23,8 @@ pub(crate) struct Scheduler {
 impl Scheduler {
     /// Runs the batches of `queue` until it is closed and empty, or one fails.
     pub fn run(&mut self, unfinished: Option<Plan>, queue: &BatchQueue) -> Result<()> {
+        // A kill between a commit and its publication leaves the group behind.
+        self.committer.publish(false)?;
         if let Some(plan) = unfinished {
             tracing::info!(batch_time = plan.time.as_millis(), "running an unfinished batch again");
             let now = self.clock.now();
@@ -88,6 +90,7 @@ impl Scheduler {
             })
             .collect();
         self.committer.begin(&plan)?;
+        self.runner.set_caught_up(self.graph.inputs().iter().all(|input| input.is_caught_up()));
         lap(info, "plan");
 
         let mut delta = Delta::default();

@@ -79,6 +79,12 @@ impl Graph {
         format!("{operator}-{n}")
     }
 
+    /// `uid`, or with a number behind it if there is one of that name already.
+    pub fn unique_uid(&self, uid: &str) -> String {
+        let numbered = self.next_uid(uid);
+        if numbered.ends_with("-1") { uid.to_owned() } else { numbered }
+    }
+
     pub fn next_id(&self) -> usize {
         self.next_node.fetch_add(1, Ordering::Relaxed)
     }

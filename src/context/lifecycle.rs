@@ -202,6 +202,12 @@ fn launch(ssc: &StreamingContext, mut scheduler: Scheduler, recovered: Recovered
     ssc.inner.listeners.announce(|l| l.streaming_started(now, interval));
 
     let mut phase = ssc.inner.lifecycle.phase.lock();
+    if phase.stopping {
+        // Stopped while it was starting: nothing has run.
+        phase.stopped = true;
+        ssc.inner.lifecycle.changed.notify_all();
+        return Ok(());
+    }
     let generator = ssc.clone();
     phase.threads.push(spawn("tidemill-generator", move || {
         let inner = &generator.inner;

@@ -134,7 +134,8 @@ struct MapWithState<K, V, S, E> {
     partitioner: HashPartitioner,
     runner: Arc<Runner>,
     state: KeyedState<K, Touched<S>>,
-    /// Keys by the time they were touched, per state partition; entries may be out of date.
+    /// Keys by the time at which they were touched last, per state partition; those whose state was removed may stand there
+    /// still.
     touched: Vec<Mutex<BTreeMap<Time, IndexSet<K, ahash::RandomState>>>>,
     /// Whether the initial state is still to be taken.
     fresh: Mutex<bool>,
@@ -143,23 +144,34 @@ struct MapWithState<K, V, S, E> {
 
 impl<K: Key, V: Data, S: Stored, E: Data> MapWithState<K, V, S, E> {
     fn take_initial(&self, time: Time, changes: &mut Vec<Change>) -> Result<()> {
-        if std::mem::take(&mut *self.fresh.lock()) && !self.spec.initial.is_empty() {
+        if std::mem::take(&mut *self.fresh.lock()) {
             changes.push(Change::Put(record_key(0, INITIAL_TAKEN, &())?, Vec::new()));
             for (key, value) in &self.spec.initial {
                 let p = self.partitioner.partition(key)?;
                 let mut shard = self.state.shard(p);
                 self.state.write(&mut shard, p, key.clone(), Some((time, value.clone())), changes)?;
                 drop(shard);
-                self.note_touch(p, time, key);
+                self.note_touch(p, None, time, key);
             }
         }
         Ok(())
     }
 
-    fn note_touch(&self, partition: usize, time: Time, key: &K) {
-        if self.spec.timeout.is_some() {
-            self.touched[partition].lock().entry(time).or_default().insert(key.clone());
+    /// Moves `key` from the time `before` at which it was touched last to `time`: each key stands once.
+    fn note_touch(&self, partition: usize, before: Option<Time>, time: Time, key: &K) {
+        if self.spec.timeout.is_none() || before == Some(time) {
+            return;
         }
+        let mut touched = self.touched[partition].lock();
+        if let Some(before) = before
+            && let Some(keys) = touched.get_mut(&before)
+        {
+            keys.swap_remove(key);
+            if keys.is_empty() {
+                touched.remove(&before);
+            }
+        }
+        touched.entry(time).or_default().insert(key.clone());
     }
 
     /// The records of one state partition, then its timeouts. The shard changes only once all of the user's
@@ -194,14 +206,15 @@ impl<K: Key, V: Data, S: Stored, E: Data> MapWithState<K, V, S, E> {
 
         let mut changes = Vec::new();
         for (key, state) in overlay {
+            let before = shard.get(&key).map(|kept| kept.value.0);
             match (state.changed, state.value) {
                 // With a timeout set any touch counts, an update or not.
                 (Changed::No, Some(value)) if self.spec.timeout.is_some() => {
-                    self.note_touch(partition, time, &key);
+                    self.note_touch(partition, before, time, &key);
                     self.state.write(&mut shard, partition, key, Some((time, value)), &mut changes)?;
                 }
                 (Changed::Updated, Some(value)) => {
-                    self.note_touch(partition, time, &key);
+                    self.note_touch(partition, before, time, &key);
                     self.state.write(&mut shard, partition, key, Some((time, value)), &mut changes)?;
                 }
                 (Changed::Removed, _) => self.state.write(&mut shard, partition, key, None, &mut changes)?,
@@ -211,7 +224,7 @@ impl<K: Key, V: Data, S: Stored, E: Data> MapWithState<K, V, S, E> {
         for (key, _) in expired {
             self.state.write(&mut shard, partition, key, None, &mut changes)?;
         }
-        if let Some(timeout) = self.spec.timeout {
+        if let Some(timeout) = self.spec.timeout.filter(|_| self.runner.is_caught_up()) {
             let mut touched = self.touched[partition].lock();
             *touched = touched.split_off(&(time - timeout));
         }
@@ -226,7 +239,9 @@ impl<K: Key, V: Data, S: Stored, E: Data> MapWithState<K, V, S, E> {
         shard: &indexmap::IndexMap<K, crate::state::Kept<Touched<S>>, ahash::RandomState>,
         overlay: &indexmap::IndexMap<K, State<S>, ahash::RandomState>,
     ) -> Vec<(K, S)> {
-        let Some(timeout) = self.spec.timeout else { return Vec::new() };
+        let Some(timeout) = self.spec.timeout.filter(|_| self.runner.is_caught_up()) else {
+            return Vec::new();
+        };
         let touched = self.touched[partition].lock();
         let due =
             touched.range(..time - timeout).flat_map(|(at, keys)| keys.iter().map(move |key| (*at, key)));
@@ -255,7 +270,11 @@ impl<K: Key, V: Data, S: Stored, E: Data> Stateful for MapWithState<K, V, S, E> 
             }
             Ok(())
         })?;
-        self.state.restore(db, &self.uid(), |partition, key, (at, _)| self.note_touch(partition, *at, key))
+        self.state.restore(db, &self.uid(), |partition, key, (at, _)| {
+            // State from before there was an initial one is newer than it.
+            *self.fresh.lock() = false;
+            self.note_touch(partition, None, *at, key);
+        })
     }
 
     fn evaluate(&self, time: Time) -> Result<Vec<Change>> {

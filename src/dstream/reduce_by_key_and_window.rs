@@ -304,7 +304,9 @@ impl<K: Key, V: Stored> Stateful for ReduceByKeyAndWindow<K, V> {
     }
 
     fn schema(&self) -> OperatorSchema {
-        self.name.read().schema::<K, V>("reduce_by_key_and_window")
+        // The two forms keep different records.
+        let inverse = if self.functions.inverse.is_some() { " with inverse" } else { "" };
+        self.name.read().schema::<K, V>(&format!("reduce_by_key_and_window{inverse}"))
     }
 
     /// Panes come back in the order of their times, as they were made.

@@ -4,14 +4,20 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::narrow::gather;
+use super::runner::Effects;
 use super::{Data, Flow, RddNode, Runner, TaskContext};
 use crate::error::Result;
 use crate::source::OffsetRange;
 
 pub(crate) struct CachedRdd<T> {
     parent: Arc<dyn RddNode<T>>,
-    partitions: Vec<Mutex<Option<Arc<Vec<T>>>>>,
+    partitions: Vec<Mutex<Option<Kept<T>>>>,
 }
+
+/// A partition's elements, and what computing them left behind: whoever uses the elements adopts it, since the attempt
+/// that computed them may fail further on.
+type Kept<T> = (Arc<Vec<T>>, Effects);
 
 impl<T: Data> CachedRdd<T> {
     pub fn new(parent: Arc<dyn RddNode<T>>) -> Self {
@@ -31,18 +37,15 @@ impl<T: Data> RddNode<T> for CachedRdd<T> {
 
     fn compute(&self, partition: usize, task: &TaskContext, emit: &mut dyn FnMut(T) -> Flow) -> Flow {
         let mut slot = self.partitions[partition].lock();
-        let elements = match &*slot {
-            Some(elements) => elements.clone(),
+        let (elements, effects) = match &*slot {
+            Some(kept) => kept.clone(),
             None => {
-                let mut elements = Vec::new();
-                self.parent.compute(partition, task, &mut |element| {
-                    elements.push(element);
-                    Ok(())
-                })?;
-                slot.insert(Arc::new(elements)).clone()
+                let (elements, effects) = task.apart(|own| gather(&*self.parent, partition, own));
+                slot.insert((Arc::new(elements?), effects)).clone()
             }
         };
         drop(slot);
+        task.adopt(effects);
         elements.iter().try_for_each(|element| emit(element.clone()))
     }
 

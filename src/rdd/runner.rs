@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::source::{DeadLetter, OffsetRange};
 
 /// What tasks leave behind besides their elements; merged once per successful attempt.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(crate) struct Effects {
     /// By place, so that a slice that was read twice in a batch counts once.
     pub slices: BTreeMap<(Arc<str>, i32, i64), SliceStats>,
@@ -32,7 +32,13 @@ pub(crate) struct SliceStats {
 
 impl Effects {
     fn merge(&mut self, other: Effects) {
-        self.slices.extend(other.slices);
+        for (place, stats) in other.slices {
+            // An operator that wanted little of a slice says less than one that read all of it.
+            let kept = self.slices.entry(place).or_default();
+            if stats.records >= kept.records {
+                *kept = stats;
+            }
+        }
         self.bad_records.extend(other.bad_records);
     }
 }
@@ -46,6 +52,18 @@ pub(crate) struct TaskContext {
 impl TaskContext {
     fn new(partition: usize) -> Self {
         Self { partition, effects: RefCell::default() }
+    }
+
+    /// Runs `body` with a context of its own, and gives what it left there beside its result.
+    pub fn apart<R>(&self, body: impl FnOnce(&TaskContext) -> R) -> (R, Effects) {
+        let own = Self::new(self.partition);
+        let result = body(&own);
+        (result, own.effects.into_inner())
+    }
+
+    /// Adds what was left by work that this task makes use of.
+    pub fn adopt(&self, effects: Effects) {
+        self.effects.borrow_mut().merge(effects);
     }
 
     pub fn slice_read(&self, range: &OffsetRange, stats: SliceStats) {
@@ -66,6 +84,7 @@ pub(crate) struct Runner {
     max_attempts: u32,
     effects: Mutex<Effects>,
     cancelled: AtomicBool,
+    caught_up: AtomicBool,
 }
 
 impl Runner {
@@ -75,7 +94,13 @@ impl Runner {
             .thread_name(|i| format!("tidemill-worker-{i}"))
             .build()
             .map_err(|e| Error::internal("cannot start the worker threads").with_source(e))?;
-        Ok(Self { pool, max_attempts, effects: Mutex::default(), cancelled: AtomicBool::new(false) })
+        Ok(Self {
+            pool,
+            max_attempts,
+            effects: Mutex::default(),
+            cancelled: AtomicBool::new(false),
+            caught_up: AtomicBool::new(true),
+        })
     }
 
     /// Takes what the tasks left behind since the last call.
@@ -86,6 +111,17 @@ impl Runner {
     /// Makes tasks that wait for something outside give up.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Says whether the running batch has read what stood in the inputs at start.
+    pub fn set_caught_up(&self, caught_up: bool) {
+        self.caught_up.store(caught_up, Ordering::Relaxed);
+    }
+
+    /// Whether all that stood in the inputs at start has been read. Until then nothing times out: a waiting record
+    /// may be what keeps a key alive.
+    pub fn is_caught_up(&self) -> bool {
+        self.caught_up.load(Ordering::Relaxed)
     }
 
     pub fn is_cancelled(&self) -> bool {

@@ -17,7 +17,7 @@ use crate::dstream::DStream;
 use crate::error::{Error, Result};
 use crate::rdd::Runner;
 use crate::source::DeadLetter;
-use crate::source::kafka::{ClientSettings, error_text, wait_for};
+use crate::source::kafka::{ClientSettings, client_error, error_text, wait_for};
 use crate::time::{Duration, Stopwatch, Time};
 
 /// Partitions of an output topic that has to be made, unless stated.
@@ -42,7 +42,7 @@ impl ProducerRecord {
 }
 
 /// Settings of a [`KafkaSink`].
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct KafkaSinkSettings {
     brokers: String,
     wait: Duration,
@@ -226,6 +226,10 @@ impl Shared {
     }
 
     fn check(&self, producer: &ThreadedProducer<Deliveries>) -> Result<()> {
+        if self.runner.is_cancelled() {
+            let left = producer.in_flight_count();
+            return Err(Error::unavailable(format!("the delivery of {left} records was given up")));
+        }
         match &*producer.context().failure.lock() {
             Some(failure) => Err(Error::output(format!("not delivered: {failure}"))),
             None => Ok(()),
@@ -236,9 +240,8 @@ impl Shared {
     fn create_topics(&self) -> Result<()> {
         let topics = self.topics.lock().clone();
         let config = self.settings("admin").config()?;
-        let admin: AdminClient<DefaultClientContext> = config
-            .create()
-            .map_err(|e| Error::config(format!("cannot make a Kafka client: {e}")).with_source(e))?;
+        let admin: AdminClient<DefaultClientContext> =
+            config.create().map_err(|e| client_error("client", e))?;
         let request = std::time::Duration::from_secs(5);
         let metadata = wait_for(
             &self.runner,
@@ -295,7 +298,7 @@ impl Sink for Shared {
             .set("enable.idempotence", "true")
             .set("partitioner", "murmur2_random")
             .create_with_context(Deliveries::default())
-            .map_err(|e| Error::config(format!("cannot make a Kafka producer: {e}")).with_source(e))?;
+            .map_err(|e| client_error("producer", e))?;
         *self.producer.write() = Some(producer);
         Ok(())
     }

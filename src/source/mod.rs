@@ -106,6 +106,11 @@ pub(crate) trait Input: Send + Sync {
     /// `wait` asks for the outcome; without it an error may be noticed later.
     fn publish(&self, position: &InputPosition, wait: bool) -> Result<()>;
 
+    /// Whether the batch that began last reads to where the input ended at start.
+    fn is_caught_up(&self) -> bool {
+        true
+    }
+
     /// How far the input is behind, for those that can tell.
     fn lag(&self) -> Vec<PartitionLag> {
         Vec::new()

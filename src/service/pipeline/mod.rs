@@ -22,6 +22,8 @@ use crate::{StreamingContext, StreamingContextBuilder};
 
 /// How often a running pipeline looks whether it is to stop.
 const LOOK_EVERY: Duration = Duration::millis(100);
+/// How long a stop waits for a running batch, whose broker may be away. It is run again at the next start.
+const GRACE: Duration = Duration::seconds(20);
 /// Input topics are waited for as long as their source says; the output's cluster as long as the most patient of them.
 const DEFAULT_WAIT: Duration = Duration::seconds(30);
 
@@ -40,12 +42,23 @@ pub(crate) fn run(config: &Config, options: &RunOptions) -> Result<()> {
     let started = start(&ssc, options)?;
     while started && !ssc.await_termination_or_timeout(LOOK_EVERY)? {
         if options.stop.is_requested() {
-            tracing::info!("stopping after the running batch");
+            tracing::info!("stopping after the running batch, or in {GRACE} without it");
+            give_up_after_grace(&ssc);
             ssc.stop(false)?;
         }
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Ends a batch that waits for something outside, unless the process is gone by then.
+fn give_up_after_grace(ssc: &StreamingContext) {
+    let ssc = ssc.clone();
+    std::thread::spawn(move || {
+        if !ssc.await_termination_or_timeout(GRACE).unwrap_or(true) {
+            ssc.cancel();
+        }
+    });
 }
 
 /// The context with all sources, streams and outputs of the pipeline.

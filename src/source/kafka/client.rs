@@ -1,7 +1,8 @@
 //! Kafka clients: their settings, their patience, and what their errors mean.
 
-use rdkafka::ClientConfig;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
 
 use crate::error::{Error, Result};
 use crate::rdd::Runner;
@@ -23,7 +24,7 @@ const OWNED: [(&str, &str); 11] = [
 ];
 
 /// How to reach a cluster.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct ClientSettings {
     pub brokers: String,
     pub client_id: String,
@@ -90,5 +91,37 @@ pub(crate) fn error_text(error: &KafkaError) -> String {
         Some(RDKafkaErrorCode::OperationTimedOut) => "the broker did not answer in time".to_owned(),
         Some(code) => code.to_string(),
         None => error.to_string(),
+    }
+}
+
+/// A consumer whose commits in the background are not lost sight of.
+pub(crate) type Client = BaseConsumer<Events>;
+
+/// Hears what became of things that nobody waits for.
+pub(crate) struct Events {
+    pub group: String,
+}
+
+impl ClientContext for Events {}
+
+impl ConsumerContext for Events {
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            tracing::warn!(
+                group = self.group,
+                "offsets were not committed, the next batch tries again: {}",
+                error_text(&error)
+            );
+        }
+    }
+}
+
+/// Why a client cannot be made. The value of a wrong option may be a secret: it is not told.
+pub(crate) fn client_error(kind: &str, error: KafkaError) -> Error {
+    match error {
+        KafkaError::ClientConfig(_, what, option, _) => {
+            Error::config(format!("cannot make a Kafka {kind}: option `{option}`: {what}"))
+        }
+        other => Error::config(format!("cannot make a Kafka {kind}: {other}")).with_source(other),
     }
 }

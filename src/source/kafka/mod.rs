@@ -16,7 +16,7 @@ pub use reader::SliceReader;
 pub use record::{ConsumerRecord, Record};
 pub use stream::KafkaStream;
 
-pub(crate) use client::{ClientSettings, error_text, wait_for};
+pub(crate) use client::{ClientSettings, client_error, error_text, wait_for};
 
 /// Where a stream begins that has no checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,7 +34,7 @@ pub enum Start {
 ///
 /// The consumer group is the context's app name. The stream is no member of the group: it assigns its
 /// partitions itself, so nothing can rebalance it; the group only holds its offsets.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct KafkaSource {
     pub(crate) brokers: String,
     pub(crate) topics: Vec<String>,
@@ -44,6 +44,7 @@ pub struct KafkaSource {
     pub(crate) max_records_per_batch: u64,
     pub(crate) options: Vec<(String, String)>,
     pub(crate) place: Option<String>,
+    pub(crate) name: Option<String>,
 }
 
 impl KafkaSource {
@@ -58,6 +59,7 @@ impl KafkaSource {
             max_records_per_batch: 1_000_000,
             options: Vec::new(),
             place: None,
+            name: None,
         }
     }
 
@@ -90,6 +92,21 @@ impl KafkaSource {
     pub fn option(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.options.push((name.into(), value.into()));
         self
+    }
+
+    /// Names the source's position in the checkpoint. Its topics name it unless set, so a program that reads
+    /// other topics starts with these as with a new source.
+    pub fn uid(mut self, uid: impl Into<String>) -> Self {
+        self.name = Some(uid.into());
+        self
+    }
+
+    pub(crate) fn name(&self) -> String {
+        self.name.clone().unwrap_or_else(|| {
+            let mut topics = self.topics.clone();
+            topics.sort();
+            topics.join(",")
+        })
     }
 
     /// Where the source was written down; leads the messages of errors at its start.

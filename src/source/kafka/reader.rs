@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rdkafka::bindings as rd;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::client::Client;
 use super::{Headers, Record, error_text};
 use crate::error::{Error, Result};
 use crate::rdd::{Flow, Runner};
@@ -39,7 +40,7 @@ const SAY_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
 pub(super) struct RdKafkaReader {
     // Queues and messages must go before the client that they belong to.
     partitions: BTreeMap<(Arc<str>, i32), Mutex<Partition>>,
-    consumer: Arc<BaseConsumer>,
+    consumer: Arc<Client>,
     runner: Arc<Runner>,
 }
 
@@ -55,7 +56,7 @@ struct Partition {
 impl RdKafkaReader {
     /// Assigns the partitions to `consumer`, each from its offset on.
     pub fn assign(
-        consumer: Arc<BaseConsumer>,
+        consumer: Arc<Client>,
         positions: &BTreeMap<(Arc<str>, i32), i64>,
         runner: Arc<Runner>,
     ) -> Result<Self> {
@@ -88,10 +89,9 @@ impl SliceReader for RdKafkaReader {
             self.seek(range)?;
             partition.position = range.from;
         }
-        let mut quiet = Stopwatch::start();
+        let mut quiet = None;
         loop {
             while let Some(message) = partition.ahead.pop_front() {
-                quiet = Stopwatch::start();
                 match message.check(range)? {
                     Delivered::End(offset) if offset >= range.until => {
                         partition.position = range.until;
@@ -108,6 +108,7 @@ impl SliceReader for RdKafkaReader {
                     Delivered::Record(offset) if offset < partition.position => continue,
                     Delivered::Record(offset) => {
                         partition.position = offset + 1;
+                        quiet = None;
                         visit(&message.record(&partition.topic))?;
                         if offset + 1 == range.until {
                             return Ok(());
@@ -126,9 +127,9 @@ impl SliceReader for RdKafkaReader {
                     ))
                     .into());
                 }
-                if quiet.elapsed() >= SAY_EVERY {
+                if quiet.get_or_insert_with(Stopwatch::start).elapsed() >= SAY_EVERY {
                     tracing::warn!("still waiting for records of {range}, at offset {}", partition.position);
-                    quiet = Stopwatch::start();
+                    quiet = None;
                 }
             }
         }
@@ -189,11 +190,30 @@ impl Message {
             code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED => {
                 Err(Error::config(format!("not allowed to read topic `{}`", range.topic)))
             }
-            // Connections come and go; librdkafka goes on by itself.
-            other => {
-                tracing::debug!("reading {range}: {other:?}");
+            // Connections come and go, and so do leaders; librdkafka goes on by itself.
+            code::RD_KAFKA_RESP_ERR__TRANSPORT
+            | code::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN
+            | code::RD_KAFKA_RESP_ERR__TIMED_OUT
+            | code::RD_KAFKA_RESP_ERR__RESOLVE
+            | code::RD_KAFKA_RESP_ERR__WAIT_COORD
+            | code::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION
+            | code::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE
+            | code::RD_KAFKA_RESP_ERR_REPLICA_NOT_AVAILABLE
+            | code::RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH
+            | code::RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH
+            | code::RD_KAFKA_RESP_ERR_OFFSET_NOT_AVAILABLE
+            | code::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT
+            | code::RD_KAFKA_RESP_ERR_NETWORK_EXCEPTION
+            | code::RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR => {
+                tracing::debug!("reading {range}: {:?}", raw.err);
                 Ok(Delivered::Nothing)
             }
+            // Anything else would be skipped, or asked for again without end.
+            other => Err(Error::data(format!(
+                "{range} cannot be read at offset {}: {}",
+                raw.offset,
+                rdkafka::error::RDKafkaErrorCode::from(other)
+            ))),
         }
     }
 
@@ -232,7 +252,7 @@ struct Queue(*mut rd::rd_kafka_queue_t);
 unsafe impl Send for Queue {}
 
 impl Queue {
-    fn of(consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<Self> {
+    fn of(consumer: &Client, topic: &str, partition: i32) -> Result<Self> {
         let name = CString::new(topic)
             .map_err(|e| Error::config(format!("topic `{topic}` has a NUL")).with_source(e))?;
         // SAFETY: the client is alive and the name is a C string; null is checked.

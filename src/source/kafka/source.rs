@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use parking_lot::{Mutex, RwLock};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::client::{Client, Events, client_error};
 use super::kept::KeptSlices;
 use super::reader::RdKafkaReader;
 use super::{ClientSettings, KafkaSource, SliceReader, Start, error_text, wait_for};
@@ -18,8 +19,13 @@ use crate::rdd::Runner;
 use crate::source::{Input, InputPlan, InputPosition, OffsetRange, PartitionLag};
 use crate::time::{Duration, Time};
 
+/// A new leader may answer with an old end for a while; after as many plans it is the truth.
+const SHRUNK_FOR_GOOD: u32 = 10;
+
 type Offsets = BTreeMap<(Arc<str>, i32), i64>;
 
+/// What is fetched ahead in all, in kilobytes of values.
+const FETCHED_AHEAD_KB: usize = 64 << 10;
 /// How long one question to the broker may take.
 const REQUEST: std::time::Duration = std::time::Duration::from_secs(5);
 /// How long the last commit before a stop may take.
@@ -53,9 +59,9 @@ struct Current {
 struct Connection {
     reader: Arc<dyn SliceReader>,
     /// Fetches. A question on its connection would wait behind a fetch that waits for records.
-    fetching: Arc<BaseConsumer>,
+    fetching: Arc<Client>,
     /// Asks, and commits.
-    asking: Arc<BaseConsumer>,
+    asking: Arc<Client>,
 }
 
 #[derive(Default)]
@@ -65,6 +71,10 @@ struct Progress {
     latest: Offsets,
     committed: Offsets,
     last_timestamps: BTreeMap<(Arc<str>, i32), i64>,
+    /// For how many plans on end a partition has ended before the next offset to read.
+    shrunk: BTreeMap<(Arc<str>, i32), u32>,
+    /// The ends when the input was started.
+    backlog: Offsets,
 }
 
 impl KafkaInput {
@@ -108,20 +118,22 @@ impl KafkaInput {
         self.progress.lock().last_timestamps.insert((range.topic.clone(), range.partition), timestamp);
     }
 
-    fn consumer(&self, role: &str) -> Result<BaseConsumer> {
+    /// A client in the role `role` that fetches up to `partitions` partitions.
+    fn consumer(&self, role: &str, partitions: usize) -> Result<Client> {
         let settings = ClientSettings {
             brokers: self.config.brokers.clone(),
             client_id: format!("{}-{role}", self.group),
             options: self.config.options.clone(),
         };
         let mut config = settings.config()?;
-        // Bytes bound what is fetched ahead. Its bound by records is 100,000 unless set, and a partition that
-        // reached it would not be fetched for a second.
+        // What is fetched ahead is bounded for each partition, by bytes of values and by records. A partition that
+        // reached a bound would not be fetched for a second if that were not set otherwise.
+        let kilobytes = (FETCHED_AHEAD_KB / partitions.max(1)).max(1_024);
         let ahead = [
-            ("queued.max.messages.kbytes", "65536"),
-            ("queued.min.messages", "1000000"),
-            ("fetch.queue.backoff.ms", "5"),
-            ("fetch.message.max.bytes", "4194304"),
+            ("queued.max.messages.kbytes", kilobytes.to_string()),
+            ("queued.min.messages", (kilobytes * 2).to_string()),
+            ("fetch.queue.backoff.ms", "5".to_owned()),
+            ("fetch.message.max.bytes", "4194304".to_owned()),
         ];
         for (name, value) in ahead {
             if config.get(name).is_none() {
@@ -135,12 +147,12 @@ impl KafkaInput {
             .set("auto.offset.reset", "error")
             .set("enable.partition.eof", "true")
             .set("isolation.level", "read_committed")
-            .create()
-            .map_err(|e| Error::config(format!("cannot make a Kafka consumer: {e}")).with_source(e))
+            .create_with_context(Events { group: self.group.clone() })
+            .map_err(|e| client_error("consumer", e))
     }
 
     /// All partitions of all topics; waits for brokers and topics that are not there yet.
-    fn partitions(&self, consumer: &BaseConsumer) -> Result<Vec<(Arc<str>, i32)>> {
+    fn partitions(&self, consumer: &Client) -> Result<Vec<(Arc<str>, i32)>> {
         let brokers = &self.config.brokers;
         let mut partitions = Vec::new();
         for topic in &self.config.topics {
@@ -175,7 +187,7 @@ impl KafkaInput {
     }
 
     /// Where to begin without a checkpoint.
-    fn fresh_start(&self, consumer: &BaseConsumer, partitions: &[(Arc<str>, i32)]) -> Result<Offsets> {
+    fn fresh_start(&self, consumer: &Client, partitions: &[(Arc<str>, i32)]) -> Result<Offsets> {
         let committed = self.committed_offsets(consumer, partitions)?;
         if self.has_checkpoint && !committed.is_empty() && self.config.start != Start::Committed {
             let positions: Vec<_> =
@@ -202,7 +214,7 @@ impl KafkaInput {
         }
     }
 
-    fn committed_offsets(&self, consumer: &BaseConsumer, partitions: &[(Arc<str>, i32)]) -> Result<Offsets> {
+    fn committed_offsets(&self, consumer: &Client, partitions: &[(Arc<str>, i32)]) -> Result<Offsets> {
         let mut list = TopicPartitionList::new();
         for (topic, partition) in partitions {
             list.add_partition(topic, *partition);
@@ -215,7 +227,7 @@ impl KafkaInput {
         Ok(absolute(&found))
     }
 
-    fn beginnings(&self, consumer: &BaseConsumer, partitions: &[(Arc<str>, i32)]) -> Result<Offsets> {
+    fn beginnings(&self, consumer: &Client, partitions: &[(Arc<str>, i32)]) -> Result<Offsets> {
         let first = |(topic, partition): &(Arc<str>, i32)| {
             let (low, _) = wait_for(&self.runner, "the first offsets", self.config.wait, || {
                 consumer
@@ -228,12 +240,7 @@ impl KafkaInput {
     }
 
     /// The ends of `partitions` (under `read_committed` the last stable offsets), in one request per broker.
-    fn ends(
-        &self,
-        consumer: &BaseConsumer,
-        partitions: &[(Arc<str>, i32)],
-        wait: Duration,
-    ) -> Result<Offsets> {
+    fn ends(&self, consumer: &Client, partitions: &[(Arc<str>, i32)], wait: Duration) -> Result<Offsets> {
         let mut list = TopicPartitionList::new();
         for (topic, partition) in partitions {
             list.add_partition_offset(topic, *partition, Offset::End)
@@ -274,11 +281,21 @@ impl KafkaInput {
     /// Finds the partitions and where to begin, and starts fetching.
     fn connect(&self, restored: Option<&InputPosition>) -> Result<()> {
         self.config.check()?;
-        let consumer = Arc::new(self.consumer("offsets")?);
+        let consumer = Arc::new(self.consumer("offsets", 1)?);
         let partitions = self.partitions(&consumer)?;
         let next = match restored {
             None => self.fresh_start(&consumer, &partitions)?,
             Some(InputPosition::Offsets(offsets)) => {
+                let gone = offsets
+                    .keys()
+                    .find(|(topic, p)| !partitions.iter().any(|(t, n)| **t == **topic && n == p));
+                if let Some((topic, partition)) = gone {
+                    return Err(Error::checkpoint(format!(
+                        "the checkpoint of input `{}` stands at {topic}-{partition}, which is not among the partitions \
+                         that it reads: give the changed source another name, or correct `topics`",
+                        self.uid
+                    )));
+                }
                 let known = |p: &&(Arc<str>, i32)| !offsets.contains_key(&(p.0.to_string(), p.1));
                 let new: Vec<_> = partitions.iter().filter(known).cloned().collect();
                 let mut next = self.beginnings(&consumer, &new)?;
@@ -302,10 +319,16 @@ impl KafkaInput {
         // A batch that runs again is not planned, and its lag is to be told all the same.
         let mut latest = next.clone();
         latest.extend(self.ends(&consumer, &partitions, self.config.wait)?);
-        let fetching = Arc::new(self.consumer("consumer")?);
+        let fetching = Arc::new(self.consumer("consumer", partitions.len())?);
         let reader = Arc::new(RdKafkaReader::assign(fetching.clone(), &next, self.runner.clone())?);
         *self.connection.write() = Some(Connection { reader, fetching, asking: consumer });
-        *self.progress.lock() = Progress { committed: next.clone(), latest, next, ..Progress::default() };
+        *self.progress.lock() = Progress {
+            committed: next.clone(),
+            backlog: latest.clone(),
+            latest,
+            next,
+            ..Progress::default()
+        };
         Ok(())
     }
 }
@@ -335,18 +358,34 @@ impl Input for KafkaInput {
         }
         let latest = match self.ends(&connection.asking, &partitions, Duration::ZERO) {
             Ok(latest) => latest,
+            // The lag stays what it was: nobody knows better now.
             Err(error) if error.is_retryable() => {
                 tracing::warn!("{error}; this batch reads nothing");
-                next.clone()
+                Offsets::new()
             }
             Err(error) => return Err(error),
         };
+        let mut progress = self.progress.lock();
+        for (place, from) in &next {
+            let shrunk = latest.get(place).is_some_and(|end| end < from);
+            let times = progress.shrunk.entry(place.clone()).or_default();
+            *times = if shrunk { *times + 1 } else { 0 };
+            if *times >= SHRUNK_FOR_GOOD {
+                let (topic, partition) = place;
+                let end = latest.get(place).copied().unwrap_or_default();
+                return Err(Error::data(format!(
+                    "{topic}-{partition} ends at offset {end}, but this application has read up to {from}: the topic \
+                     was made anew or has lost records; start with another checkpoint folder to read it anew"
+                )));
+            }
+        }
         let lag = next.iter().map(|(place, from)| {
             let end = latest.get(place).copied().unwrap_or(*from);
             (place.clone(), (end - from).max(0))
         });
         let limits = self.limits(&lag.collect());
-        self.progress.lock().latest.extend(latest);
+        progress.latest.extend(latest);
+        drop(progress);
         let range = |((topic, partition), from): (&(Arc<str>, i32), &i64)| OffsetRange {
             topic: topic.clone(),
             partition: *partition,
@@ -413,6 +452,11 @@ impl Input for KafkaInput {
                 LAST_COMMIT.as_secs()
             ))),
         }
+    }
+
+    fn is_caught_up(&self) -> bool {
+        let progress = self.progress.lock();
+        progress.backlog.iter().all(|(place, end)| progress.next.get(place).is_some_and(|next| next >= end))
     }
 
     fn lag(&self) -> Vec<PartitionLag> {

@@ -26,7 +26,7 @@ impl StreamingContext {
     pub fn kafka_direct_stream(&self, source: KafkaSource) -> KafkaStream {
         let graph = &self.inner.graph;
         let input = Arc::new(KafkaInput::new(
-            graph.next_uid("kafka_direct_stream"),
+            graph.unique_uid(&format!("kafka:{}", source.name())),
             self.app_name().to_owned(),
             source,
             self.batch_interval(),
