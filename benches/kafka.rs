@@ -129,6 +129,7 @@ fn bare(broker: &Broker, records: u64) -> f64 {
         .set("fetch.message.max.bytes", "4194304")
         .set("queued.min.messages", "1000000")
         .set("fetch.queue.backoff.ms", "5")
+        .set("fetch.wait.max.ms", "10")
         .create()
         .unwrap();
     let mut list = TopicPartitionList::new();

@@ -131,8 +131,10 @@ impl KafkaInput {
         let kilobytes = (FETCHED_AHEAD_KB / partitions.max(1)).max(1_024);
         let ahead = [
             ("queued.max.messages.kbytes", kilobytes.to_string()),
-            ("queued.min.messages", (kilobytes * 2).to_string()),
+            ("queued.min.messages", (kilobytes * 4).to_string()),
             ("fetch.queue.backoff.ms", "5".to_owned()),
+            // There is one fetch under way per broker: one that waits at the end of a partition keeps all others waiting.
+            ("fetch.wait.max.ms", "10".to_owned()),
             ("fetch.message.max.bytes", "4194304".to_owned()),
         ];
         for (name, value) in ahead {
