@@ -193,6 +193,7 @@ impl<T: Data> DStream<T> {
         self.core.id
     }
 
+    #[cfg_attr(not(feature = "sql"), allow(dead_code, reason = "SQL steps are its users"))]
     pub(crate) fn get_or_compute(&self, time: Time) -> Result<Option<Rdd<T>>> {
         self.core.get_or_compute(time)
     }
