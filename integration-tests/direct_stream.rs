@@ -196,3 +196,43 @@ fn a_stream_starts_where_it_is_told_and_goes_on_where_it_stood() {
     });
     assert_eq!(values(&batches), ["f"]);
 }
+
+#[test]
+fn a_checkpoint_that_stands_in_another_topic_is_refused() {
+    let broker = Broker::shared();
+    let (topic, other) = (broker.unique_topic("kept", 1), broker.unique_topic("other", 1));
+    broker.produce(&topic, ["a"]);
+    broker.produce(&other, ["b"]);
+    let (group, folder) = (unique_name("kept"), tempfile::tempdir().unwrap());
+    let named = |topic: &str| earliest(broker, topic).uid("input");
+    read_until(&group, Some(folder.path()), named(&topic), |all| all.len() == 1);
+
+    // Under the same name another topic would be read from its beginning into the state of the first.
+    let ssc = StreamingContext::builder(&*group).checkpoint(folder.path()).build().unwrap();
+    ssc.kafka_direct_stream(named(&other)).records().foreach_rdd(|_| ());
+    let error = ssc.start().unwrap_err();
+    assert_eq!(error.kind(), tidemill::ErrorKind::Checkpoint);
+    assert!(error.to_string().contains(&format!("stands at {topic}-0")), "{error}");
+}
+
+#[test]
+fn a_partition_that_was_emptied_and_made_anew_is_an_error() {
+    let broker = Broker::shared();
+    let topic = broker.unique_topic("anew", 1);
+    broker.produce(&topic, ["a", "b", "c"]);
+    let (group, folder) = (unique_name("anew"), tempfile::tempdir().unwrap());
+    read_until(&group, Some(folder.path()), earliest(broker, &topic), |all| all.len() == 3);
+
+    let server = ["--bootstrap-server", broker.bootstrap()];
+    let delete = [&server[..], &["--delete", "--topic", &topic]].concat();
+    broker.tool("org.apache.kafka.tools.TopicCommand", &delete);
+    broker.create_topic(&topic, 1);
+    broker.produce(&topic, ["x"]);
+
+    let builder = StreamingContext::builder(&*group).batch_interval(Duration::from_millis(100));
+    let ssc = builder.checkpoint(folder.path()).build().unwrap();
+    ssc.kafka_direct_stream(earliest(broker, &topic)).records().foreach_rdd(|_| ());
+    ssc.start().unwrap();
+    let error = ssc.await_termination().unwrap_err();
+    assert!(error.to_string().contains(&format!("{topic}-0 ends at offset 1")), "{error}");
+}
