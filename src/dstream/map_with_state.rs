@@ -6,7 +6,7 @@ use std::sync::Arc;
 use indexmap::IndexSet;
 use parking_lot::Mutex;
 
-use super::{DStream, DStreamNode, Emitted, StateName, StreamCore};
+use super::{DStream, DStreamNode, Emitted, StateName, StreamCore, keep_output};
 use crate::codec::{Key, Stored};
 use crate::context::Stateful;
 use crate::error::Result;
@@ -289,12 +289,7 @@ impl<K: Key, V: Data, S: Stored, E: Data> Stateful for MapWithState<K, V, S, E> 
         let results = input
             .partition_by(self.partitioner)
             .run_partitions(|records, task| self.task(time, task.partition, records))?;
-        let mut partitions = Vec::with_capacity(results.len());
-        for (output, more) in results {
-            partitions.push(Arc::new(output));
-            changes.extend(more);
-        }
-        *self.output.lock() = Some((time, Rdd::in_memory(&self.runner, partitions)));
+        changes.extend(keep_output(&self.output, &self.runner, time, results));
         Ok(changes)
     }
 

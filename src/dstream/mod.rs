@@ -29,8 +29,8 @@ pub use map_with_state::{State, StateSpec};
 
 use crate::context::{Shareable, Stateful, StreamingContext};
 use crate::error::{Error, Result};
-use crate::rdd::{Data, Rdd};
-use crate::state::OperatorSchema;
+use crate::rdd::{Data, Rdd, Runner};
+use crate::state::{Change, OperatorSchema};
 use crate::time::{Duration, Time};
 
 /// What an operator does for a batch.
@@ -69,6 +69,18 @@ pub(crate) struct StreamCore<T> {
 
 /// What a stateful operator gave last, with the batch time.
 pub(crate) type Emitted<T> = Mutex<Option<(Time, Rdd<T>)>>;
+
+/// Keeps what the tasks of a stateful operator gave as its RDD of batch `time`; gives all that they changed.
+fn keep_output<T: Data>(
+    output: &Emitted<T>,
+    runner: &Arc<Runner>,
+    time: Time,
+    results: Vec<(Vec<T>, Vec<Change>)>,
+) -> Vec<Change> {
+    let (partitions, changes): (Vec<_>, Vec<_>) = results.into_iter().map(|(p, c)| (Arc::new(p), c)).unzip();
+    *output.lock() = Some((time, Rdd::in_memory(runner, partitions)));
+    changes.into_iter().flatten().collect()
+}
 
 /// Whose state it is; both may be set until the context starts.
 pub(crate) type StateName = Arc<RwLock<Named>>;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{DStream, DStreamNode, Emitted, StateName, StreamCore};
+use super::{DStream, DStreamNode, Emitted, StateName, StreamCore, keep_output};
 use crate::codec::{Key, Stored};
 use crate::context::Stateful;
 use crate::error::Result;
@@ -101,14 +101,7 @@ where
         };
         let grouped = input.combine_by_key(self.partitioner, |value| vec![value], push, append);
         let results = grouped.run_partitions(|pairs, task| self.task(task.partition, pairs))?;
-        let mut changes = Vec::new();
-        let mut partitions = Vec::with_capacity(results.len());
-        for (output, more) in results {
-            partitions.push(Arc::new(output));
-            changes.extend(more);
-        }
-        *self.output.lock() = Some((time, Rdd::in_memory(&self.runner, partitions)));
-        Ok(changes)
+        Ok(keep_output(&self.output, &self.runner, time, results))
     }
 
     fn stats(&self) -> StateStats {
