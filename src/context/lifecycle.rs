@@ -10,6 +10,7 @@ use super::StreamingContext;
 use crate::batch::{BatchInfo, BatchQueue, Scheduler, generate};
 use crate::commit::{Committer, Recovered};
 use crate::error::{Error, ErrorKind, Result};
+use crate::state::StateDb;
 use crate::time::{Duration, Time};
 
 /// How long a clock that is behind the last committed batch is waited for.
@@ -152,6 +153,7 @@ fn prepare(ssc: &StreamingContext) -> Result<(Scheduler, Recovered)> {
     let mut committer = Committer::new(inner.db.clone(), inner.graph.inputs(), inner.graph.sinks());
     let recovered = committer.recover()?;
     if let Some(db) = &inner.db {
+        tell_what_becomes_of_state(db, &uids);
         for operator in inner.graph.stateful().iter() {
             db.register(&operator.uid(), operator.schema())?;
             operator.restore(db)?;
@@ -172,6 +174,22 @@ fn prepare(ssc: &StreamingContext) -> Result<(Scheduler, Recovered)> {
         listeners: inner.listeners.clone(),
     };
     Ok((scheduler, recovered))
+}
+
+/// Says which operators find their state again, which start without, and which state has lost its operator.
+fn tell_what_becomes_of_state(db: &StateDb, uids: &BTreeSet<Arc<str>>) {
+    let stored = db.uids();
+    let (kept, new): (Vec<_>, Vec<_>) =
+        uids.iter().map(|uid| &**uid).partition(|uid| stored.iter().any(|s| s == uid));
+    tracing::info!(kept = kept.join(", "), new = new.join(", "), "state");
+    let orphaned: Vec<_> = stored.iter().filter(|s| !uids.contains(s.as_str())).map(String::as_str).collect();
+    if !orphaned.is_empty() {
+        tracing::warn!(
+            "the checkpoint holds state of operators that the program does not have: {}; it stays as it is. An operator \
+             that was renamed finds its state under its old `uid`",
+            orphaned.join(", ")
+        );
+    }
 }
 
 fn launch(ssc: &StreamingContext, mut scheduler: Scheduler, recovered: Recovered) -> Result<()> {

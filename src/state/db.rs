@@ -101,6 +101,11 @@ impl StateDb {
         self.state_partitions
     }
 
+    /// The uids that have state here.
+    pub fn uids(&self) -> Vec<String> {
+        self.schemas.read().keys().cloned().collect()
+    }
+
     /// Makes room for the operator `uid`.
     ///
     /// # Errors
