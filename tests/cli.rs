@@ -52,3 +52,20 @@ fn a_wrong_log_format_is_named() {
     assert_eq!(output.status.code(), Some(2), "{shown}");
     assert_eq!(shown, "error: TIDEMILL_LOG_FORMAT must be `text` or `json`, not `xml`\n");
 }
+
+#[test]
+fn the_demo_shows_trending_hashtags_and_leaves_nothing() {
+    let temporary = tempfile::tempdir().expect("a temporary folder");
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_tidemill"))
+        .args(["demo", "--batches", "15", "--interval", "200ms"])
+        .env("TMPDIR", temporary.path())
+        .output()
+        .expect("it starts");
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // One table per batch where the output is no terminal, the last with the most used hashtag on top.
+    assert_eq!(shown.matches("Trending hashtags").count(), 15, "{shown}");
+    assert!(shown.contains("batch 15: "), "{shown}");
+    assert!(shown.rsplit("Trending hashtags").next().is_some_and(|last| last.contains(" 1    #")), "{shown}");
+    assert_eq!(std::fs::read_dir(temporary.path()).expect("it is there").count(), 0);
+}
