@@ -17,7 +17,6 @@ pub(crate) struct Config {
     /// Consumer group, and prefix of every other id.
     pub(crate) app_id: String,
     pub(crate) batch_interval: Duration,
-    pub(crate) delivery: Delivery,
     pub(crate) checkpoint: PathBuf,
     pub(crate) http: Option<SocketAddr>,
     pub(crate) worker_threads: usize,

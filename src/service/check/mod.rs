@@ -86,6 +86,11 @@ pub(crate) fn check(report: &mut Report) -> Option<Config> {
         report
             .error(stream.at.clone(), format!("`{}` could not be resolved: please report this", stream.name));
     }
+    if let Some(delivery) = file.delivery.as_ref().filter(|d| d.value == config::Delivery::ExactlyOnce) {
+        report
+            .error(delivery.at.clone(), "`delivery: exactly-once` is not built yet")
+            .label("expected `at-least-once`");
+    }
     if report.has_errors() {
         return None;
     }
@@ -93,7 +98,6 @@ pub(crate) fn check(report: &mut Report) -> Option<Config> {
     Some(Config {
         app_id: app_id?,
         batch_interval: batch_interval?,
-        delivery: At::get(&file.delivery)?,
         checkpoint: checkpoint?,
         http,
         worker_threads,

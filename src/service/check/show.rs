@@ -9,7 +9,7 @@ use crate::sql::{SchemaRef, type_name};
 pub(crate) fn text(config: &Config) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "{}: batches of {}, {}", config.app_id, config.batch_interval, delivery(config));
+    let _ = writeln!(text, "{}: batches of {}, at least once", config.app_id, config.batch_interval);
     let names =
         config.sources.iter().map(|source| &source.name).chain(config.streams.iter().map(|s| &s.name));
     let wide = names.map(|name| name.len()).max().unwrap_or(0);
@@ -89,13 +89,6 @@ fn node(name: &str) -> String {
 
 fn escaped(text: &str) -> String {
     text.replace('"', "#quot;")
-}
-
-fn delivery(config: &Config) -> &'static str {
-    match config.delivery {
-        super::config::Delivery::AtLeastOnce => "at least once",
-        super::config::Delivery::ExactlyOnce => "exactly once",
-    }
 }
 
 fn columns(schema: &SchemaRef) -> String {

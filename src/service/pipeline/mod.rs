@@ -12,7 +12,7 @@ use prometheus::Registry;
 use self::progress::Progress;
 pub(crate) use self::streams::Streams;
 use super::RunOptions;
-use super::check::{Config, Delivery};
+use super::check::Config;
 use super::http::HttpServer;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
@@ -68,11 +68,6 @@ pub(crate) fn build(
     builder: StreamingContextBuilder,
     more: impl FnOnce(&Streams<'_>) -> Result<()>,
 ) -> Result<StreamingContext> {
-    if config.delivery == Delivery::ExactlyOnce {
-        return Err(Error::config(
-            "`delivery: exactly-once` is not built yet: use `delivery: at-least-once`",
-        ));
-    }
     let ssc = builder
         .batch_interval(config.batch_interval)
         .checkpoint(&config.checkpoint)
