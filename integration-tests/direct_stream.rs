@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use tidemill::{ConsumerRecord, Error, KafkaSource, OffsetRange, Start, StreamingContext};
+use tidemill::testing::TestContext;
+use tidemill::{
+    ConsumerRecord, Error, KafkaSource, OffsetRange, Start, State, StateSpec, StreamingContext, Time,
+};
 
 use crate::support::{Broker, Record, eventually, unique_name};
 
@@ -235,4 +238,76 @@ fn a_partition_that_was_emptied_and_made_anew_is_an_error() {
     ssc.start().unwrap();
     let error = ssc.await_termination().unwrap_err();
     assert!(error.to_string().contains(&format!("{topic}-0 ends at offset 1")), "{error}");
+}
+
+#[test]
+fn two_operators_on_one_stream_see_the_same_records() {
+    let broker = Broker::shared();
+    let topic = broker.unique_topic("twice", 2);
+    broker.produce(
+        &topic,
+        (0..50).map(|i| Record::from(("k", "v")).partition(i % 2).header("n", i.to_string())),
+    );
+    let test = TestContext::new(&unique_name("twice")).unwrap();
+    let stream = test.ssc.kafka_direct_stream(earliest(broker, &topic));
+    let records = test.collect(&stream.records());
+    let again = test.collect(&stream.map(|record| record.to_owned()));
+    test.run(1).unwrap();
+    let records = records.take();
+    assert_eq!(records[0].1.len(), 50);
+    assert_eq!(records, again.take());
+    // Each record counts once, however many operators see it.
+    assert_eq!(test.completed_batches()[0].num_records, 50);
+}
+
+#[test]
+fn nothing_times_out_before_the_backlog_has_been_read() {
+    let broker = Broker::shared();
+    let topic = broker.unique_topic("backlog", 1);
+    let (app, folder) = (unique_name("backlog"), tempfile::tempdir().unwrap());
+    // Counts per key, which are forgotten after ten quiet minutes; ten records a batch.
+    let run = |start_minutes: i64, batches: usize| {
+        let builder = StreamingContext::builder(&*app).checkpoint(folder.path());
+        let test = TestContext::from_builder(builder, Time::from_millis(start_minutes * 60_000)).unwrap();
+        let count = StateSpec::function(|key: &String, seen: Option<()>, count: &mut State<u64>| {
+            seen?;
+            let n = count.get_option().unwrap_or(&0) + 1;
+            count.update(n);
+            Some((key.clone(), n))
+        });
+        let source = earliest(broker, &topic).max_records_per_batch(10);
+        let keys = test.ssc.kafka_direct_stream(source).map(|record| (record.text().into_owned(), ()));
+        let counts = test.collect(&keys.map_with_state(count.timeout(Duration::from_secs(600))));
+        test.run(batches).unwrap();
+        counts
+            .take()
+            .into_iter()
+            .flat_map(|(_, counts)| counts)
+            .filter(|(key, _)| key != "filler")
+            .collect::<Vec<_>>()
+    };
+    let one = |key: &str, n| vec![(key.to_owned(), n)];
+    broker.produce(&topic, ["a"]);
+    assert_eq!(run(0, 1), one("a", 1));
+
+    // An hour later its next record waits behind 25 others: the first two batches must not forget it.
+    broker.produce(&topic, (0..25).map(|_| "filler").chain(["a"]));
+    assert_eq!(run(60, 3), one("a", 2));
+
+    // With no backlog left, an hour of silence does what it says.
+    run(120, 1);
+    broker.produce(&topic, ["a"]);
+    assert_eq!(run(121, 1), one("a", 1));
+}
+
+#[test]
+fn the_value_of_a_wrong_option_is_not_told() {
+    let ssc = StreamingContext::builder(unique_name("secret")).build().unwrap();
+    let source = KafkaSource::new("127.0.0.1:1", ["lines"]).option("sasl.pasword", "hunter2");
+    ssc.kafka_direct_stream(source).records().foreach_rdd(|_| ());
+    let error = ssc.start().unwrap_err();
+    let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source());
+    let told: Vec<_> = causes.map(|e| format!("{e} {e:?}")).collect();
+    assert!(told[0].contains("sasl.pasword"), "{told:?}");
+    assert!(!told.concat().contains("hunter2"), "{told:?}");
 }

@@ -1,6 +1,6 @@
 //! Actions: what makes an RDD's tasks run.
 
-use super::narrow::gather;
+use super::narrow::gathered;
 use super::runner::finished;
 use super::{Data, Rdd, Stop, TaskContext};
 use crate::error::Result;
@@ -12,10 +12,7 @@ impl<T: Data> Rdd<T> {
         task: impl Fn(Vec<T>, &TaskContext) -> Result<R> + Sync,
     ) -> Result<Vec<R>> {
         self.runner.run(self, |p, context| {
-            let elements = gather(&*self.node, p, context).or_else(|stop| match stop {
-                Stop::Enough => Ok(Vec::new()),
-                Stop::Failed(error) => Err(*error),
-            })?;
+            let elements = gathered(&*self.node, p, context)?;
             task(elements, context)
         })
     }

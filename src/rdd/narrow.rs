@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Data, Flow, Rdd, RddNode, Runner, TaskContext};
+use super::{Data, Flow, Rdd, RddNode, Runner, Stop, TaskContext};
 use crate::error::{Error, Result};
 use crate::source::OffsetRange;
 
@@ -164,15 +164,25 @@ impl<T: Data> Rdd<T> {
     }
 }
 
+/// All elements of a partition.
 pub(super) fn gather<T>(
     parent: &dyn RddNode<T>,
     partition: usize,
     task: &TaskContext,
-) -> std::result::Result<Vec<T>, super::Stop> {
+) -> std::result::Result<Vec<T>, Stop> {
     let mut elements = Vec::new();
     parent.compute(partition, task, &mut |element| {
         elements.push(element);
         Ok(())
     })?;
     Ok(elements)
+}
+
+/// All elements of a partition, for a task that ends with them.
+pub(super) fn gathered<T>(parent: &dyn RddNode<T>, partition: usize, task: &TaskContext) -> Result<Vec<T>> {
+    gather(parent, partition, task).map_err(|stop| match stop {
+        Stop::Failed(error) => *error,
+        // Only a consumer has enough, and this one takes all.
+        Stop::Enough => Error::internal("a partition's elements ended early"),
+    })
 }

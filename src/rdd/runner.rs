@@ -19,7 +19,7 @@ use crate::source::{DeadLetter, OffsetRange};
 pub(crate) struct Effects {
     /// By place, so that a slice that was read twice in a batch counts once.
     pub slices: BTreeMap<(Arc<str>, i32, i64), SliceStats>,
-    pub bad_records: BTreeMap<(Arc<str>, i32, i64), DeadLetter>,
+    pub bad_records: BTreeMap<(String, i32, i64), DeadLetter>,
 }
 
 /// What reading one slice showed.
@@ -73,7 +73,7 @@ impl TaskContext {
 
     #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "pipelines are its users"))]
     pub fn bad_record(&self, letter: DeadLetter) {
-        let place = (letter.topic.clone(), letter.partition, letter.offset);
+        let place = (letter.record.topic.clone(), letter.record.partition, letter.record.offset);
         self.effects.borrow_mut().bad_records.insert(place, letter);
     }
 }

@@ -8,9 +8,9 @@ use indexmap::IndexMap;
 use indexmap::map::Entry;
 use parking_lot::Mutex;
 
-use super::narrow::gather;
+use super::narrow::gathered;
 use super::runner::finished;
-use super::{Data, Flow, RddNode, Runner, Stop, TaskContext};
+use super::{Data, Flow, RddNode, Runner, TaskContext};
 use crate::codec::Key;
 use crate::error::{Error, Result};
 
@@ -205,10 +205,7 @@ impl<K: Key, V: Data> RddNode<(K, V)> for PartitionBy<K, V> {
         if output.is_none() {
             self.parent.prepare(runner)?;
             let tasks = runner.run_tasks(self.parent.num_partitions(), |p, task| {
-                let elements = gather(&*self.parent, p, task).map_err(|stop| match stop {
-                    Stop::Failed(error) => *error,
-                    Stop::Enough => Error::internal("a shuffle's input ended early"),
-                })?;
+                let elements = gathered(&*self.parent, p, task)?;
                 distribute(self.partitioner, elements.into_iter(), |(key, _)| key)
             })?;
             let columns = transpose(tasks, self.partitioner.num_partitions());

@@ -17,7 +17,7 @@ use crate::dstream::DStream;
 use crate::error::{Error, Result};
 use crate::rdd::Runner;
 use crate::source::DeadLetter;
-use crate::source::kafka::{ClientSettings, client_error, error_text, wait_for};
+use crate::source::kafka::{ClientSettings, ConsumerRecord, client_error, error_text, wait_for};
 use crate::time::{Duration, Stopwatch, Time};
 
 /// Partitions of an output topic that has to be made, unless stated.
@@ -335,19 +335,19 @@ impl Sink for Shared {
 
 /// The original record, byte for byte, with headers that tell where it came from (as KIP-1034 does).
 fn dead_letter_record(app_name: &str, letter: DeadLetter) -> ProducerRecord {
-    let mut headers = letter.headers;
+    let ConsumerRecord { topic, partition, offset, timestamp, key, value, mut headers } = letter.record;
     let mut add = |name: &str, value: String| {
         headers.push((format!("__tidemill.errors.{name}"), Some(value.into_bytes())));
     };
-    add("topic", letter.topic.to_string());
-    add("partition", letter.partition.to_string());
-    add("offset", letter.offset.to_string());
-    if let Some(timestamp) = letter.timestamp {
+    add("topic", topic);
+    add("partition", partition.to_string());
+    add("offset", offset.to_string());
+    if let Some(timestamp) = timestamp {
         add("timestamp", timestamp.to_string());
     }
     add("stage", "decode".into());
     add("operator", letter.operator.to_string());
     add("message", letter.error);
     add("app_id", app_name.into());
-    ProducerRecord { key: letter.key, value: letter.value, headers }
+    ProducerRecord { key, value, headers }
 }

@@ -73,13 +73,7 @@ mod as_pairs {
 /// A record that could not be decoded, as it came, with what was wrong.
 #[derive(Debug, Clone)]
 pub(crate) struct DeadLetter {
-    pub topic: Arc<str>,
-    pub partition: i32,
-    pub offset: i64,
-    pub timestamp: Option<i64>,
-    pub key: Option<Vec<u8>>,
-    pub value: Option<Vec<u8>>,
-    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    pub record: kafka::ConsumerRecord,
     /// The stream (or operator) that could not read it.
     pub operator: Arc<str>,
     pub error: String,

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::rdd::TaskContext;
 use crate::service::check::BadRecord;
 use crate::source::DeadLetter;
-use crate::source::kafka::Record;
+use crate::source::kafka::{ConsumerRecord, Record};
 use crate::sql::{Decoder, RecordBatch};
 
 /// A chunk is decoded when it has this many records or bytes.
@@ -89,13 +89,15 @@ impl<'s> Chunk<'s> {
                 BadRecord::DeadLetter(topic) => Some(topic.as_str().into()),
             };
             task.bad_record(DeadLetter {
-                topic: topic.clone(),
-                partition: entry.partition,
-                offset: entry.offset,
-                timestamp: entry.timestamp,
-                key: entry.key.clone().map(|k| self.bytes[k].to_vec()),
-                value: entry.value.clone().map(|v| self.bytes[v].to_vec()),
-                headers: std::mem::take(&mut entry.headers),
+                record: ConsumerRecord {
+                    topic: topic.to_string(),
+                    partition: entry.partition,
+                    offset: entry.offset,
+                    timestamp: entry.timestamp,
+                    key: entry.key.clone().map(|k| self.bytes[k].to_vec()),
+                    value: entry.value.clone().map(|v| self.bytes[v].to_vec()),
+                    headers: std::mem::take(&mut entry.headers),
+                },
                 operator: self.source.name.clone(),
                 error,
                 destination,

@@ -72,7 +72,8 @@ pub(crate) fn wait_for<T>(
         };
         let elapsed = watch.elapsed();
         if elapsed >= wait.to_std() || runner.is_cancelled() {
-            return Err(Error::unavailable(format!("{error} (waited {wait})")));
+            let waited = if wait == Duration::ZERO { String::new() } else { format!(" (waited {wait})") };
+            return Err(Error::unavailable(format!("{error}{waited}")));
         }
         if said.is_none_or(|at| elapsed - at >= SAY_EVERY) {
             tracing::info!("waiting for {what}, up to {wait}: {error}");
