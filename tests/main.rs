@@ -1,6 +1,8 @@
 //! All tests that need no Kafka, as one binary.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[cfg(feature = "service")]
 mod check;
+#[cfg(feature = "service")]
 mod cli;
 mod engine;
