@@ -63,12 +63,12 @@ pub mod service;
 #[cfg(feature = "sql")]
 mod sql;
 
-pub use batch::{BatchInfo, OutputOperationInfo, SliceInfo, StreamingListener};
+pub use batch::{BatchInfo, OutputOperationInfo, ReceiverInfo, SliceInfo, StreamingListener};
 pub use context::{ContextState, StreamingContext, StreamingContextBuilder};
 pub use dstream::{DStream, Outcome, State, StateSpec};
 pub use error::{Error, ErrorKind, Result};
 pub use metrics::Metrics;
-pub use rdd::{Data, Flow, HashPartitioner, Rdd, Stop};
+pub use rdd::{Data, Flow, HashPartitioner, Partitioner, Rdd, Stop};
 pub use sink::kafka::{KafkaSink, KafkaSinkSettings, ProducerRecord};
 pub use source::kafka::{ConsumerRecord, KafkaSource, KafkaStream, Record, Start};
 pub use source::{OffsetRange, PartitionLag, RddQueue};

@@ -104,3 +104,20 @@ pub struct OutputOperationInfo {
     /// Why it failed, if it did.
     pub failure: Option<String>,
 }
+
+/// What is known of a receiver (Spark's `ReceiverInfo`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceiverInfo {
+    /// Its number, in the order in which the receivers were made.
+    pub stream_id: usize,
+    /// What it is: `socket_text_stream(localhost:9999)`, or what a receiver of one's own calls itself.
+    pub name: Arc<str>,
+    /// Whether it is receiving.
+    pub active: bool,
+    /// The last error that it reported; empty if there was none.
+    pub last_error_message: String,
+    /// What was told about that error beside its message.
+    pub last_error: String,
+    /// When it was reported.
+    pub last_error_time: Option<Time>,
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use super::BatchInfo;
+use super::{BatchInfo, ReceiverInfo};
 use crate::time::{Duration, Time};
 
 /// Is told what happens (Spark's `StreamingListener`). All methods do nothing unless implemented.
@@ -15,6 +15,15 @@ use crate::time::{Duration, Time};
 pub trait StreamingListener: Send + Sync {
     /// The context has started, with this batch interval.
     fn streaming_started(&self, time: Time, batch_interval: Duration) {}
+
+    /// A receiver began to receive, for the first time or again.
+    fn receiver_started(&self, receiver: &ReceiverInfo) {}
+
+    /// A receiver reported an error.
+    fn receiver_error(&self, receiver: &ReceiverInfo) {}
+
+    /// A receiver stopped.
+    fn receiver_stopped(&self, receiver: &ReceiverInfo) {}
 
     /// A batch is due and waits for its turn; `waiting` batches wait in all.
     fn batch_submitted(&self, batch: &BatchInfo, waiting: usize) {}

@@ -6,7 +6,7 @@ mod listener;
 mod scheduler;
 
 pub(crate) use generator::{BatchQueue, generate};
-pub use info::{BatchInfo, OutputOperationInfo, SliceInfo};
+pub use info::{BatchInfo, OutputOperationInfo, ReceiverInfo, SliceInfo};
 pub(crate) use listener::ListenerBus;
 pub use listener::StreamingListener;
 pub(crate) use scheduler::Scheduler;

@@ -119,6 +119,9 @@ impl Committer {
             }
         }
         self.committed = positions;
+        for input in &self.inputs {
+            plan.inputs.get(input.uid()).map_or(Ok(()), |plan| input.finished(plan))?;
+        }
         if moved { self.publish(false) } else { Ok(()) }
     }
 

@@ -280,6 +280,7 @@ pub(super) fn stop(ssc: &StreamingContext, gracefully: bool) -> Result<()> {
     if !gracefully {
         lifecycle.queue.close(true);
     }
+    ssc.inner.graph.inputs().iter().for_each(|input| input.stop(gracefully));
     ssc.inner.clock.wake();
     if !threads.is_empty() {
         // The generator first: it may still have due batches to hand over.

@@ -8,6 +8,7 @@ mod cache;
 mod memory;
 mod narrow;
 mod pair;
+mod partitioner;
 mod runner;
 mod shuffle;
 
@@ -15,8 +16,8 @@ use std::sync::Arc;
 
 pub(crate) use cache::CachedRdd;
 pub(crate) use memory::MemoryRdd;
+pub use partitioner::{HashPartitioner, Partitioner};
 pub(crate) use runner::{Runner, SliceStats, TaskContext, caught};
-pub use shuffle::HashPartitioner;
 
 use crate::error::{Error, Result};
 use crate::source::OffsetRange;

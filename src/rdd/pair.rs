@@ -1,9 +1,11 @@
 //! Operators on RDDs of pairs.
 
+use std::sync::Arc;
+
 use parking_lot::Mutex;
 
 use super::shuffle::{CombineByKey, PartitionBy};
-use super::{Data, HashPartitioner, Rdd};
+use super::{Data, Partitioner, Rdd};
 use crate::codec::Key;
 
 impl<K: Key, V: Data> Rdd<(K, V)> {
@@ -16,10 +18,10 @@ impl<K: Key, V: Data> Rdd<(K, V)> {
     /// Combines on the map side first; an empty RDD gives nothing.
     pub fn reduce_by_key(
         &self,
-        partitioner: HashPartitioner,
+        partitioner: impl Partitioner<K>,
         f: impl Fn(V, V) -> V + Send + Sync + 'static,
     ) -> Rdd<(K, V)> {
-        let f = std::sync::Arc::new(f);
+        let f = Arc::new(f);
         let merge = f.clone();
         self.combine_by_key(partitioner, |v| v, move |a, b| f(a, b), move |a, b| merge(a, b))
     }
@@ -28,7 +30,7 @@ impl<K: Key, V: Data> Rdd<(K, V)> {
     /// one, `merge` puts two combined values together (Spark's `combineByKey`).
     pub fn combine_by_key<C: Data>(
         &self,
-        partitioner: HashPartitioner,
+        partitioner: impl Partitioner<K>,
         create: impl Fn(V) -> C + Send + Sync + 'static,
         merge_value: impl Fn(C, V) -> C + Send + Sync + 'static,
         merge: impl Fn(C, C) -> C + Send + Sync + 'static,
@@ -36,7 +38,7 @@ impl<K: Key, V: Data> Rdd<(K, V)> {
         let parent = self.node.clone();
         self.derive(CombineByKey {
             parent,
-            partitioner,
+            partitioner: Arc::new(partitioner),
             create,
             merge_value,
             merge,
@@ -45,7 +47,11 @@ impl<K: Key, V: Data> Rdd<(K, V)> {
     }
 
     /// The same pairs, each in the partition of its key; pairs of a partition keep their order.
-    pub fn partition_by(&self, partitioner: HashPartitioner) -> Rdd<(K, V)> {
-        self.derive(PartitionBy { parent: self.node.clone(), partitioner, output: Mutex::default() })
+    pub fn partition_by(&self, partitioner: impl Partitioner<K>) -> Rdd<(K, V)> {
+        self.derive(PartitionBy {
+            parent: self.node.clone(),
+            partitioner: Arc::new(partitioner),
+            output: Mutex::default(),
+        })
     }
 }

@@ -9,42 +9,11 @@ use indexmap::map::Entry;
 use parking_lot::Mutex;
 
 use super::narrow::gathered;
+use super::partitioner::{AnyPartitioner, checked_partition};
 use super::runner::finished;
-use super::{Data, Flow, RddNode, Runner, TaskContext};
+use super::{Data, Flow, Partitioner, RddNode, Runner, TaskContext};
 use crate::codec::Key;
 use crate::error::{Error, Result};
-
-/// Assigns a key to one of `partitions`: Kafka's murmur2 of the key's bytes as the Kafka sink writes
-/// them, which is what Kafka's own default partitioner does.
-///
-/// ```
-/// use tidemill::HashPartitioner;
-/// assert_eq!(HashPartitioner::new(4).partition(&"tide").unwrap(), 3);
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HashPartitioner {
-    partitions: u32,
-}
-
-impl HashPartitioner {
-    /// A partitioner over `partitions`, at least one.
-    pub fn new(partitions: usize) -> Self {
-        Self { partitions: u32::try_from(partitions.max(1)).unwrap_or(u32::MAX) }
-    }
-
-    /// Over how many partitions keys are spread.
-    pub fn num_partitions(&self) -> usize {
-        self.partitions as usize
-    }
-
-    /// The partition of `key`.
-    ///
-    /// # Errors
-    /// If the key cannot be serialised.
-    pub fn partition<K: serde::Serialize + ?Sized>(&self, key: &K) -> Result<usize> {
-        crate::codec::partition_of(key, self.partitions, &mut Vec::new())
-    }
-}
 
 type Combined<K, C> = IndexMap<K, Option<C>, ahash::RandomState>;
 
@@ -86,16 +55,14 @@ fn read<T: Data>(output: &Output<T>, partition: usize, emit: &mut dyn FnMut(T) -
     partitions[partition].iter().try_for_each(|element| emit(element.clone()))
 }
 
-fn distribute<K: Key, X>(
-    partitioner: HashPartitioner,
+fn distribute<K: 'static, X>(
+    partitioner: &dyn Partitioner<K>,
     elements: impl Iterator<Item = X>,
     key: impl Fn(&X) -> &K,
 ) -> Result<Vec<Vec<X>>> {
     let mut buckets: Vec<Vec<X>> = (0..partitioner.num_partitions()).map(|_| Vec::new()).collect();
-    let mut scratch = Vec::new();
     for element in elements {
-        let p = crate::codec::partition_of(key(&element), partitioner.partitions, &mut scratch)?;
-        buckets[p].push(element);
+        buckets[checked_partition(partitioner, key(&element))?].push(element);
     }
     Ok(buckets)
 }
@@ -114,7 +81,7 @@ fn transpose<X>(tasks: Vec<Vec<Vec<X>>>, partitions: usize) -> Vec<Mutex<Vec<Vec
 /// Values combined by key, on the map side first.
 pub(super) struct CombineByKey<K, V, C, Create, MergeValue, Merge> {
     pub parent: Arc<dyn RddNode<(K, V)>>,
-    pub partitioner: HashPartitioner,
+    pub partitioner: AnyPartitioner<K>,
     pub create: Create,
     pub merge_value: MergeValue,
     pub merge: Merge,
@@ -136,7 +103,7 @@ where
             fold_in(&mut combined, key, value, &self.create, &self.merge_value);
             Ok(())
         }))?;
-        distribute(self.partitioner, into_pairs(combined), |(key, _)| key)
+        distribute(&*self.partitioner, into_pairs(combined), |(key, _)| key)
     }
 
     fn reduce_task(&self, mut inputs: Vec<Vec<(K, C)>>) -> Vec<(K, C)> {
@@ -191,7 +158,7 @@ where
 /// Elements moved to the partition of their key, their order kept.
 pub(super) struct PartitionBy<K, V> {
     pub parent: Arc<dyn RddNode<(K, V)>>,
-    pub partitioner: HashPartitioner,
+    pub partitioner: AnyPartitioner<K>,
     pub output: Output<(K, V)>,
 }
 
@@ -206,7 +173,7 @@ impl<K: Key, V: Data> RddNode<(K, V)> for PartitionBy<K, V> {
             self.parent.prepare(runner)?;
             let tasks = runner.run_tasks(self.parent.num_partitions(), |p, task| {
                 let elements = gathered(&*self.parent, p, task)?;
-                distribute(self.partitioner, elements.into_iter(), |(key, _)| key)
+                distribute(&*self.partitioner, elements.into_iter(), |(key, _)| key)
             })?;
             let columns = transpose(tasks, self.partitioner.num_partitions());
             *output = Some(

@@ -100,6 +100,15 @@ pub(crate) trait Input: Send + Sync {
     /// `wait` asks for the outcome; without it an error may be noticed later.
     fn publish(&self, position: &InputPosition, wait: bool) -> Result<()>;
 
+    /// The batch of `plan` is committed: what was kept so that it could be run again may go.
+    fn finished(&self, _plan: &InputPlan) -> Result<()> {
+        Ok(())
+    }
+
+    /// No more batches will be planned; with `gracefully`, those that are due will still be, and shall find all that was
+    /// received.
+    fn stop(&self, _gracefully: bool) {}
+
     /// Whether the batch that began last reads to where the input ended at start.
     fn is_caught_up(&self) -> bool {
         true
