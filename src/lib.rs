@@ -64,6 +64,7 @@ pub mod service;
 mod sql;
 
 pub use batch::{BatchInfo, OutputOperationInfo, ReceiverInfo, SliceInfo, StreamingListener};
+pub use commit::{Delivery, OffsetsFrom};
 pub use context::{ContextState, StreamingContext, StreamingContextBuilder};
 pub use dstream::{DStream, Outcome, State, StateSpec};
 pub use error::{Error, ErrorKind, Result};

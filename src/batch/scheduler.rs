@@ -5,11 +5,14 @@ use std::sync::Arc;
 use super::{BatchInfo, BatchQueue, ListenerBus, OutputOperationInfo, SliceInfo};
 use crate::commit::{Committer, Plan};
 use crate::context::Graph;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::rdd::{Runner, caught};
 use crate::source::InputPlan;
 use crate::state::Delta;
 use crate::time::{Clock, Stopwatch, Time};
+
+/// How often a batch is run in all whose transaction is aborted.
+const MAX_ATTEMPTS: u32 = 4;
 
 /// Everything that a batch passes through.
 pub(crate) struct Scheduler {
@@ -52,7 +55,7 @@ impl Scheduler {
         info.processing_start_time = Some(self.clock.now());
         let watch = Stopwatch::start();
         self.listeners.announce(|l| l.batch_started(&info, waiting));
-        let outcome = self.phases(time, planned, &mut info);
+        let outcome = self.attempts(time, planned, &mut info);
         self.graph.clear(time);
         info.processing_end_time = Some(self.clock.now());
         info.processing_duration = Some(watch.elapsed());
@@ -70,16 +73,49 @@ impl Scheduler {
         outcome.map_err(|e| e.within(format!("batch {time}")))
     }
 
-    fn phases(&mut self, time: Time, planned: Option<Plan>, info: &mut BatchInfo) -> Result<()> {
+    /// Runs the batch, again if its transaction was aborted for something that may pass.
+    fn attempts(&mut self, time: Time, planned: Option<Plan>, info: &mut BatchInfo) -> Result<()> {
+        let watch = Stopwatch::start();
+        let plan = match planned {
+            Some(plan) => plan,
+            None => self.committer.plan(time)?,
+        };
+        info.phases.push(("plan", watch.elapsed()));
+        let submitted = info.clone();
+        let mut attempt = 1;
+        loop {
+            let error = match self.phases(&plan, info) {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let may_pass = matches!(error.kind(), ErrorKind::Output | ErrorKind::Unavailable);
+            match self.committer.abort() {
+                Ok(true) if may_pass && attempt < MAX_ATTEMPTS && !self.runner.is_cancelled() => {
+                    tracing::warn!(
+                        batch_time = time.as_millis(),
+                        attempt,
+                        error = %error,
+                        "the batch's transaction was aborted, running the batch again"
+                    );
+                    self.graph.forget(time)?;
+                    self.runner.take_effects();
+                    *info = submitted.clone();
+                    attempt += 1;
+                }
+                Ok(_) => return Err(error),
+                Err(aborting) => {
+                    return Err(Error::new(error.kind(), format!("{error}; {aborting}")).with_source(error));
+                }
+            }
+        }
+    }
+
+    fn phases(&mut self, plan: &Plan, info: &mut BatchInfo) -> Result<()> {
+        let time = plan.time;
         let mut watch = Stopwatch::start();
         let mut lap = |info: &mut BatchInfo, phase| {
             info.phases.push((phase, watch.elapsed()));
             watch = Stopwatch::start();
-        };
-        // Attempts of an earlier batch leave nothing behind: a failed batch ends the run.
-        let plan = match planned {
-            Some(plan) => plan,
-            None => self.committer.plan(time)?,
         };
         info.offset_ranges = plan
             .inputs
@@ -89,9 +125,8 @@ impl Scheduler {
                 InputPlan::Queue { .. } => Vec::new(),
             })
             .collect();
-        self.committer.begin(&plan)?;
+        self.committer.begin(plan)?;
         self.runner.set_caught_up(self.graph.inputs().iter().all(|input| input.is_caught_up()));
-        lap(info, "plan");
 
         let mut delta = Delta::default();
         for operator in self.graph.stateful().iter() {
@@ -122,8 +157,10 @@ impl Scheduler {
                 .dead_letters(time, letters)?;
         }
         lap(info, "output");
+        fail::fail_point!("commit::ran", |_| std::process::abort());
 
-        self.committer.commit(&plan, &delta)?;
+        self.committer.commit(plan, &delta)?;
+        self.graph.stateful().iter().for_each(|operator| operator.committed());
         lap(info, "commit");
         info.output_records = self.graph.sinks().iter().flat_map(|s| s.take_counts()).collect();
         info.lag = self.graph.inputs().iter().flat_map(|i| i.lag()).collect();

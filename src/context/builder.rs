@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Graph, Inner, Lifecycle, Settings, StreamingContext};
 use crate::batch::ListenerBus;
+use crate::commit::{Delivery, OffsetsFrom};
 use crate::error::{Error, Result};
 use crate::rdd::Runner;
 use crate::state::StateDb;
@@ -22,6 +23,8 @@ pub struct StreamingContextBuilder {
     state_partitions: usize,
     max_attempts: u32,
     clock: Arc<dyn Clock>,
+    delivery: Option<Delivery>,
+    offsets: Option<OffsetsFrom>,
 }
 
 impl StreamingContextBuilder {
@@ -34,6 +37,8 @@ impl StreamingContextBuilder {
             state_partitions: DEFAULT_STATE_PARTITIONS,
             max_attempts: DEFAULT_MAX_ATTEMPTS,
             clock: Arc::new(SystemClock::default()),
+            delivery: None,
+            offsets: None,
         }
     }
 
@@ -64,6 +69,20 @@ impl StreamingContextBuilder {
     /// How often a failing task is tried in all before its batch fails; 4 unless set (Spark's `task.maxFailures`).
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = attempts;
+        self
+    }
+
+    /// What output to Kafka promises; [`Delivery::ExactlyOnce`] with a checkpoint folder unless set,
+    /// [`Delivery::AtLeastOnce`] without one.
+    pub fn delivery(mut self, delivery: Delivery) -> Self {
+        self.delivery = Some(delivery);
+        self
+    }
+
+    /// Which side to follow if the checkpoint and the consumer group contradict each other at start, because somebody moved
+    /// one of them; an error that tells both positions unless set. Without a contradiction this does nothing.
+    pub fn offsets(mut self, side: OffsetsFrom) -> Self {
+        self.offsets = Some(side);
         self
     }
 
@@ -100,6 +119,16 @@ impl StreamingContextBuilder {
         if self.worker_threads == Some(0) || self.max_attempts == 0 {
             return Err(Error::config("worker threads and attempts must be at least 1"));
         }
+        let delivery = match (self.delivery, &self.checkpoint) {
+            (Some(Delivery::ExactlyOnce), None) => {
+                return Err(Error::config(
+                    "exactly-once delivery needs a checkpoint folder: set `checkpoint`, or choose at-least-once",
+                ));
+            }
+            (Some(delivery), _) => delivery,
+            (None, Some(_)) => Delivery::ExactlyOnce,
+            (None, None) => Delivery::AtLeastOnce,
+        };
         let threads = self
             .worker_threads
             .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
@@ -111,6 +140,8 @@ impl StreamingContextBuilder {
         let settings = Settings {
             app_name: self.app_name,
             batch_interval: self.batch_interval,
+            delivery,
+            offsets: self.offsets,
             state_partitions: db.as_ref().map_or(self.state_partitions, |db| db.state_partitions()),
         };
         Ok(StreamingContext {

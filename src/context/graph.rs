@@ -25,6 +25,12 @@ pub(crate) trait Stateful: Send + Sync {
     /// Takes in the batch `time`, and gives what that changes in the state.
     fn evaluate(&self, time: Time) -> Result<Vec<Change>>;
 
+    /// Forgets what the batch that was evaluated last changed: it is run again from the state before it.
+    fn discard(&self) -> Result<()>;
+
+    /// The changes of the batch that was evaluated last are in the store.
+    fn committed(&self) {}
+
     fn stats(&self) -> StateStats;
 }
 
@@ -33,6 +39,8 @@ pub(crate) trait Shareable: Send + Sync {
     fn share(&self);
     /// Forgets the RDDs of batches up to `time`.
     fn clear(&self, time: Time);
+    /// Forgets the RDD of batch `time`, which is run again.
+    fn forget(&self, time: Time);
 }
 
 /// What makes a batch do something.
@@ -40,6 +48,8 @@ pub(crate) struct OutputOperation {
     pub name: Arc<str>,
     /// The stream that it reads.
     pub stream: usize,
+    /// Whether it does something outside that is not taken back with the batch.
+    pub is_external: bool,
     pub action: Box<dyn Fn(Time) -> Result<()> + Send + Sync>,
 }
 
@@ -164,6 +174,12 @@ impl Graph {
 
     pub fn sinks(&self) -> Vec<Arc<dyn Sink>> {
         self.sinks.read().clone()
+    }
+
+    /// Brings everything to where it was before batch `time`, which is run again.
+    pub fn forget(&self, time: Time) -> Result<()> {
+        self.nodes.read().iter().for_each(|node| node.shareable.forget(time));
+        self.stateful().iter().try_for_each(|operator| operator.discard())
     }
 
     /// Forgets the RDDs of batches up to `time`.

@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::StreamingContext;
 use crate::batch::{BatchInfo, BatchQueue, Scheduler, generate};
-use crate::commit::{Committer, Recovered};
+use crate::commit::{Committer, Parts, Recovered};
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::StateDb;
 use crate::time::{Duration, Time};
@@ -150,21 +150,27 @@ fn prepare(ssc: &StreamingContext) -> Result<(Scheduler, Recovered)> {
             "two operators have the uid `{twice}`, which would mix up their state: name one otherwise"
         )));
     }
-    let mut committer = Committer::new(inner.db.clone(), inner.graph.inputs(), inner.graph.sinks());
-    let recovered = committer.recover()?;
+    let outputs = inner.graph.outputs();
+    let mut committer = Committer::new(Parts {
+        app: ssc.app_name().to_owned(),
+        db: inner.db.clone(),
+        inputs: inner.graph.inputs(),
+        sinks: inner.graph.sinks(),
+        clock: inner.clock.clone(),
+        offsets: inner.settings.offsets,
+        has_external_outputs: outputs.iter().any(|output| output.is_external),
+    });
     if let Some(db) = &inner.db {
         tell_what_becomes_of_state(db, &uids);
         for operator in inner.graph.stateful().iter() {
             db.register(&operator.uid(), operator.schema())?;
-            operator.restore(db)?;
         }
     }
-    for input in inner.graph.inputs() {
-        let position = recovered.committed.as_ref().and_then(|c| c.positions.get(input.uid()));
-        input.start(position)?;
-    }
-    for sink in inner.graph.sinks() {
-        sink.start()?;
+    let recovered = committer.recover()?;
+    if let Some(db) = &inner.db {
+        for operator in inner.graph.stateful().iter() {
+            operator.restore(db)?;
+        }
     }
     let scheduler = Scheduler {
         graph: inner.graph.clone(),
@@ -194,8 +200,7 @@ fn tell_what_becomes_of_state(db: &StateDb, uids: &BTreeSet<Arc<str>>) {
 
 fn launch(ssc: &StreamingContext, mut scheduler: Scheduler, recovered: Recovered) -> Result<()> {
     let interval = ssc.batch_interval();
-    let last =
-        recovered.unfinished.as_ref().map(|p| p.time).max(recovered.committed.as_ref().map(|c| c.time));
+    let last = recovered.unfinished.as_ref().map(|p| p.time).max(recovered.last);
     let now = ssc.inner.clock.now();
     let mut first = now.floor(interval) + interval;
     if let Some(last) = last
@@ -214,7 +219,7 @@ fn launch(ssc: &StreamingContext, mut scheduler: Scheduler, recovered: Recovered
         app = ssc.app_name(),
         interval = %interval,
         first_batch = first.as_millis(),
-        recovered = recovered.committed.as_ref().map(|c| c.time.as_millis()),
+        recovered = recovered.last.map(|time| time.as_millis()),
         "streaming started"
     );
     ssc.inner.listeners.announce(|l| l.streaming_started(now, interval));

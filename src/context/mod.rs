@@ -12,6 +12,7 @@ pub use lifecycle::ContextState;
 use lifecycle::Lifecycle;
 
 use crate::batch::{ListenerBus, StreamingListener};
+use crate::commit::{Delivery, OffsetsFrom};
 use crate::dstream::DStream;
 use crate::error::Result;
 use crate::rdd::{Data, HashPartitioner, Runner};
@@ -57,6 +58,8 @@ pub(crate) struct Inner {
 pub(crate) struct Settings {
     pub app_name: String,
     pub batch_interval: Duration,
+    pub delivery: Delivery,
+    pub offsets: Option<OffsetsFrom>,
     pub state_partitions: usize,
 }
 

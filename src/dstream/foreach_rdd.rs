@@ -46,19 +46,32 @@ impl<T: Data> DStream<T> {
     /// As [`foreach_rdd`](DStream::foreach_rdd), with the batch time, which names the batch in idempotent writes:
     /// a batch that is run again has the same time and, from Kafka, the same offset ranges.
     pub fn foreach_rdd_with_time<R: Outcome>(&self, f: impl Fn(Rdd<T>, Time) -> R + Send + Sync + 'static) {
-        self.output("foreach_rdd", move |rdd, time| f(rdd, time).into_result());
+        self.register("foreach_rdd", true, move |rdd, time| f(rdd, time).into_result());
     }
 
-    /// Registers an output operation called `name`.
+    /// Registers an output operation called `name` whose output counts once the batch is committed, or may be repeated.
     pub(crate) fn output(&self, name: &str, f: impl Fn(Rdd<T>, Time) -> Result<()> + Send + Sync + 'static) {
+        self.register(name, false, f);
+    }
+
+    fn register(
+        &self,
+        name: &str,
+        is_external: bool,
+        f: impl Fn(Rdd<T>, Time) -> Result<()> + Send + Sync + 'static,
+    ) {
         let parent = self.core.clone();
         let action = move |time| match parent.get_or_compute(time)? {
             None => Ok(()),
             Some(rdd) => f(rdd, time),
         };
         self.ssc.inner.lifecycle.admit(name, || {
-            let operation =
-                OutputOperation { name: name.into(), stream: self.id(), action: Box::new(action) };
+            let operation = OutputOperation {
+                name: name.into(),
+                stream: self.id(),
+                is_external,
+                action: Box::new(action),
+            };
             self.ssc.inner.graph.add_output(operation);
         });
     }

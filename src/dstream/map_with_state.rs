@@ -293,6 +293,10 @@ impl<K: Key, V: Data, S: Stored, E: Data> Stateful for MapWithState<K, V, S, E> 
         Ok(changes)
     }
 
+    fn discard(&self) -> Result<()> {
+        Ok(())
+    }
+
     fn stats(&self) -> StateStats {
         self.state.stats()
     }

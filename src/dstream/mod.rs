@@ -126,6 +126,10 @@ impl<T: Data> Shareable for StreamCore<T> {
     fn clear(&self, time: Time) {
         self.generated.lock().retain(|t, _| *t > time);
     }
+
+    fn forget(&self, time: Time) {
+        self.generated.lock().remove(&time);
+    }
 }
 
 impl<T: Data> DStream<T> {

@@ -355,6 +355,10 @@ impl<K: Key, V: Stored> Stateful for ReduceByKeyAndWindow<K, V> {
         Ok(changes)
     }
 
+    fn discard(&self) -> Result<()> {
+        Ok(())
+    }
+
     fn stats(&self) -> StateStats {
         let keys = self.shards.iter().map(|shard| shard.lock().len() as u64).sum();
         StateStats { keys, bytes: self.bytes.load(Ordering::Relaxed) as u64 }

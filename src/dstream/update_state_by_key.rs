@@ -104,6 +104,10 @@ where
         Ok(keep_output(&self.output, &self.runner, time, results))
     }
 
+    fn discard(&self) -> Result<()> {
+        Ok(())
+    }
+
     fn stats(&self) -> StateStats {
         self.state.stats()
     }

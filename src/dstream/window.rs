@@ -87,6 +87,10 @@ impl<T: Stored> Stateful for Window<T> {
         Ok(changes)
     }
 
+    fn discard(&self) -> Result<()> {
+        Ok(())
+    }
+
     fn stats(&self) -> StateStats {
         let batches = self.batches.lock();
         let bytes = batches.values().map(|batch| batch.bytes as u64).sum();

@@ -55,6 +55,18 @@ pub(crate) struct RunArgs {
     /// The pipeline file.
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+    /// Whose offsets to follow if the checkpoint and the consumer group contradict each other.
+    #[arg(long, value_enum)]
+    pub(crate) offsets: Option<Side>,
+}
+
+/// Whose offsets are followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Side {
+    /// The checkpoint's; the group is set to them
+    Checkpoint,
+    /// The group's, as kafka-consumer-groups --reset-offsets left them; state stays as it is
+    Group,
 }
 
 #[derive(Debug, Args)]

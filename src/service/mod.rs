@@ -21,16 +21,19 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 
-use self::args::{CheckArgs, Cli, Command, Format};
+use self::args::{CheckArgs, Cli, Command, Format, Side};
 use self::check::Config;
 use self::report::Report;
 use self::signals::StopRequested;
+use crate::commit::OffsetsFrom;
 use crate::error::ErrorKind;
 
 /// What a run needs beside its pipeline.
 pub(crate) struct RunOptions {
     /// Says when to stop.
     pub(crate) stop: StopRequested,
+    /// Whose offsets to follow if the checkpoint and the consumer group contradict each other.
+    pub(crate) offsets: Option<OffsetsFrom>,
 }
 
 /// Wrong usage, or a wrong pipeline file.
@@ -39,6 +42,8 @@ const EXIT_CONFIG: u8 = 2;
 /// Does what the command line `args` says; its result is the process's.
 #[doc(hidden)]
 pub fn main_entry(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    // Named in FAILPOINTS; only the tests' binary has any.
+    let _fail_points = fail::FailScenario::setup();
     // clap itself ends the process: with 0 after `--help`, with 2 after wrong usage.
     let cli = Cli::parse_from(args);
     std::panic::set_hook(Box::new(|panic| {
@@ -66,7 +71,11 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitCode> {
             let Some(config) = load(&args.file)? else {
                 return Ok(ExitCode::from(EXIT_CONFIG));
             };
-            let options = RunOptions { stop: signals::listen()? };
+            let offsets = args.offsets.map(|side| match side {
+                Side::Checkpoint => OffsetsFrom::Checkpoint,
+                Side::Group => OffsetsFrom::Group,
+            });
+            let options = RunOptions { stop: signals::listen()?, offsets };
             pipeline::run(&config, &options)
                 .with_context(|| format!("running {} failed", args.file.display()))?;
             Ok(ExitCode::SUCCESS)

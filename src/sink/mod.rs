@@ -1,24 +1,87 @@
-//! Where results go. A sink delivers; it never commits offsets.
+//! Where results go. A sink delivers; it never decides what belongs to a batch, nor whether the batch happened.
 
+pub(crate) mod files;
 pub mod kafka;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::error::Result;
-use crate::source::DeadLetter;
+use crate::commit::StagedFile;
+use crate::error::{Error, Result};
+use crate::source::{DeadLetter, GroupOffset};
 use crate::time::Time;
 
-/// A destination that takes records while a batch runs, and vouches for them when it is flushed.
-pub(crate) trait Sink: Send + Sync {
-    /// Connects, and makes what is missing.
-    fn start(&self) -> Result<()>;
+/// Why a transaction was not committed.
+#[derive(Debug)]
+pub(crate) enum CommitTrouble {
+    /// It was not, and can be aborted.
+    NotCommitted(Error),
+    /// Perhaps it was. Only the next start can tell.
+    Unknown(Error),
+}
 
-    /// Waits until everything that was handed over is delivered, or says what is not.
-    fn flush(&self) -> Result<()>;
+/// A destination that takes output while a batch runs, and vouches for it when the batch is committed.
+pub(crate) trait Sink: Send + Sync {
+    /// Connects, and makes what is missing; fences an older instance. `source_clusters` are the Kafka clusters that the
+    /// program reads from.
+    fn start(&self, _source_clusters: &BTreeSet<String>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Waits until everything that was handed over is delivered (in a transaction: to be seen once that is committed),
+    /// or says what is not.
+    fn flush(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether anything was handed over since the last batch.
+    fn has_output(&self) -> bool {
+        false
+    }
+
+    /// The files that get their names when the batch is committed; they are on disk when this returns.
+    fn staged(&self) -> Result<Vec<StagedFile>> {
+        Ok(Vec::new())
+    }
+
+    /// Whether its output becomes visible with [`commit`](Sink::commit), and only then.
+    fn is_transactional(&self) -> bool {
+        false
+    }
+
+    /// The id of the Kafka cluster that it writes to.
+    fn cluster(&self) -> Option<String> {
+        None
+    }
+
+    /// Where its transactions leave their marker if they hold no source's offsets, and what stands there.
+    fn marker(&self) -> Result<Option<((String, i32), Option<GroupOffset>)>> {
+        Ok(None)
+    }
+
+    /// Commits all that was handed over, with the group's next `offsets` (topic, partition, offset), marked with the batch.
+    fn commit(&self, _offsets: &[(String, i32, i64)], _marker: Time) -> Result<(), CommitTrouble> {
+        Ok(())
+    }
+
+    /// The batch is final.
+    fn committed(&self) {}
+
+    /// Takes back what was handed over, as far as that is possible.
+    ///
+    /// # Errors
+    /// If it is not certain that a transaction was aborted.
+    fn abort(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Takes records that could not be decoded, each with the topic that it goes to.
-    fn dead_letters(&self, time: Time, letters: Vec<DeadLetter>) -> Result<()>;
+    fn dead_letters(&self, _time: Time, _letters: Vec<DeadLetter>) -> Result<()> {
+        Err(Error::internal("this sink takes no dead letters"))
+    }
 
     /// Records handed over since the last call, by topic.
-    fn take_counts(&self) -> Vec<(Arc<str>, u64)>;
+    fn take_counts(&self) -> Vec<(Arc<str>, u64)> {
+        Vec::new()
+    }
 }

@@ -35,6 +35,16 @@ impl InputPlan {
         }
     }
 
+    /// Where the batch begins.
+    pub fn begin(&self) -> InputPosition {
+        match self {
+            InputPlan::Offsets(ranges) => InputPosition::Offsets(
+                ranges.iter().map(|r| ((r.topic.to_string(), r.partition), r.from)).collect(),
+            ),
+            InputPlan::Queue { from, .. } => InputPosition::Queue(*from),
+        }
+    }
+
     /// Where the next batch goes on.
     pub fn end(&self) -> InputPosition {
         match self {
@@ -70,6 +80,18 @@ mod as_pairs {
     }
 }
 
+/// Where the consumer group stands at one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct GroupOffset {
+    /// The next offset to read.
+    pub offset: i64,
+    /// The batch of this application that committed it; none if somebody else did.
+    pub marker: Option<Time>,
+}
+
+/// What a consumer group holds, by topic and partition.
+pub(crate) type GroupOffsets = BTreeMap<(String, i32), GroupOffset>;
+
 /// A record that could not be decoded, as it came, with what was wrong.
 #[derive(Debug, Clone)]
 pub(crate) struct DeadLetter {
@@ -86,7 +108,27 @@ pub(crate) trait Input: Send + Sync {
     /// The name under which its position is kept.
     fn uid(&self) -> &str;
 
-    /// Connects, and takes up where the checkpoint ended (nowhere yet on a fresh start).
+    /// Reaches whatever it reads from, and changes nothing there.
+    fn connect(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// What the consumer group holds of it, for those that have one.
+    fn group(&self) -> Result<Option<GroupOffsets>> {
+        Ok(None)
+    }
+
+    /// The id of the Kafka cluster that it reads from: a transaction there can hold its offsets.
+    fn cluster(&self) -> Option<String> {
+        None
+    }
+
+    /// Whether a program without a checkpoint goes on where the group stands.
+    fn starts_at_group(&self) -> bool {
+        false
+    }
+
+    /// Takes up where the checkpoint ended (nowhere yet on a fresh start).
     fn start(&self, restored: Option<&InputPosition>) -> Result<()>;
 
     /// Decides what belongs to the batch that begins now.
@@ -96,9 +138,14 @@ pub(crate) trait Input: Send + Sync {
     /// that is run again.
     fn begin(&self, time: Time, plan: &InputPlan) -> Result<()>;
 
-    /// Tells the outside (Kafka's consumer group) where the input stands, after the batch's commit.
+    /// Tells the outside (Kafka's consumer group) where the input stands since the batch `marker`, after its commit.
     /// `wait` asks for the outcome; without it an error may be noticed later.
-    fn publish(&self, position: &InputPosition, wait: bool) -> Result<()>;
+    fn publish(&self, _position: &InputPosition, _marker: Option<Time>, _wait: bool) -> Result<()> {
+        Ok(())
+    }
+
+    /// The outside was told otherwise (in a transaction) that the input stands at `position`.
+    fn committed(&self, _position: &InputPosition) {}
 
     /// The batch of `plan` is committed: what was kept so that it could be run again may go.
     fn finished(&self, _plan: &InputPlan) -> Result<()> {

@@ -116,10 +116,6 @@ impl<T: Data> Input for QueueInput<T> {
         current.insert(time, taken);
         Ok(())
     }
-
-    fn publish(&self, _: &InputPosition, _: bool) -> Result<()> {
-        Ok(())
-    }
 }
 
 impl<T: Data> DStreamNode<T> for QueueInput<T> {

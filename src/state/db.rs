@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use parking_lot::RwLock;
 use rocksdb::{
@@ -15,7 +16,7 @@ use crate::error::{Error, Result};
 
 type Db = rocksdb::DBWithThreadMode<MultiThreaded>;
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const IDENTITY: &[u8] = b"identity";
 const SCHEMAS: &[u8] = b"operators";
 /// Operators' column families are prefixed, so that no uid can collide with RocksDB's `default`.
@@ -174,10 +175,7 @@ impl StateDb {
     pub fn apply<T: Serialize>(&self, delta: &Delta, name: &[u8], value: &T) -> Result<()> {
         let mut batch = WriteBatch::default();
         for (uid, changes) in &delta.operators {
-            let cf = self
-                .db
-                .cf_handle(&family(uid))
-                .ok_or_else(|| Error::internal(format!("operator `{uid}` was not registered")))?;
+            let cf = self.family(uid)?;
             for change in changes {
                 match change {
                     Change::Put(key, value) => batch.put_cf(&cf, key, value),
@@ -187,6 +185,35 @@ impl StateDb {
         }
         batch.put(name, encode_value(value)?);
         self.db.write_opt(batch, &synced()).map_err(|e| self.error("write the state", e))
+    }
+
+    /// Calls `each` with the checkpoint's own records whose names begin with `prefix`, in the order of their names.
+    pub(super) fn scan_records(
+        &self,
+        prefix: &[u8],
+        mut each: impl FnMut(&[u8], &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        for entry in self.db.iterator(IteratorMode::From(prefix, rocksdb::Direction::Forward)) {
+            let (key, value) = entry.map_err(|e| self.error("read the checkpoint", e))?;
+            if !key.starts_with(prefix) {
+                break;
+            }
+            each(&key, &value)?;
+        }
+        Ok(())
+    }
+
+    /// Writes `batch`: on disk when this returns if it is `synced`, else at latest with the next write that is.
+    pub(super) fn write(&self, batch: WriteBatch, sync: bool, doing: &str) -> Result<()> {
+        let options = if sync { synced() } else { WriteOptions::default() };
+        self.db.write_opt(batch, &options).map_err(|e| self.error(doing, e))
+    }
+
+    /// The column family of the operator `uid`.
+    pub(super) fn family(&self, uid: &str) -> Result<Arc<rocksdb::BoundColumnFamily<'_>>> {
+        self.db
+            .cf_handle(&family(uid))
+            .ok_or_else(|| Error::internal(format!("operator `{uid}` was not registered")))
     }
 
     fn error(&self, doing: &str, error: rocksdb::Error) -> Error {

@@ -3,6 +3,7 @@
 mod db;
 mod delta;
 mod keyed;
+mod prepared;
 
 pub(crate) use db::{OperatorSchema, StateDb};
 pub(crate) use delta::{Change, Delta, record_key, split_key};

@@ -9,7 +9,8 @@ use crate::service::file::is_secret;
 use crate::sql::{self, Grouping, Query, SchemaRef};
 use crate::time::Duration;
 
-pub(crate) use crate::service::file::{Delivery, Start};
+pub(crate) use crate::commit::Delivery;
+pub(crate) use crate::service::file::Start;
 
 /// A checked pipeline.
 #[derive(Debug)]
@@ -17,6 +18,7 @@ pub(crate) struct Config {
     /// Consumer group, and prefix of every other id.
     pub(crate) app_id: String,
     pub(crate) batch_interval: Duration,
+    pub(crate) delivery: Delivery,
     pub(crate) checkpoint: PathBuf,
     pub(crate) http: Option<SocketAddr>,
     pub(crate) worker_threads: usize,

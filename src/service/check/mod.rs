@@ -17,6 +17,7 @@ mod tests;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::commit::Delivery;
 use crate::service::file::{self, At, Entry, File};
 use crate::service::report::Report;
 use crate::sql::SchemaRef;
@@ -86,11 +87,6 @@ pub(crate) fn check(report: &mut Report) -> Option<Config> {
         report
             .error(stream.at.clone(), format!("`{}` could not be resolved: please report this", stream.name));
     }
-    if let Some(delivery) = file.delivery.as_ref().filter(|d| d.value == config::Delivery::ExactlyOnce) {
-        report
-            .error(delivery.at.clone(), "`delivery: exactly-once` is not built yet")
-            .label("expected `at-least-once`");
-    }
     if report.has_errors() {
         return None;
     }
@@ -98,6 +94,10 @@ pub(crate) fn check(report: &mut Report) -> Option<Config> {
     Some(Config {
         app_id: app_id?,
         batch_interval: batch_interval?,
+        delivery: match file.delivery?.value {
+            file::Delivery::AtLeastOnce => Delivery::AtLeastOnce,
+            file::Delivery::ExactlyOnce => Delivery::ExactlyOnce,
+        },
         checkpoint: checkpoint?,
         http,
         worker_threads,

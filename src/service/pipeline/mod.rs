@@ -29,7 +29,11 @@ const DEFAULT_WAIT: Duration = Duration::seconds(30);
 
 /// Runs the pipeline until it is told to stop: the running batch is finished then, and committed.
 pub(crate) fn run(config: &Config, options: &RunOptions) -> Result<()> {
-    let ssc = build(config, StreamingContext::builder(&*config.app_id), |_| Ok(()))?;
+    let mut builder = StreamingContext::builder(&*config.app_id);
+    if let Some(side) = options.offsets {
+        builder = builder.offsets(side);
+    }
+    let ssc = build(config, builder, |_| Ok(()))?;
     let progress = Arc::new(Progress::new(&ssc));
     ssc.add_streaming_listener(progress.clone());
     let registry = Registry::new();
@@ -70,6 +74,7 @@ pub(crate) fn build(
 ) -> Result<StreamingContext> {
     let ssc = builder
         .batch_interval(config.batch_interval)
+        .delivery(config.delivery)
         .checkpoint(&config.checkpoint)
         .worker_threads(config.worker_threads)
         .build()?;

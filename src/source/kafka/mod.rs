@@ -1,6 +1,7 @@
 //! The Kafka direct stream: per batch and partition a range of offsets, each a slice that a task reads.
 
 mod client;
+mod group;
 mod headers;
 mod kept;
 mod reader;
@@ -17,6 +18,7 @@ pub use record::{ConsumerRecord, Record};
 pub use stream::KafkaStream;
 
 pub(crate) use client::{ClientSettings, client_error, error_text, wait_for};
+pub(crate) use group::{group_offsets, marked_list};
 
 /// Where a stream begins that has no checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

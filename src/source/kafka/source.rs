@@ -11,12 +11,13 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::client::{Client, Events, client_error};
+use super::group::{group_offsets, marked_list};
 use super::kept::KeptSlices;
 use super::reader::RdKafkaReader;
 use super::{ClientSettings, KafkaSource, SliceReader, Start, error_text, wait_for};
 use crate::error::{Error, Result};
 use crate::rdd::Runner;
-use crate::source::{Input, InputPlan, InputPosition, OffsetRange, PartitionLag};
+use crate::source::{GroupOffsets, Input, InputPlan, InputPosition, OffsetRange, PartitionLag};
 use crate::time::{Duration, Time};
 
 /// A new leader may answer with an old end for a while; after as many plans it is the truth.
@@ -37,8 +38,8 @@ pub(super) struct KafkaInput {
     config: KafkaSource,
     interval: Duration,
     runner: Arc<Runner>,
-    /// Without a checkpoint there is nothing that the group could contradict.
-    has_checkpoint: bool,
+    /// What is known once the cluster was reached.
+    reached: RwLock<Option<Reached>>,
     connection: RwLock<Option<Connection>>,
     /// Operators that read the slices.
     readers: AtomicUsize,
@@ -54,6 +55,13 @@ struct Current {
     time: Time,
     reader: Arc<dyn SliceReader>,
     ranges: Arc<[OffsetRange]>,
+}
+
+#[derive(Clone)]
+struct Reached {
+    asking: Arc<Client>,
+    partitions: Vec<(Arc<str>, i32)>,
+    cluster: Option<String>,
 }
 
 struct Connection {
@@ -84,7 +92,6 @@ impl KafkaInput {
         config: KafkaSource,
         interval: Duration,
         runner: Arc<Runner>,
-        has_checkpoint: bool,
     ) -> Self {
         Self {
             uid,
@@ -92,7 +99,7 @@ impl KafkaInput {
             config,
             interval,
             runner,
-            has_checkpoint,
+            reached: RwLock::new(None),
             connection: RwLock::new(None),
             readers: AtomicUsize::new(0),
             current: RwLock::new(None),
@@ -116,6 +123,14 @@ impl KafkaInput {
     /// Notes when the last record of a slice had been written, for the lag in seconds.
     pub fn saw(&self, range: &OffsetRange, timestamp: i64) {
         self.progress.lock().last_timestamps.insert((range.topic.clone(), range.partition), timestamp);
+    }
+
+    /// An error led by where the source was written down.
+    fn placed<T>(&self, outcome: Result<T>) -> Result<T> {
+        outcome.map_err(|error| match &self.config.place {
+            Some(place) => error.within(place),
+            None => error,
+        })
     }
 
     /// A client in the role `role` that fetches up to `partitions` partitions.
@@ -190,23 +205,13 @@ impl KafkaInput {
 
     /// Where to begin without a checkpoint.
     fn fresh_start(&self, consumer: &Client, partitions: &[(Arc<str>, i32)]) -> Result<Offsets> {
-        let committed = self.committed_offsets(consumer, partitions)?;
-        if self.has_checkpoint && !committed.is_empty() && self.config.start != Start::Committed {
-            let positions: Vec<_> =
-                committed.iter().map(|((topic, p), offset)| format!("{topic}-{p} at {offset}")).collect();
-            return Err(Error::checkpoint(format!(
-                "consumer group `{}` has committed offsets ({}), but the checkpoint folder is new: to go on from the \
-                 group's offsets set `start: committed`; to begin anew delete the group \
-                 (kafka-consumer-groups --delete --group {}) or choose another app_id",
-                self.group,
-                positions.join(", "),
-                self.group
-            )));
-        }
         match self.config.start {
             Start::Latest => self.ends(consumer, partitions, self.config.wait),
             Start::Earliest => self.beginnings(consumer, partitions),
             Start::Committed => {
+                let group = group_offsets(&self.committed_offsets(consumer, partitions)?);
+                let committed: Offsets =
+                    group.into_iter().map(|((t, p), at)| ((t.into(), p), at.offset)).collect();
                 let missing: Vec<_> =
                     partitions.iter().filter(|p| !committed.contains_key(p)).cloned().collect();
                 let mut offsets = self.beginnings(consumer, &missing)?;
@@ -216,17 +221,21 @@ impl KafkaInput {
         }
     }
 
-    fn committed_offsets(&self, consumer: &Client, partitions: &[(Arc<str>, i32)]) -> Result<Offsets> {
+    /// What the group holds. Under `read_committed` the broker answers only once no transaction that could change it is open.
+    fn committed_offsets(
+        &self,
+        consumer: &Client,
+        partitions: &[(Arc<str>, i32)],
+    ) -> Result<TopicPartitionList> {
         let mut list = TopicPartitionList::new();
         for (topic, partition) in partitions {
             list.add_partition(topic, *partition);
         }
-        let found = wait_for(&self.runner, "the consumer group's coordinator", self.config.wait, || {
+        wait_for(&self.runner, "the consumer group's coordinator", self.config.wait, || {
             consumer
                 .committed_offsets(list.clone(), REQUEST)
                 .map_err(|e| self.unavailable("the group's committed offsets", e))
-        })?;
-        Ok(absolute(&found))
+        })
     }
 
     fn beginnings(&self, consumer: &Client, partitions: &[(Arc<str>, i32)]) -> Result<Offsets> {
@@ -280,11 +289,25 @@ impl KafkaInput {
             .collect()
     }
 
-    /// Finds the partitions and where to begin, and starts fetching.
-    fn connect(&self, restored: Option<&InputPosition>) -> Result<()> {
+    /// Finds the cluster and the partitions.
+    fn reach(&self) -> Result<()> {
         self.config.check()?;
-        let consumer = Arc::new(self.consumer("offsets", 1)?);
-        let partitions = self.partitions(&consumer)?;
+        let asking = Arc::new(self.consumer("offsets", 1)?);
+        let partitions = self.partitions(&asking)?;
+        let cluster = asking.client().fetch_cluster_id(REQUEST);
+        *self.reached.write() = Some(Reached { asking, partitions, cluster });
+        Ok(())
+    }
+
+    fn reached(&self) -> Result<Reached> {
+        self.reached.read().clone().ok_or_else(|| {
+            Error::internal(format!("input `{}` was started before it was connected", self.uid))
+        })
+    }
+
+    /// Finds where to begin, and starts fetching.
+    fn begin_fetching(&self, restored: Option<&InputPosition>) -> Result<()> {
+        let Reached { asking: consumer, partitions, .. } = self.reached()?;
         let next = match restored {
             None => self.fresh_start(&consumer, &partitions)?,
             Some(InputPosition::Offsets(offsets)) => {
@@ -340,11 +363,25 @@ impl Input for KafkaInput {
         &self.uid
     }
 
+    fn connect(&self) -> Result<()> {
+        self.placed(self.reach())
+    }
+
+    fn group(&self) -> Result<Option<GroupOffsets>> {
+        let Reached { asking, partitions, .. } = self.reached()?;
+        self.placed(self.committed_offsets(&asking, &partitions)).map(|list| Some(group_offsets(&list)))
+    }
+
+    fn cluster(&self) -> Option<String> {
+        self.reached.read().as_ref()?.cluster.clone()
+    }
+
+    fn starts_at_group(&self) -> bool {
+        self.config.start == Start::Committed
+    }
+
     fn start(&self, restored: Option<&InputPosition>) -> Result<()> {
-        self.connect(restored).map_err(|error| match &self.config.place {
-            Some(place) => error.within(place),
-            None => error,
-        })
+        self.placed(self.begin_fetching(restored))
     }
 
     fn plan(&self, _: Time) -> Result<InputPlan> {
@@ -419,18 +456,21 @@ impl Input for KafkaInput {
         Ok(())
     }
 
-    fn publish(&self, position: &InputPosition, wait: bool) -> Result<()> {
-        let (InputPosition::Offsets(offsets), Some(connection)) = (position, &*self.connection.read()) else {
+    fn committed(&self, position: &InputPosition) {
+        if let InputPosition::Offsets(offsets) = position {
+            let mut progress = self.progress.lock();
+            for ((topic, partition), offset) in offsets {
+                progress.committed.insert((topic.as_str().into(), *partition), *offset);
+            }
+        }
+    }
+
+    fn publish(&self, position: &InputPosition, marker: Option<Time>, wait: bool) -> Result<()> {
+        let (InputPosition::Offsets(offsets), Some(reached)) = (position, &*self.reached.read()) else {
             return Ok(());
         };
-        let mut list = TopicPartitionList::new();
-        let mut progress = self.progress.lock();
-        for ((topic, partition), offset) in offsets {
-            list.add_partition_offset(topic, *partition, Offset::Offset(*offset))
-                .map_err(|e| Error::internal("librdkafka refused an offset").with_source(e))?;
-            progress.committed.insert((topic.as_str().into(), *partition), *offset);
-        }
-        drop(progress);
+        let list = marked_list(offsets.iter().map(|((t, p), offset)| (t.as_str(), *p, *offset)), marker)?;
+        self.committed(position);
         let failed = |e: rdkafka::error::KafkaError| {
             Error::unavailable(format!(
                 "cannot commit the offsets of group `{}`: {}",
@@ -439,11 +479,11 @@ impl Input for KafkaInput {
             ))
         };
         if !wait {
-            return connection.asking.commit(&list, CommitMode::Async).map_err(failed);
+            return reached.asking.commit(&list, CommitMode::Async).map_err(failed);
         }
         // librdkafka's own wait has no end, and a stop must have one.
         let (done, outcome) = mpsc::channel();
-        let consumer = connection.asking.clone();
+        let consumer = reached.asking.clone();
         std::thread::spawn(move || done.send(consumer.commit(&list, CommitMode::Sync)));
         match outcome.recv_timeout(LAST_COMMIT) {
             Ok(result) => result.map_err(failed),

@@ -31,7 +31,6 @@ impl StreamingContext {
             source,
             self.batch_interval(),
             self.inner.runner.clone(),
-            self.inner.db.is_some(),
         ));
         self.inner.lifecycle.admit("kafka_direct_stream", || graph.add_input(input.clone()));
         KafkaStream { ssc: self.clone(), input }

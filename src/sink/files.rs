@@ -1,0 +1,98 @@
+//! Folders of files, named by batch time: written under a temporary name, renamed when the batch is committed.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::Sink;
+use crate::commit::StagedFile;
+use crate::error::{Error, Result};
+
+/// All folders that the running batch has written.
+#[derive(Default)]
+#[allow(dead_code, reason = "its users come with the next commit")]
+pub(crate) struct FileSink {
+    staged: Mutex<Vec<StagedFile>>,
+}
+
+impl FileSink {
+    /// Has `write` make the folder that will be called `folder` once the batch is committed.
+    pub fn stage(&self, folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        let from = temporary(folder);
+        remove(&from)?;
+        let text = |path: &Path| {
+            path.to_str()
+                .map(str::to_owned)
+                .ok_or_else(|| Error::config(format!("the name of folder {} is not UTF-8", path.display())))
+        };
+        self.staged.lock().push(StagedFile { from: text(&from)?, to: text(folder)? });
+        write(&from)
+    }
+}
+
+impl Sink for FileSink {
+    fn staged(&self) -> Result<Vec<StagedFile>> {
+        Ok(self.staged.lock().clone())
+    }
+
+    fn committed(&self) {
+        self.staged.lock().clear();
+    }
+
+    fn abort(&self) -> Result<()> {
+        for folder in std::mem::take(&mut *self.staged.lock()) {
+            remove(Path::new(&folder.from))?;
+        }
+        Ok(())
+    }
+
+    fn take_counts(&self) -> Vec<(Arc<str>, u64)> {
+        Vec::new()
+    }
+}
+
+/// `some/.name.staged` for `some/name`: hidden from whoever lists finished folders.
+fn temporary(folder: &Path) -> PathBuf {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    folder.with_file_name(format!(".{name}.staged"))
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::output(format!("cannot remove {}", folder.display())).with_source(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Gives folders their names. One that was renamed before a crash is left as it is; one that stands in the way is an
+/// earlier run of the same batch, and is replaced.
+pub(crate) fn name(staged: &[StagedFile]) -> Result<()> {
+    for StagedFile { from, to } in staged {
+        let (from, to) = (Path::new(from), Path::new(to));
+        if !from.exists() {
+            if to.exists() {
+                continue;
+            }
+            return Err(Error::output(format!(
+                "the output folder {} of a committed batch is gone: {} was removed before it could be renamed",
+                to.display(),
+                from.display()
+            )));
+        }
+        remove(to)?;
+        let renamed = std::fs::rename(from, to).and_then(|()| sync(to.parent().unwrap_or(to)));
+        renamed.map_err(|e| {
+            Error::output(format!("cannot rename {} to {}: {e}", from.display(), to.display())).with_source(e)
+        })?;
+    }
+    Ok(())
+}
+
+/// Makes a folder's entries outlive a failure of the machine.
+fn sync(folder: &Path) -> std::io::Result<()> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    std::fs::File::open(folder)?.sync_all()
+}

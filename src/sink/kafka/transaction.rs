@@ -1,0 +1,109 @@
+//! Transactions: what each call's error means, and what is done about it.
+//!
+//! | error | while | then |
+//! |---|---|---|
+//! | retriable (coordinator moved or loading, no answer) | any | the same call again, until the patience ends |
+//! | abortable | sending, committing | the transaction is aborted, the batch is run again |
+//! | fatal: fenced | any | another instance has started: this one ends |
+//! | fatal: anything else | any | this instance ends, the next start settles it |
+//! | patience ended | committing | the outcome is unknown: this instance ends, the next start reads it from the group |
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use crate::error::{Error, Result};
+use crate::rdd::Runner;
+use crate::sink::CommitTrouble;
+use crate::source::kafka::error_text;
+use crate::time::{Duration, Stopwatch};
+
+/// How long one call may take before it is made again.
+pub(super) const CALL: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Why a call was given up.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The transaction can only be aborted.
+    Abortable(Error),
+    /// The producer is of no more use.
+    Fatal(Error),
+    /// It kept failing in ways that pass.
+    Patience(Error),
+}
+
+impl Trouble {
+    pub fn into_error(self) -> Error {
+        match self {
+            Self::Abortable(error) | Self::Fatal(error) | Self::Patience(error) => error,
+        }
+    }
+
+    /// What it means for a commit.
+    pub fn of_commit(self) -> CommitTrouble {
+        match self {
+            Self::Abortable(error) => CommitTrouble::NotCommitted(error),
+            // Fenced or broken: the coordinator may have taken the commit before.
+            Self::Fatal(error) | Self::Patience(error) => CommitTrouble::Unknown(error),
+        }
+    }
+}
+
+/// Makes `call` until it succeeds, fails for good, or `patience` ends; says now and then what it waits for.
+pub(super) fn persist(
+    runner: &Runner,
+    app: &str,
+    doing: &str,
+    patience: Duration,
+    mut call: impl FnMut() -> Result<(), KafkaError>,
+) -> Result<(), Trouble> {
+    const SAY_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
+    const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+    let watch = Stopwatch::start();
+    let mut said = std::time::Duration::ZERO;
+    loop {
+        let error = match call() {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        let told = |what: String| Error::output(what).with_source(error.clone());
+        let text = error_text(&error);
+        match &error {
+            KafkaError::Transaction(e) if e.is_fatal() => {
+                return Err(Trouble::Fatal(match e.code() {
+                    code if is_fencing(code) => told(format!(
+                        "another instance of `{app}` has started and taken over: this one ends (while it tried to {doing})"
+                    )),
+                    RDKafkaErrorCode::InvalidTransactionTimeout => Error::config(
+                        "the transaction timeout is above what the broker allows (transaction.max.timeout.ms): lower it with \
+                         `transaction_timeout`, or raise the broker's cap",
+                    ),
+                    _ => told(format!("cannot {doing}: {text}; the producer is of no more use")),
+                }));
+            }
+            KafkaError::Transaction(e) if e.txn_requires_abort() => {
+                return Err(Trouble::Abortable(told(format!("cannot {doing}: {text}"))));
+            }
+            KafkaError::Transaction(e) if !e.is_retriable() => {
+                return Err(Trouble::Fatal(told(format!("cannot {doing}: {text} ({})", e.string()))));
+            }
+            _ => {}
+        }
+        if watch.elapsed() >= patience.to_std() || runner.is_cancelled() {
+            return Err(Trouble::Patience(
+                Error::unavailable(format!("cannot {doing}: {text}, for {} s", watch.elapsed().as_secs()))
+                    .with_source(error),
+            ));
+        }
+        if watch.elapsed() - said >= SAY_EVERY {
+            said = watch.elapsed();
+            tracing::warn!("still trying to {doing}: {text}");
+        }
+        crate::time::pause(PAUSE);
+    }
+}
+
+fn is_fencing(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::Fenced | RDKafkaErrorCode::InvalidProducerEpoch
+    )
+}

@@ -1,0 +1,73 @@
+//! What the consumer group holds for this application: the next offset to read per partition, and beside it the time of
+//! the batch that committed it.
+
+use rdkafka::topic_partition_list::TopicPartitionListElem;
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::error::{Error, Result};
+use crate::source::{GroupOffset, GroupOffsets};
+use crate::time::Time;
+
+/// Leads the metadata of offsets that this application committed.
+const MARK: &str = "tidemill:";
+
+/// The metadata of offsets that batch `time` commits.
+pub(crate) fn marker_text(time: Time) -> String {
+    format!("{MARK}{}", time.as_millis())
+}
+
+/// The batch that committed an offset with this metadata, if it was one of ours.
+fn marker_of(metadata: &str) -> Option<Time> {
+    metadata.strip_prefix(MARK)?.parse().ok().map(Time::from_millis)
+}
+
+/// `offsets` as Kafka takes them, each marked with the batch that commits them.
+pub(crate) fn marked_list<'a>(
+    offsets: impl Iterator<Item = (&'a str, i32, i64)>,
+    marker: Option<Time>,
+) -> Result<TopicPartitionList> {
+    let refused =
+        |e: rdkafka::error::KafkaError| Error::internal("librdkafka refused an offset").with_source(e);
+    let mut list = TopicPartitionList::new();
+    for (topic, partition, offset) in offsets {
+        let mut element = list.add_partition(topic, partition);
+        element.set_offset(Offset::Offset(offset)).map_err(refused)?;
+        if let Some(time) = marker {
+            element.set_metadata(marker_text(time));
+        }
+    }
+    Ok(list)
+}
+
+/// What Kafka told; partitions without a committed offset are left out.
+pub(crate) fn group_offsets(list: &TopicPartitionList) -> GroupOffsets {
+    let told = |element: &TopicPartitionListElem<'_>| match element.offset() {
+        Offset::Offset(offset) => Some((
+            (element.topic().to_owned(), element.partition()),
+            GroupOffset { offset, marker: marker_of(element.metadata()) },
+        )),
+        _ => None,
+    };
+    list.elements().iter().filter_map(told).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_and_markers_come_back() {
+        let batch = Time::from_millis(12_000);
+        let list = marked_list([("in", 0, 5), ("in", 1, 7)].into_iter(), Some(batch)).unwrap();
+        let group = group_offsets(&list);
+        let ours = |offset| GroupOffset { offset, marker: Some(batch) };
+        assert_eq!(group, [(("in".into(), 0), ours(5)), (("in".into(), 1), ours(7))].into());
+    }
+
+    #[test]
+    fn metadata_of_others_is_no_marker() {
+        for metadata in ["", "tidemill", "tidemill:", "tidemill:soon", "12000"] {
+            assert_eq!(marker_of(metadata), None, "{metadata:?}");
+        }
+    }
+}

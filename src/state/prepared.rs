@@ -1,0 +1,184 @@
+//! A delta that is on disk beside the state, and not yet part of it.
+//!
+//! It is kept as the very write batches that will apply it, in pieces of bounded size, sealed by one small record that is
+//! written last. The seal is synced, and with it everything before it.
+
+use rocksdb::WriteBatch;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Change, Delta, StateDb};
+use crate::codec::encode_value;
+use crate::error::Result;
+
+const SEAL: &[u8] = b"prepared";
+const PIECES: &[u8] = b"prepared/";
+/// The byte after `/`.
+const PIECES_END: &[u8] = b"prepared0";
+/// How large a piece may grow.
+const PIECE_BYTES: usize = 4 << 20;
+
+/// The pieces of a prepared delta, in the order in which they are applied.
+pub(crate) struct Pieces(Vec<WriteBatch>);
+
+impl StateDb {
+    /// Writes `delta` beside the state and seals it with `record`; all of it is on disk when this returns.
+    pub fn prepare<T: Serialize>(&self, delta: &Delta, record: &T) -> Result<Pieces> {
+        let pieces = self.pieces(delta)?;
+        for (number, piece) in pieces.iter().enumerate() {
+            let mut write = WriteBatch::default();
+            write.put(piece_key(number), piece.data());
+            self.write(write, false, "write down a batch")?;
+        }
+        let mut seal = WriteBatch::default();
+        seal.put(SEAL, encode_value(record)?);
+        self.write(seal, true, "seal a batch")?;
+        Ok(Pieces(pieces))
+    }
+
+    /// The sealed record and its pieces, if a batch is prepared.
+    pub fn prepared<T: DeserializeOwned>(&self) -> Result<Option<(T, Pieces)>> {
+        let Some(record) = self.get::<T>(SEAL)? else { return Ok(None) };
+        let mut pieces = Vec::new();
+        self.scan_records(PIECES, |_, value| {
+            pieces.push(WriteBatch::from_data(value));
+            Ok(())
+        })?;
+        Ok(Some((record, Pieces(pieces))))
+    }
+
+    /// Makes a prepared delta part of the state, then writes `record` under `name` in its place. May be repeated after a
+    /// crash in the middle.
+    pub fn apply_prepared<T: Serialize>(&self, pieces: Pieces, name: &[u8], record: &T) -> Result<()> {
+        for piece in pieces.0 {
+            self.write(piece, false, "write the state")?;
+            fail::fail_point!("commit::mid_apply", |_| std::process::abort());
+        }
+        let mut last = self.forgetting();
+        last.put(name, encode_value(record)?);
+        self.write(last, false, "write the state")
+    }
+
+    /// Forgets what was prepared.
+    pub fn drop_prepared(&self) -> Result<()> {
+        self.write(self.forgetting(), true, "drop a prepared batch")
+    }
+
+    fn forgetting(&self) -> WriteBatch {
+        let mut write = WriteBatch::default();
+        write.delete_range(PIECES, PIECES_END);
+        write.delete(SEAL);
+        write
+    }
+
+    /// The write batches that apply `delta`.
+    fn pieces(&self, delta: &Delta) -> Result<Vec<WriteBatch>> {
+        let mut pieces = Vec::new();
+        let mut piece = WriteBatch::default();
+        for (uid, changes) in &delta.operators {
+            let family = self.family(uid)?;
+            for change in changes {
+                match change {
+                    Change::Put(key, value) => piece.put_cf(&family, key, value),
+                    Change::Delete(key) => piece.delete_cf(&family, key),
+                }
+                if piece.size_in_bytes() >= PIECE_BYTES {
+                    pieces.push(std::mem::take(&mut piece));
+                }
+            }
+        }
+        if !piece.is_empty() {
+            pieces.push(piece);
+        }
+        Ok(pieces)
+    }
+}
+
+fn piece_key(number: usize) -> Vec<u8> {
+    // Byte order is the order of the numbers.
+    [PIECES, &(number as u64).to_be_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::state::OperatorSchema;
+
+    fn open(folder: &std::path::Path) -> StateDb {
+        let db = StateDb::open(folder, "test", 4).unwrap();
+        let text = |s: &str| s.to_owned();
+        let schema =
+            OperatorSchema { operator: text("map_with_state"), key_type: text("K"), value_type: text("V") };
+        db.register("totals", schema).unwrap();
+        db
+    }
+
+    fn delta(changes: Vec<Change>) -> Delta {
+        Delta { operators: vec![(Arc::from("totals"), changes)] }
+    }
+
+    fn state(db: &StateDb) -> Vec<(Vec<u8>, usize)> {
+        let mut all = Vec::new();
+        db.scan("totals", |key, value| {
+            all.push((key.to_vec(), value.len()));
+            Ok(())
+        })
+        .unwrap();
+        all
+    }
+
+    fn put(key: u8, bytes: usize) -> Change {
+        Change::Put(vec![key], vec![0; bytes])
+    }
+
+    #[test]
+    fn a_prepared_delta_shows_only_once_it_is_applied() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = open(folder.path());
+        let pieces = db.prepare(&delta(vec![put(1, 3), put(2, 4)]), &"two").unwrap();
+        assert_eq!(state(&db), []);
+        db.apply_prepared(pieces, b"done", &"two").unwrap();
+        assert_eq!(state(&db), [(vec![1], 3), (vec![2], 4)]);
+        assert!(db.prepared::<String>().unwrap().is_none());
+        assert_eq!(db.get::<String>(b"done").unwrap().as_deref(), Some("two"));
+    }
+
+    #[test]
+    fn a_delta_of_many_pieces_outlives_the_process_and_can_be_applied_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let large = (1..=5).map(|key| put(key, 2 << 20)).chain([Change::Delete(vec![1])]).collect();
+        drop(open(folder.path()).prepare(&delta(large), &"large").unwrap());
+        for _ in 0..2 {
+            let db = open(folder.path());
+            let (record, pieces) = db.prepared::<String>().unwrap().unwrap();
+            assert_eq!(record, "large");
+            assert!(pieces.0.len() > 1);
+            // A crash in the middle: the pieces were written, the last word was not.
+            for piece in pieces.0 {
+                db.write(piece, false, "test").unwrap();
+            }
+            assert_eq!(state(&db), (2..=5).map(|key| (vec![key], 2 << 20)).collect::<Vec<_>>());
+        }
+        let db = open(folder.path());
+        let (_, pieces) = db.prepared::<String>().unwrap().unwrap();
+        db.apply_prepared(pieces, b"done", &"large").unwrap();
+        assert!(db.prepared::<String>().unwrap().is_none());
+        assert_eq!(state(&db).len(), 4);
+    }
+
+    #[test]
+    fn what_was_dropped_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = open(folder.path());
+        db.prepare(&delta(vec![put(1, 3)]), &"one").unwrap();
+        db.drop_prepared().unwrap();
+        assert!(db.prepared::<String>().unwrap().is_none());
+        // Nothing of it turns up under the next one.
+        db.prepare(&delta(vec![]), &"none").unwrap();
+        let (record, pieces) = db.prepared::<String>().unwrap().unwrap();
+        assert_eq!((record.as_str(), pieces.0.len()), ("none", 0));
+        assert_eq!(state(&db), []);
+    }
+}
