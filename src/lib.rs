@@ -68,6 +68,7 @@ pub use commit::{Delivery, OffsetsFrom};
 pub use context::{ContextState, StreamingContext, StreamingContextBuilder};
 pub use dstream::{DStream, Outcome, State, StateSpec};
 pub use error::{Error, ErrorKind, Result};
+pub use indexmap::IndexMap;
 pub use metrics::Metrics;
 pub use rdd::{Data, Flow, HashPartitioner, Partitioner, Rdd, Stop};
 pub use sink::kafka::{KafkaSink, KafkaSinkSettings, ProducerRecord};

@@ -3,6 +3,7 @@
 mod builder;
 mod graph;
 mod lifecycle;
+mod rdds;
 
 use std::sync::Arc;
 

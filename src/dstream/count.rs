@@ -1,7 +1,7 @@
 //! `count`
 
 use super::DStream;
-use crate::rdd::{Data, HashPartitioner};
+use crate::rdd::{Data, MemoryRdd};
 
 impl<T: Data> DStream<T> {
     /// One element per batch: how many elements the batch has; `0` for an empty one.
@@ -13,9 +13,9 @@ impl<T: Data> DStream<T> {
     /// ```
     pub fn count(&self) -> DStream<u64> {
         self.each_rdd("count", |rdd| {
-            let zero = rdd.derive(crate::rdd::MemoryRdd::split(vec![((), 0u64)], 1));
-            let partial = rdd.map_partitions_folded(|| 0u64, |n, _| *n += 1).map(|n| ((), n));
-            partial.union(&zero).reduce_by_key(HashPartitioner::new(1), |a, b| a + b).map(|(_, n)| n)
+            let zero = rdd.derive(MemoryRdd::split(vec![0], 1));
+            let partial = rdd.map_partitions_folded(|| 0, |n, _| *n += 1);
+            partial.union(&zero).reduced(|a, b| a + b)
         })
     }
 }

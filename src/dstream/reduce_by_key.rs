@@ -22,7 +22,7 @@ impl<K: Key, V: Data> DStream<(K, V)> {
         let f = Arc::new(f);
         self.each_rdd("reduce_by_key", move |rdd| {
             let f = f.clone();
-            rdd.reduce_by_key(partitioner, move |a, b| f(a, b))
+            rdd.reduce_by_key_with(move |a, b| f(a, b), partitioner)
         })
     }
 }

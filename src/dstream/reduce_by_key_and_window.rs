@@ -338,7 +338,7 @@ impl<K: Key, V: Stored> Stateful for ReduceByKeyAndWindow<K, V> {
             && let Some(input) = self.parent.get_or_compute(time)?
         {
             let reduce = self.functions.reduce.clone();
-            let reduced = input.reduce_by_key(self.partitioner, move |a, b| reduce(a, b));
+            let reduced = input.reduce_by_key_with(move |a, b| reduce(a, b), self.partitioner);
             let parts = reduced.run_partitions(|pairs, _| Ok(pairs))?;
             // Changes to the shards are no task: nothing may be tried twice here.
             for (partition, pairs) in parts.into_iter().enumerate() {

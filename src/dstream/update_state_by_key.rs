@@ -99,7 +99,7 @@ where
             all.push(value);
             all
         };
-        let grouped = input.combine_by_key(self.partitioner, |value| vec![value], push, append);
+        let grouped = input.combine_by_key_with(|value| vec![value], push, append, self.partitioner);
         let results = grouped.run_partitions(|pairs, task| self.task(task.partition, pairs))?;
         Ok(keep_output(&self.output, &self.runner, time, results))
     }

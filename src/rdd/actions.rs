@@ -2,7 +2,7 @@
 
 use super::narrow::gathered;
 use super::runner::finished;
-use super::{Data, Rdd, Stop, TaskContext};
+use super::{Data, Rdd, Stop, TaskContext, caught};
 use crate::error::Result;
 
 impl<T: Data> Rdd<T> {
@@ -34,14 +34,33 @@ impl<T: Data> Rdd<T> {
     ///
     /// # Errors
     /// If a task fails at its last attempt, as for every action.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// # let ssc = tidemill::StreamingContext::builder("example").build()?;
+    /// assert_eq!(ssc.parallelize([3, 1, 2], 2).collect()?, [3, 1, 2]);
+    /// assert!(ssc.empty_rdd::<i32>().collect()?.is_empty());
+    /// # Ok(()) }
+    /// ```
     pub fn collect(&self) -> Result<Vec<T>> {
         Ok(self.run_partitions(|elements, _| Ok(elements))?.into_iter().flatten().collect())
     }
 
-    /// The first `n` elements in partition order; partitions are computed one by one until there are enough.
+    /// The first `n` elements in partition order, or all if there are fewer; partitions are computed one by one until
+    /// there are enough.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// # let ssc = tidemill::StreamingContext::builder("example").build()?;
+    /// assert_eq!(ssc.parallelize([3, 1, 2], 2).take(2)?, [3, 1]);
+    /// # Ok(()) }
+    /// ```
     pub fn take(&self, n: usize) -> Result<Vec<T>> {
-        self.node.prepare(&self.runner)?;
         let mut taken = Vec::new();
+        if n == 0 {
+            return Ok(taken);
+        }
+        self.node.prepare(&self.runner)?;
         for partition in 0..self.num_partitions() {
             if taken.len() >= n {
                 break;
@@ -60,7 +79,41 @@ impl<T: Data> Rdd<T> {
         Ok(taken)
     }
 
+    /// The first element in partition order; none for an empty RDD. Computes no more than it must.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// # let ssc = tidemill::StreamingContext::builder("example").build()?;
+    /// assert_eq!(ssc.parallelize([3, 1, 2], 2).first()?, Some(3));
+    /// assert_eq!(ssc.empty_rdd::<i32>().first()?, None);
+    /// # Ok(()) }
+    /// ```
+    pub fn first(&self) -> Result<Option<T>> {
+        Ok(self.take(1)?.pop())
+    }
+
+    /// Whether there is no element; computes no more than it must to know.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// # let ssc = tidemill::StreamingContext::builder("example").build()?;
+    /// let numbers = ssc.parallelize([3, 1, 2], 2);
+    /// assert!(!numbers.is_empty()?);
+    /// assert!(numbers.filter(|n| *n > 3).is_empty()?);
+    /// # Ok(()) }
+    /// ```
+    pub fn is_empty(&self) -> Result<bool> {
+        Ok(self.first()?.is_none())
+    }
+
     /// The number of elements; 0 for an empty RDD.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// # let ssc = tidemill::StreamingContext::builder("example").build()?;
+    /// assert_eq!(ssc.parallelize(["a", "b", "a"], 2).count()?, 3);
+    /// # Ok(()) }
+    /// ```
     pub fn count(&self) -> Result<u64> {
         let counts = self.fold_partitions(
             || 0u64,
@@ -72,12 +125,15 @@ impl<T: Data> Rdd<T> {
         Ok(counts.into_iter().sum())
     }
 
-    /// Whether there is no element; computes no more than it must to know.
-    pub fn is_empty(&self) -> Result<bool> {
-        Ok(self.take(1)?.is_empty())
-    }
-
-    /// All elements put together by `f`, which must be associative; none for an empty RDD.
+    /// All elements put together by `f`, which must be associative, in partition order; none for an empty RDD.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// # let ssc = tidemill::StreamingContext::builder("example").build()?;
+    /// assert_eq!(ssc.parallelize([1, 2, 3], 2).reduce(|a, b| a + b)?, Some(6));
+    /// assert_eq!(ssc.empty_rdd::<i32>().reduce(|a, b| a + b)?, None);
+    /// # Ok(()) }
+    /// ```
     pub fn reduce(&self, f: impl Fn(T, T) -> T + Sync) -> Result<Option<T>> {
         let parts = self.fold_partitions(
             || None,
@@ -89,10 +145,62 @@ impl<T: Data> Rdd<T> {
                 Ok(())
             },
         )?;
-        Ok(parts.into_iter().flatten().reduce(f))
+        caught(|| Ok(parts.into_iter().flatten().reduce(&f)))
     }
 
-    /// Calls `f` with the elements of each partition, for its side effects, empty partitions included.
+    /// All elements put together by `f`, which must be associative, from `zero` on; `zero` for an empty RDD.
+    ///
+    /// As in Spark, each partition starts from `zero`, and so does putting their results together: it should change
+    /// nothing (0 for a sum), or the result depends on the number of partitions.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// # let ssc = tidemill::StreamingContext::builder("example").build()?;
+    /// assert_eq!(ssc.parallelize([1, 2, 3], 2).fold(0, |a, b| a + b)?, 6);
+    /// assert_eq!(ssc.empty_rdd::<i32>().fold(0, |a, b| a + b)?, 0);
+    /// # Ok(()) }
+    /// ```
+    pub fn fold(&self, zero: T, f: impl Fn(T, T) -> T + Sync) -> Result<T> {
+        self.aggregate(zero, &f, &f)
+    }
+
+    /// A value of another type made of all elements: `add` takes an element in, starting from `zero` in each partition;
+    /// `merge` puts the partitions' values together in their order, starting from `zero` too. `zero` for an empty RDD.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// # let ssc = tidemill::StreamingContext::builder("example").build()?;
+    /// let numbers = ssc.parallelize([1.0, 2.0, 6.0], 2);
+    /// let (sum, count) = numbers.aggregate((0.0, 0), |(s, n), x| (s + x, n + 1), |a, b| (a.0 + b.0, a.1 + b.1))?;
+    /// assert_eq!((sum, count), (9.0, 3));
+    /// # Ok(()) }
+    /// ```
+    pub fn aggregate<A: Clone + Send + Sync>(
+        &self,
+        zero: A,
+        add: impl Fn(A, T) -> A + Sync,
+        merge: impl Fn(A, A) -> A,
+    ) -> Result<A> {
+        let parts = self.fold_partitions(
+            || Some(zero.clone()),
+            |folded, element| {
+                // Only a panic in `add` leaves nothing here, and that ends the attempt.
+                *folded = folded.take().map(|before| add(before, element));
+                Ok(())
+            },
+        )?;
+        caught(|| Ok(parts.into_iter().flatten().fold(zero.clone(), merge)))
+    }
+
+    /// Calls `f` with the elements of each partition, for its side effects, empty partitions included. A task that is
+    /// tried again calls it again.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// # let ssc = tidemill::StreamingContext::builder("example").build()?;
+    /// ssc.parallelize([1, 2, 3], 2).for_each_partition(|part| println!("{} at once", part.len()))?;
+    /// # Ok(()) }
+    /// ```
     pub fn for_each_partition(&self, f: impl Fn(Vec<T>) + Sync) -> Result<()> {
         self.run_partitions(|elements, _| {
             f(elements);
@@ -101,7 +209,14 @@ impl<T: Data> Rdd<T> {
         Ok(())
     }
 
-    /// Calls `f` with each element, for its side effects.
+    /// Calls `f` with each element, for its side effects. A task that is tried again calls it again.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// # let ssc = tidemill::StreamingContext::builder("example").build()?;
+    /// ssc.parallelize([1, 2, 3], 2).for_each(|n| println!("{n}"))?;
+    /// # Ok(()) }
+    /// ```
     pub fn for_each(&self, f: impl Fn(T) + Sync) -> Result<()> {
         self.fold_partitions(
             || (),

@@ -15,9 +15,9 @@ impl<T: Data> MemoryRdd<T> {
         Self { partitions }
     }
 
-    /// `elements` cut into at most `parts` runs of about the same length.
+    /// `elements` cut into `parts` runs (at least one) of about the same length.
     pub fn split(elements: Vec<T>, parts: usize) -> Self {
-        let parts = parts.clamp(1, elements.len().max(1));
+        let parts = parts.max(1);
         let length = elements.len();
         let mut rest = elements.into_iter();
         let cut = |i: usize| i * length / parts;

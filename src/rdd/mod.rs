@@ -4,17 +4,30 @@
 //! narrow operators up to the next shuffle or action, without materialising anything in between.
 
 mod actions;
+mod by_key;
 mod cache;
+mod cartesian;
+mod files;
+mod join;
 mod memory;
 mod narrow;
+mod objects;
+mod ordered;
 mod pair;
 mod partitioner;
+mod repartition;
 mod runner;
+mod save;
+mod sets;
 mod shuffle;
+mod sort;
+mod tally;
+mod zip_with_index;
 
 use std::sync::Arc;
 
 pub(crate) use cache::CachedRdd;
+pub(crate) use files::{lines, objects, read_files};
 pub(crate) use memory::MemoryRdd;
 pub use partitioner::{HashPartitioner, Partitioner};
 pub(crate) use runner::{Runner, SliceStats, TaskContext, caught};
@@ -59,10 +72,56 @@ pub(crate) trait RddNode<T>: Send + Sync {
     }
 }
 
+/// What several contexts' RDDs were put together to: no action can run it.
+struct OfTwoContexts {
+    operator: &'static str,
+}
+
+impl OfTwoContexts {
+    fn error(&self) -> Error {
+        Error::usage(format!("`{}` of RDDs of two contexts: make both from the same one", self.operator))
+    }
+}
+
+impl<T> RddNode<T> for OfTwoContexts {
+    fn num_partitions(&self) -> usize {
+        1
+    }
+
+    fn prepare(&self, _: &Runner) -> Result<()> {
+        Err(self.error())
+    }
+
+    fn compute(&self, _: usize, _: &TaskContext, _: &mut dyn FnMut(T) -> Flow) -> Flow {
+        Err(self.error().into())
+    }
+}
+
 /// A collection of elements in partitions, evaluated when an action asks for them (Spark's `RDD`).
 ///
-/// Used twice it is computed twice, unless it is [cached](Rdd::cache). The output of a stateful
-/// operator is always kept for its batch. All actions run on the context's worker threads.
+/// Used twice it is computed twice, unless it is [cached](Rdd::cache); what a shuffle gave is kept with its RDD. The
+/// output of a stateful operator is always kept for its batch. All actions run on the context's worker threads; a
+/// function that panics there fails its task, which is tried again as often as the context's
+/// [`max_attempts`](crate::StreamingContextBuilder::max_attempts) say, and then the action gives an error.
+///
+/// RDDs come from a stream's [`foreach_rdd`](crate::DStream::foreach_rdd) and
+/// [`transform`](crate::DStream::transform), or from a context's
+/// [`parallelize`](crate::StreamingContext::parallelize) and [`text_file`](crate::StreamingContext::text_file).
+/// Operators on two RDDs need both from the same context; else their first action gives an error of the kind
+/// [`Usage`](crate::ErrorKind::Usage).
+///
+/// Operators that shuffle have two forms. `reduce_by_key(f)` gives as many partitions as its (larger) parent has;
+/// `reduce_by_key_with(f, partitioner)` takes a [`Partitioner`], or just a number of partitions. What a shuffle gives
+/// is in the order of partitions, and within one in the order in which keys occur first.
+///
+/// ```
+/// # fn main() -> tidemill::Result<()> {
+/// # let ssc = tidemill::StreamingContext::builder("example").build()?;
+/// let words = ssc.parallelize(["to", "be", "or", "not", "to", "be"], 2);
+/// let counts = words.map(|word| (word.to_owned(), 1)).reduce_by_key(|a, b| a + b);
+/// assert_eq!(counts.sort_by_key(true, 1).take(2)?, [("be".to_owned(), 2), ("not".to_owned(), 1)]);
+/// # Ok(()) }
+/// ```
 pub struct Rdd<T> {
     pub(crate) node: Arc<dyn RddNode<T>>,
     pub(crate) runner: Arc<Runner>,
@@ -81,6 +140,25 @@ impl<T: Data> Rdd<T> {
 
     pub(crate) fn derive<U: Data>(&self, node: impl RddNode<U> + 'static) -> Rdd<U> {
         Rdd::new(&self.runner, node)
+    }
+
+    /// An RDD made of this one and `other`, which must be of the same context.
+    fn derive_from_both<U, V: Data>(
+        &self,
+        operator: &'static str,
+        other: &Rdd<U>,
+        node: impl RddNode<V> + 'static,
+    ) -> Rdd<V> {
+        if Arc::ptr_eq(&self.runner, &other.runner) {
+            self.derive(node)
+        } else {
+            self.derive(OfTwoContexts { operator })
+        }
+    }
+
+    /// Over how many partitions a shuffle of this RDD and `other` goes unless told: as many as the larger one has.
+    fn partitions_of_both<U: Data>(&self, other: &Rdd<U>) -> usize {
+        self.num_partitions().max(other.num_partitions())
     }
 
     /// How many partitions (and so, tasks) this RDD has.

@@ -60,7 +60,7 @@ impl<T: Data> RddNode<T> for Union<T> {
 }
 
 impl<T: Data> Rdd<T> {
-    fn narrow<U: Data>(
+    pub(super) fn narrow<U: Data>(
         &self,
         apply: impl Fn(&dyn RddNode<T>, usize, &TaskContext, &mut dyn FnMut(U) -> Flow) -> Flow
         + Send
@@ -71,6 +71,13 @@ impl<T: Data> Rdd<T> {
     }
 
     /// Each element, changed by `f`. An empty RDD stays empty.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// # let ssc = tidemill::StreamingContext::builder("example").build()?;
+    /// assert_eq!(ssc.parallelize([1, 2, 3], 2).map(|n| n * 10).collect()?, [10, 20, 30]);
+    /// # Ok(()) }
+    /// ```
     pub fn map<U: Data>(&self, f: impl Fn(T) -> U + Send + Sync + 'static) -> Rdd<U> {
         self.narrow(move |parent, p, task, emit| parent.compute(p, task, &mut |element| emit(f(element))))
     }
@@ -87,6 +94,14 @@ impl<T: Data> Rdd<T> {
     }
 
     /// What `f` gives for each element, in order. An empty RDD stays empty.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// # let ssc = tidemill::StreamingContext::builder("example").build()?;
+    /// let numbers = ssc.parallelize([1, 2, 3], 2);
+    /// assert_eq!(numbers.flat_map(|n| vec![n; n]).collect()?, [1, 2, 2, 3, 3, 3]);
+    /// # Ok(()) }
+    /// ```
     pub fn flat_map<U: Data, I: IntoIterator<Item = U>>(
         &self,
         f: impl Fn(T) -> I + Send + Sync + 'static,
@@ -97,6 +112,13 @@ impl<T: Data> Rdd<T> {
     }
 
     /// The elements for which `keep` is true. An empty RDD stays empty.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// # let ssc = tidemill::StreamingContext::builder("example").build()?;
+    /// assert_eq!(ssc.parallelize([1, 2, 3], 2).filter(|n| n % 2 == 1).collect()?, [1, 3]);
+    /// # Ok(()) }
+    /// ```
     pub fn filter(&self, keep: impl Fn(&T) -> bool + Send + Sync + 'static) -> Rdd<T> {
         self.narrow(move |parent, p, task, emit| {
             parent.compute(p, task, &mut |element| if keep(&element) { emit(element) } else { Ok(()) })
@@ -104,6 +126,14 @@ impl<T: Data> Rdd<T> {
     }
 
     /// What `f` gives for the elements of each partition; it is called for empty partitions too.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// # let ssc = tidemill::StreamingContext::builder("example").build()?;
+    /// let numbers = ssc.parallelize([1, 2, 3, 4], 2);
+    /// assert_eq!(numbers.map_partitions(|part| [part.iter().sum::<i32>()]).collect()?, [3, 7]);
+    /// # Ok(()) }
+    /// ```
     pub fn map_partitions<U: Data, I: IntoIterator<Item = U>>(
         &self,
         f: impl Fn(Vec<T>) -> I + Send + Sync + 'static,
@@ -112,6 +142,15 @@ impl<T: Data> Rdd<T> {
     }
 
     /// As [`map_partitions`](Rdd::map_partitions), with the partition's number.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// # let ssc = tidemill::StreamingContext::builder("example").build()?;
+    /// let letters = ssc.parallelize(['a', 'b', 'c', 'd'], 2);
+    /// let placed = letters.map_partitions_with_index(|i, part| part.into_iter().map(move |c| (i, c)));
+    /// assert_eq!(placed.collect()?, [(0, 'a'), (0, 'b'), (1, 'c'), (1, 'd')]);
+    /// # Ok(()) }
+    /// ```
     pub fn map_partitions_with_index<U: Data, I: IntoIterator<Item = U>>(
         &self,
         f: impl Fn(usize, Vec<T>) -> I + Send + Sync + 'static,
@@ -149,13 +188,29 @@ impl<T: Data> Rdd<T> {
     }
 
     /// One vector per partition, an empty one for an empty partition.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// # let ssc = tidemill::StreamingContext::builder("example").build()?;
+    /// assert_eq!(ssc.parallelize([1, 2, 3], 2).glom().collect()?, [vec![1], vec![2, 3]]);
+    /// # Ok(()) }
+    /// ```
     pub fn glom(&self) -> Rdd<Vec<T>> {
         self.narrow(|parent, p, task, emit| emit(gather(parent, p, task)?))
     }
 
-    /// The elements of this RDD, then those of `other`; doublets stay.
+    /// The elements of this RDD, then those of `other`; doublets stay, and so do the partitions of both.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// # let ssc = tidemill::StreamingContext::builder("example").build()?;
+    /// let (left, right) = (ssc.parallelize([1, 2], 1), ssc.parallelize([2, 3], 1));
+    /// assert_eq!(left.union(&right).collect()?, [1, 2, 2, 3]);
+    /// # Ok(()) }
+    /// ```
     pub fn union(&self, other: &Rdd<T>) -> Rdd<T> {
-        self.derive(Union { parents: vec![self.node.clone(), other.node.clone()] })
+        let parents = vec![self.node.clone(), other.node.clone()];
+        self.derive_from_both("union", other, Union { parents })
     }
 
     pub(crate) fn union_all(first: &Rdd<T>, others: impl IntoIterator<Item = Rdd<T>>) -> Rdd<T> {

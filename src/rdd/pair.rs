@@ -1,57 +1,77 @@
-//! Operators on RDDs of pairs.
+//! Operators on RDDs of pairs that look at one pair at a time, and what makes pairs.
 
-use std::sync::Arc;
+use super::{Data, Rdd};
 
-use parking_lot::Mutex;
+impl<T: Data> Rdd<T> {
+    /// Each element with the key that `key` gives for it in front. An empty RDD stays empty.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// # let ssc = tidemill::StreamingContext::builder("example").build()?;
+    /// let words = ssc.parallelize(["tide", "mill"], 1);
+    /// assert_eq!(words.key_by(|word| word.len()).collect()?, [(4, "tide"), (4, "mill")]);
+    /// # Ok(()) }
+    /// ```
+    pub fn key_by<K: Data>(&self, key: impl Fn(&T) -> K + Send + Sync + 'static) -> Rdd<(K, T)> {
+        self.map(move |element| (key(&element), element))
+    }
+}
 
-use super::shuffle::{CombineByKey, PartitionBy};
-use super::{Data, Partitioner, Rdd};
-use crate::codec::Key;
+impl<K: Data, V: Data> Rdd<(K, V)> {
+    /// The key of each pair. An empty RDD stays empty.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// # let ssc = tidemill::StreamingContext::builder("example").build()?;
+    /// assert_eq!(ssc.parallelize([('a', 1), ('b', 2)], 2).keys().collect()?, ['a', 'b']);
+    /// # Ok(()) }
+    /// ```
+    pub fn keys(&self) -> Rdd<K> {
+        self.map(|(key, _)| key)
+    }
 
-impl<K: Key, V: Data> Rdd<(K, V)> {
-    /// Each pair with its value changed by `f`; keys and partitions stay.
+    /// The value of each pair. An empty RDD stays empty.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// # let ssc = tidemill::StreamingContext::builder("example").build()?;
+    /// assert_eq!(ssc.parallelize([('a', 1), ('b', 2)], 2).values().collect()?, [1, 2]);
+    /// # Ok(()) }
+    /// ```
+    pub fn values(&self) -> Rdd<V> {
+        self.map(|(_, value)| value)
+    }
+
+    /// Each pair with its value changed by `f`; keys and partitions stay. An empty RDD stays empty.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// # let ssc = tidemill::StreamingContext::builder("example").build()?;
+    /// let pairs = ssc.parallelize([('a', 1), ('b', 2)], 2);
+    /// assert_eq!(pairs.map_values(|n| n * 10).collect()?, [('a', 10), ('b', 20)]);
+    /// # Ok(()) }
+    /// ```
     pub fn map_values<U: Data>(&self, f: impl Fn(V) -> U + Send + Sync + 'static) -> Rdd<(K, U)> {
         self.map(move |(key, value)| (key, f(value)))
     }
 
-    /// One pair per key, its values put together by `f`, which must be associative and commutative.
-    /// Combines on the map side first; an empty RDD gives nothing.
-    pub fn reduce_by_key(
+    /// For each pair, its key with every value that `f` gives for its value, in order. An empty RDD stays empty.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// # let ssc = tidemill::StreamingContext::builder("example").build()?;
+    /// let pairs = ssc.parallelize([('a', 2), ('b', 0), ('c', 1)], 2);
+    /// assert_eq!(pairs.flat_map_values(|n| 0..n).collect()?, [('a', 0), ('a', 1), ('c', 0)]);
+    /// # Ok(()) }
+    /// ```
+    pub fn flat_map_values<U: Data, I: IntoIterator<Item = U>>(
         &self,
-        partitioner: impl Partitioner<K>,
-        f: impl Fn(V, V) -> V + Send + Sync + 'static,
-    ) -> Rdd<(K, V)> {
-        let f = Arc::new(f);
-        let merge = f.clone();
-        self.combine_by_key(partitioner, |v| v, move |a, b| f(a, b), move |a, b| merge(a, b))
-    }
-
-    /// One pair per key: `create` makes a combined value of a first one, `merge_value` adds a further
-    /// one, `merge` puts two combined values together (Spark's `combineByKey`).
-    pub fn combine_by_key<C: Data>(
-        &self,
-        partitioner: impl Partitioner<K>,
-        create: impl Fn(V) -> C + Send + Sync + 'static,
-        merge_value: impl Fn(C, V) -> C + Send + Sync + 'static,
-        merge: impl Fn(C, C) -> C + Send + Sync + 'static,
-    ) -> Rdd<(K, C)> {
-        let parent = self.node.clone();
-        self.derive(CombineByKey {
-            parent,
-            partitioner: Arc::new(partitioner),
-            create,
-            merge_value,
-            merge,
-            output: Mutex::default(),
-        })
-    }
-
-    /// The same pairs, each in the partition of its key; pairs of a partition keep their order.
-    pub fn partition_by(&self, partitioner: impl Partitioner<K>) -> Rdd<(K, V)> {
-        self.derive(PartitionBy {
-            parent: self.node.clone(),
-            partitioner: Arc::new(partitioner),
-            output: Mutex::default(),
+        f: impl Fn(V) -> I + Send + Sync + 'static,
+    ) -> Rdd<(K, U)> {
+        self.narrow(move |parent, p, task, emit| {
+            parent.compute(p, task, &mut |(key, value)| {
+                f(value).into_iter().try_for_each(|value| emit((key.clone(), value)))
+            })
         })
     }
 }

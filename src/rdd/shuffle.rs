@@ -8,7 +8,6 @@ use indexmap::IndexMap;
 use indexmap::map::Entry;
 use parking_lot::Mutex;
 
-use super::narrow::gathered;
 use super::partitioner::{AnyPartitioner, checked_partition};
 use super::runner::finished;
 use super::{Data, Flow, Partitioner, RddNode, Runner, TaskContext};
@@ -46,29 +45,28 @@ fn into_pairs<K, C>(combined: Combined<K, C>) -> impl Iterator<Item = (K, C)> {
 }
 
 /// The kept output of a shuffle: one vector per partition.
-type Output<T> = Mutex<Option<Arc<[Arc<Vec<T>>]>>>;
+pub(super) type Output<T> = Mutex<Option<Arc<[Arc<Vec<T>>]>>>;
 
-fn read<T: Data>(output: &Output<T>, partition: usize, emit: &mut dyn FnMut(T) -> Flow) -> Flow {
+pub(super) fn read<T: Data>(output: &Output<T>, partition: usize, emit: &mut dyn FnMut(T) -> Flow) -> Flow {
     let Some(partitions) = output.lock().clone() else {
         return Err(Error::internal("a shuffle was read before it was prepared").into());
     };
     partitions[partition].iter().try_for_each(|element| emit(element.clone()))
 }
 
-fn distribute<K: 'static, X>(
+fn distribute<K: 'static, C>(
     partitioner: &dyn Partitioner<K>,
-    elements: impl Iterator<Item = X>,
-    key: impl Fn(&X) -> &K,
-) -> Result<Vec<Vec<X>>> {
-    let mut buckets: Vec<Vec<X>> = (0..partitioner.num_partitions()).map(|_| Vec::new()).collect();
-    for element in elements {
-        buckets[checked_partition(partitioner, key(&element))?].push(element);
+    pairs: impl Iterator<Item = (K, C)>,
+) -> Result<Vec<Vec<(K, C)>>> {
+    let mut buckets: Vec<Vec<_>> = (0..partitioner.num_partitions()).map(|_| Vec::new()).collect();
+    for pair in pairs {
+        buckets[checked_partition(partitioner, &pair.0)?].push(pair);
     }
     Ok(buckets)
 }
 
 /// From one list of buckets per map task to one list of task outputs per reduce partition.
-fn transpose<X>(tasks: Vec<Vec<Vec<X>>>, partitions: usize) -> Vec<Mutex<Vec<Vec<X>>>> {
+pub(super) fn transpose<X>(tasks: Vec<Vec<Vec<X>>>, partitions: usize) -> Vec<Mutex<Vec<Vec<X>>>> {
     let mut columns: Vec<Vec<Vec<X>>> = (0..partitions).map(|_| Vec::with_capacity(tasks.len())).collect();
     for task in tasks {
         for (column, bucket) in columns.iter_mut().zip(task) {
@@ -103,7 +101,7 @@ where
             fold_in(&mut combined, key, value, &self.create, &self.merge_value);
             Ok(())
         }))?;
-        distribute(&*self.partitioner, into_pairs(combined), |(key, _)| key)
+        distribute(&*self.partitioner, into_pairs(combined))
     }
 
     fn reduce_task(&self, mut inputs: Vec<Vec<(K, C)>>) -> Vec<(K, C)> {
@@ -155,16 +153,22 @@ where
     }
 }
 
-/// Elements moved to the partition of their key, their order kept.
-pub(super) struct PartitionBy<K, V> {
-    pub parent: Arc<dyn RddNode<(K, V)>>,
-    pub partitioner: AnyPartitioner<K>,
-    pub output: Output<(K, V)>,
+/// Elements moved to the partition that `place` gives for the task, the element's number in it, and the element; those
+/// of a partition keep their order.
+pub(super) struct Exchange<T, Place> {
+    pub parent: Arc<dyn RddNode<T>>,
+    pub partitions: usize,
+    pub place: Place,
+    pub output: Output<T>,
 }
 
-impl<K: Key, V: Data> RddNode<(K, V)> for PartitionBy<K, V> {
+impl<T, Place> RddNode<T> for Exchange<T, Place>
+where
+    T: Data,
+    Place: Fn(usize, usize, &T) -> Result<usize> + Send + Sync,
+{
     fn num_partitions(&self) -> usize {
-        self.partitioner.num_partitions()
+        self.partitions
     }
 
     fn prepare(&self, runner: &Runner) -> Result<()> {
@@ -172,10 +176,16 @@ impl<K: Key, V: Data> RddNode<(K, V)> for PartitionBy<K, V> {
         if output.is_none() {
             self.parent.prepare(runner)?;
             let tasks = runner.run_tasks(self.parent.num_partitions(), |p, task| {
-                let elements = gathered(&*self.parent, p, task)?;
-                distribute(&*self.partitioner, elements.into_iter(), |(key, _)| key)
+                let mut buckets: Vec<Vec<T>> = (0..self.partitions).map(|_| Vec::new()).collect();
+                let mut number = 0;
+                finished(self.parent.compute(p, task, &mut |element| {
+                    buckets[(self.place)(p, number, &element)?].push(element);
+                    number += 1;
+                    Ok(())
+                }))?;
+                Ok(buckets)
             })?;
-            let columns = transpose(tasks, self.partitioner.num_partitions());
+            let columns = transpose(tasks, self.partitions);
             *output = Some(
                 columns
                     .into_iter()
@@ -186,7 +196,7 @@ impl<K: Key, V: Data> RddNode<(K, V)> for PartitionBy<K, V> {
         Ok(())
     }
 
-    fn compute(&self, partition: usize, _: &TaskContext, emit: &mut dyn FnMut((K, V)) -> Flow) -> Flow {
+    fn compute(&self, partition: usize, _: &TaskContext, emit: &mut dyn FnMut(T) -> Flow) -> Flow {
         read(&self.output, partition, emit)
     }
 }

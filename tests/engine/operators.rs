@@ -406,11 +406,11 @@ fn combine_by_key_creates_merges_values_and_merges_partitions() {
     let mut combined = on_rdd(&[&[1, 2, 4], &[3, 6]], |rdd| {
         let odd_even = rdd.map(|n| (n % 2, n));
         odd_even
-            .combine_by_key(
-                HashPartitioner::new(3),
+            .combine_by_key_with(
                 |n| n.to_string(),
                 |text, n| format!("{text}+{n}"),
                 |a, b| format!("({a})({b})"),
+                3,
             )
             .collect()
     });
