@@ -2,17 +2,24 @@
 //!
 //! A node's contract is small: its slide duration, and `compute(batch time) -> RDD or nothing`.
 
+mod combine_by_key;
 mod count;
+mod count_by_value;
 mod filter;
 mod flat_map;
 mod foreach_rdd;
+mod group_by_key;
+mod join;
 mod map;
 mod map_with_state;
 mod pair;
 mod panes;
+mod partitions;
 mod print;
+mod reduce;
 mod reduce_by_key;
 mod reduce_by_key_and_window;
+mod together;
 mod transform;
 mod union;
 mod update_state_by_key;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::DStream;
 use crate::codec::Key;
-use crate::rdd::Data;
+use crate::rdd::{Data, Partitioner};
 
 impl<K: Key, V: Data> DStream<(K, V)> {
     /// One pair per key of the batch, its values put together by `f`, which must be associative and
@@ -18,11 +18,28 @@ impl<K: Key, V: Data> DStream<(K, V)> {
     /// assert_eq!(out.unwrap(), [vec![("a".to_owned(), 2), ("b".to_owned(), 1)], vec![]]);
     /// ```
     pub fn reduce_by_key(&self, f: impl Fn(V, V) -> V + Send + Sync + 'static) -> DStream<(K, V)> {
-        let partitioner = self.ssc.default_partitioner();
+        self.reduce_by_key_with(f, self.ssc.default_partitioner())
+    }
+
+    /// As [`reduce_by_key`](DStream::reduce_by_key), into the partitions of `partitioner`, which may be just their number.
+    ///
+    /// ```
+    /// use tidemill::testing::run_batches;
+    /// let out = run_batches(vec![vec![('b', 1), ('a', 2), ('b', 3)], vec![]], |pairs| {
+    ///     pairs.reduce_by_key_with(|a, b| a + b, 1)
+    /// });
+    /// assert_eq!(out.unwrap(), [vec![('b', 4), ('a', 2)], vec![]]);
+    /// ```
+    pub fn reduce_by_key_with(
+        &self,
+        f: impl Fn(V, V) -> V + Send + Sync + 'static,
+        partitioner: impl Partitioner<K>,
+    ) -> DStream<(K, V)> {
+        let by: Arc<dyn Partitioner<K>> = Arc::new(partitioner);
         let f = Arc::new(f);
         self.each_rdd("reduce_by_key", move |rdd| {
             let f = f.clone();
-            rdd.reduce_by_key_with(move |a, b| f(a, b), partitioner)
+            rdd.reduce_by_key_with(move |a, b| f(a, b), by.clone())
         })
     }
 }

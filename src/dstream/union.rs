@@ -1,6 +1,7 @@
 //! `union`
 
 use super::DStream;
+use crate::context::StreamingContext;
 use crate::error::{Error, Result};
 use crate::rdd::{Data, Rdd};
 
@@ -8,7 +9,7 @@ impl<T: Data> DStream<T> {
     /// The elements of this stream's batch, then those of `other`'s.
     ///
     /// # Errors
-    /// If the two have different slide durations.
+    /// If the two have different slide durations, or are of different contexts.
     ///
     /// ```
     /// use tidemill::testing::run_batches;
@@ -19,22 +20,32 @@ impl<T: Data> DStream<T> {
     /// assert_eq!(out.unwrap(), [vec![1, 10], vec![]]);
     /// ```
     pub fn union(&self, other: &DStream<T>) -> Result<DStream<T>> {
-        let slide = self.slide_duration();
-        if slide != other.slide_duration() {
-            return Err(Error::config(format!(
-                "union of streams that slide by {slide} and by {}: both must slide alike",
-                other.slide_duration()
-            )));
-        }
-        let parents = [self.core.clone(), other.core.clone()];
-        Ok(self.derive("union", &[other.id()], slide, move |time| {
-            let rdds =
-                parents.iter().map(|p| p.get_or_compute(time)).collect::<Result<Option<Vec<Rdd<T>>>>>()?;
-            let Some(rdds) = rdds else {
-                return Err(Error::task(format!("a parent of `union` gave no RDD for batch {time}")));
-            };
+        self.ssc.union([self, other])
+    }
+}
+
+impl StreamingContext {
+    /// The elements of the batches of all `streams`, in the order in which they are given; an empty batch if all are empty.
+    ///
+    /// # Errors
+    /// If there are none, two have different slide durations, or one is of another context.
+    ///
+    /// ```
+    /// use tidemill::testing::run_batches;
+    /// let out = run_batches(vec![vec![1], vec![]], |numbers| {
+    ///     let (tens, hundreds) = (numbers.map(|n| n * 10), numbers.map(|n| n * 100));
+    ///     numbers.context().union([numbers, &tens, &hundreds]).unwrap()
+    /// });
+    /// assert_eq!(out.unwrap(), [vec![1, 10, 100], vec![]]);
+    /// ```
+    pub fn union<'a, T: Data>(
+        &self,
+        streams: impl IntoIterator<Item = &'a DStream<T>>,
+    ) -> Result<DStream<T>> {
+        self.with_all("union", streams, |rdds, _| {
             let mut rdds = rdds.into_iter();
-            Ok(rdds.next().map(|first| Rdd::union_all(&first, rdds)))
-        }))
+            let first = rdds.next().ok_or_else(|| Error::internal("a union of no RDDs"))?;
+            Ok(Rdd::union_all(&first, rdds))
+        })
     }
 }

@@ -1,4 +1,5 @@
 //! Operators on two RDDs of pairs with the same keys.
+#![allow(clippy::type_complexity, reason = "a pair says more than a name for it")]
 
 use std::sync::Arc;
 
