@@ -312,6 +312,7 @@ impl Committer {
             None => self.commit_locally(plan, positions, staged, delta)?,
         }
         self.told = now;
+        self.parts.sinks.iter().for_each(|sink| sink.committed());
         for input in &self.parts.inputs {
             plan.inputs.get(input.uid()).map_or(Ok(()), |plan| input.finished(plan))?;
         }
@@ -394,9 +395,6 @@ impl Committer {
             self.name_staged(db, &mut committed)?;
         } else {
             files::name(&committed.staged)?;
-        }
-        for sink in &self.parts.sinks {
-            sink.committed();
         }
         self.positions = committed.positions;
         self.marker = Some(plan.time);

@@ -1,13 +1,14 @@
 //! The graph of operators, as the scheduler sees it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
 use crate::error::Result;
 use crate::sink::Sink;
+use crate::sink::files::FileSink;
 use crate::source::Input;
 use crate::state::{Change, OperatorSchema, StateDb, StateStats};
 use crate::time::Time;
@@ -72,6 +73,7 @@ pub(crate) struct Graph {
     inputs: RwLock<Vec<Arc<dyn Input>>>,
     outputs: RwLock<Arc<Vec<OutputOperation>>>,
     sinks: RwLock<Vec<Arc<dyn Sink>>>,
+    files: OnceLock<Arc<FileSink>>,
     dead_letters: RwLock<Option<Arc<dyn Sink>>>,
     /// What an output operation can reach, fixed at start.
     reached: RwLock<Arc<Vec<Arc<dyn Stateful>>>>,
@@ -121,6 +123,16 @@ impl Graph {
 
     pub fn add_sink(&self, sink: Arc<dyn Sink>) {
         self.sinks.write().push(sink);
+    }
+
+    /// The sink of all files.
+    pub fn file_sink(&self) -> Arc<FileSink> {
+        let made = || {
+            let sink = Arc::new(FileSink::default());
+            self.add_sink(sink.clone());
+            sink
+        };
+        self.files.get_or_init(made).clone()
     }
 
     /// The sink that takes records which could not be decoded.

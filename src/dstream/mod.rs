@@ -19,6 +19,7 @@ mod print;
 mod reduce;
 mod reduce_by_key;
 mod reduce_by_key_and_window;
+mod save_as_files;
 mod together;
 mod transform;
 mod union;

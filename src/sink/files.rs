@@ -1,7 +1,6 @@
 //! Folders of files, named by batch time: written under a temporary name, renamed when the batch is committed.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use parking_lot::Mutex;
 
@@ -11,7 +10,6 @@ use crate::error::{Error, Result};
 
 /// All folders that the running batch has written.
 #[derive(Default)]
-#[allow(dead_code, reason = "its users come with the next commit")]
 pub(crate) struct FileSink {
     staged: Mutex<Vec<StagedFile>>,
 }
@@ -19,6 +17,10 @@ pub(crate) struct FileSink {
 impl FileSink {
     /// Has `write` make the folder that will be called `folder` once the batch is committed.
     pub fn stage(&self, folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        // The names must mean the same to the next start, wherever that is made.
+        let folder = &std::path::absolute(folder).map_err(|e| {
+            Error::output(format!("{} is no name for a folder", folder.display())).with_source(e)
+        })?;
         let from = temporary(folder);
         remove(&from)?;
         let text = |path: &Path| {
@@ -45,10 +47,6 @@ impl Sink for FileSink {
             remove(Path::new(&folder.from))?;
         }
         Ok(())
-    }
-
-    fn take_counts(&self) -> Vec<(Arc<str>, u64)> {
-        Vec::new()
     }
 }
 

@@ -6,6 +6,7 @@
 mod life_cycle;
 mod operators;
 mod recovery;
+mod save;
 mod state;
 mod windows;
 
