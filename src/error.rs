@@ -18,8 +18,10 @@ pub enum ErrorKind {
     Unavailable,
     /// A record could not be decoded, or asked-for records are gone: look at the data, or change the policy.
     Data,
-    /// The checkpoint is damaged, locked, or belongs to another application: see the message.
+    /// The checkpoint is locked, belongs to another application, or does not fit the program: see the message.
     Checkpoint,
+    /// The checkpoint cannot be read: its bytes are not what was written. Restore a backup.
+    Damaged,
     /// A user's function failed or panicked.
     Task,
     /// Output could not be delivered.
@@ -68,6 +70,11 @@ impl Error {
     /// A [`ErrorKind::Checkpoint`] error.
     pub fn checkpoint(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Checkpoint, message)
+    }
+
+    /// A [`ErrorKind::Damaged`] error.
+    pub fn damaged(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Damaged, message)
     }
 
     /// A [`ErrorKind::Task`] error.

@@ -140,6 +140,7 @@ impl StreamingContextBuilder {
         let settings = Settings {
             app_name: self.app_name,
             batch_interval: self.batch_interval,
+            checkpoint: self.checkpoint,
             delivery,
             offsets: self.offsets,
             state_partitions: db.as_ref().map_or(self.state_partitions, |db| db.state_partitions()),

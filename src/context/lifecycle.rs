@@ -123,7 +123,10 @@ pub(super) fn start(ssc: &StreamingContext) -> Result<()> {
         phase.started = true;
     }
     match prepare(ssc).and_then(|(scheduler, recovered)| launch(ssc, scheduler, recovered)) {
-        Ok(()) => Ok(()),
+        Ok(()) => {
+            ssc.note_started();
+            Ok(())
+        }
         Err(error) => {
             let mut phase = lifecycle.phase.lock();
             phase.stopped = true;

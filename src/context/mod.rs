@@ -4,7 +4,9 @@ mod builder;
 mod graph;
 mod lifecycle;
 mod rdds;
+mod recoverable;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use builder::StreamingContextBuilder;
@@ -59,6 +61,7 @@ pub(crate) struct Inner {
 pub(crate) struct Settings {
     pub app_name: String,
     pub batch_interval: Duration,
+    pub checkpoint: Option<PathBuf>,
     pub delivery: Delivery,
     pub offsets: Option<OffsetsFrom>,
     pub state_partitions: usize,

@@ -239,13 +239,15 @@ fn synced() -> WriteOptions {
 
 fn open_error(path: &Path, error: rocksdb::Error) -> Error {
     let text = error.to_string();
-    let hint = if text.contains("lock") {
-        "another process has it open: stop that one, or name another folder"
+    let cannot = format!("cannot open the checkpoint {}: {text}", path.display());
+    let told = if text.contains("lock") {
+        Error::checkpoint(format!(
+            "{cannot}; another process has it open: stop that one, or name another folder"
+        ))
     } else if error.kind() == rocksdb::ErrorKind::Corruption {
-        "it is damaged: restore a backup; nothing was changed"
+        Error::damaged(format!("{cannot}; it is damaged: restore a backup; nothing was changed"))
     } else {
-        "see the cause"
+        Error::checkpoint(format!("{cannot}; see the cause"))
     };
-    Error::checkpoint(format!("cannot open the checkpoint {}: {text}; {hint}", path.display()))
-        .with_source(error)
+    told.with_source(error)
 }

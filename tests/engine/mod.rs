@@ -5,6 +5,7 @@
 
 mod life_cycle;
 mod operators;
+mod recoverable;
 mod recovery;
 mod save;
 mod state;

@@ -17,7 +17,9 @@ fn folders(parent: &Path) -> BTreeMap<String, String> {
         files.sort_by_key(name);
         let text = |file: &fs::DirEntry| match name(file).as_str() {
             "_SUCCESS" => "done".to_owned(),
-            part => format!("{part}:{} ", fs::read_to_string(file.path()).unwrap().trim_end().replace('\n', ",")),
+            part => {
+                format!("{part}:{} ", fs::read_to_string(file.path()).unwrap().trim_end().replace('\n', ","))
+            }
         };
         let (done, parts): (Vec<_>, Vec<_>) = files.iter().map(text).partition(|text| text == "done");
         (name(&folder), parts.concat() + &done.concat())
