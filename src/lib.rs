@@ -66,7 +66,7 @@ mod sql;
 pub use batch::{BatchInfo, OutputOperationInfo, ReceiverInfo, SliceInfo, StreamingListener};
 pub use commit::{Delivery, OffsetsFrom};
 pub use context::{ContextState, StreamingContext, StreamingContextBuilder};
-pub use dstream::{DStream, Outcome, State, StateSpec};
+pub use dstream::{DStream, MapWithStateDStream, Outcome, State, StateSpec, UpdateStateSpec, WindowSpec};
 pub use error::{Error, ErrorKind, Result};
 pub use indexmap::IndexMap;
 pub use metrics::Metrics;

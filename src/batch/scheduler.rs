@@ -8,7 +8,7 @@ use crate::context::Graph;
 use crate::error::{Error, ErrorKind, Result};
 use crate::rdd::{Runner, caught};
 use crate::source::InputPlan;
-use crate::state::Delta;
+use crate::state::{Delta, StateDb};
 use crate::time::{Clock, Stopwatch, Time};
 
 /// How often a batch is run in all whose transaction is aborted.
@@ -21,6 +21,8 @@ pub(crate) struct Scheduler {
     pub runner: Arc<Runner>,
     pub clock: Arc<dyn Clock>,
     pub listeners: Arc<ListenerBus>,
+    /// The state of a context without a checkpoint.
+    pub volatile: Option<Arc<StateDb>>,
 }
 
 impl Scheduler {
@@ -57,6 +59,11 @@ impl Scheduler {
         self.listeners.announce(|l| l.batch_started(&info, waiting));
         let outcome = self.attempts(time, planned, &mut info);
         self.graph.clear(time);
+        if outcome.is_err()
+            && let Err(error) = self.graph.forget(time)
+        {
+            tracing::error!(error = %error, "the state before the batch cannot be found again");
+        }
         info.processing_end_time = Some(self.clock.now());
         info.processing_duration = Some(watch.elapsed());
         info.failure = outcome.as_ref().err().map(ToString::to_string);
@@ -160,6 +167,9 @@ impl Scheduler {
         fail::fail_point!("commit::ran", |_| std::process::abort());
 
         self.committer.commit(plan, &delta)?;
+        if let Some(store) = &self.volatile {
+            store.apply_changes(&delta)?;
+        }
         self.graph.stateful().iter().for_each(|operator| operator.committed());
         lap(info, "commit");
         info.output_records = self.graph.sinks().iter().flat_map(|s| s.take_counts()).collect();

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 pub(crate) use key::{decode_key, encode_key, partition_of};
 pub use murmur2::murmur2;
-pub(crate) use value::{decode_value, encode_value};
+pub(crate) use value::{decode_value, encode_value, encode_values};
 
 use crate::rdd::Data;
 

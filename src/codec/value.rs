@@ -18,6 +18,20 @@ pub(crate) fn encode_value<V: Serialize>(value: &V) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The two values as [`encode_value`] writes a pair of them; tells where the second begins.
+pub(crate) fn encode_values<A: Serialize, B: Serialize>(first: &A, second: &B) -> Result<(Vec<u8>, usize)> {
+    /// MessagePack's mark of an array of two.
+    const PAIR: u8 = 0x92;
+    let mut bytes = vec![VERSION, PAIR];
+    let mut serializer = rmp_serde::Serializer::new(&mut bytes).with_struct_map();
+    let failed =
+        |e| Error::checkpoint(format!("cannot encode a {}", std::any::type_name::<B>())).with_source(e);
+    first.serialize(&mut serializer).map_err(failed)?;
+    let place = serializer.get_ref().len();
+    second.serialize(&mut serializer).map_err(failed)?;
+    Ok((bytes, place))
+}
+
 pub(crate) fn decode_value<V: DeserializeOwned>(bytes: &[u8]) -> Result<V> {
     match bytes.split_first() {
         Some((&VERSION, body)) => rmp_serde::from_slice(body).map_err(|e| {

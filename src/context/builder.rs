@@ -8,7 +8,7 @@ use crate::batch::ListenerBus;
 use crate::commit::{Delivery, OffsetsFrom};
 use crate::error::{Error, Result};
 use crate::rdd::Runner;
-use crate::state::StateDb;
+use crate::state::{DEFAULT_MEMORY_LIMIT, StateDb};
 use crate::time::{Clock, Duration, SystemClock};
 
 const DEFAULT_STATE_PARTITIONS: usize = 16;
@@ -21,6 +21,7 @@ pub struct StreamingContextBuilder {
     checkpoint: Option<PathBuf>,
     worker_threads: Option<usize>,
     state_partitions: usize,
+    state_memory_limit: usize,
     max_attempts: u32,
     clock: Arc<dyn Clock>,
     delivery: Option<Delivery>,
@@ -35,6 +36,7 @@ impl StreamingContextBuilder {
             checkpoint: None,
             worker_threads: None,
             state_partitions: DEFAULT_STATE_PARTITIONS,
+            state_memory_limit: DEFAULT_MEMORY_LIMIT,
             max_attempts: DEFAULT_MAX_ATTEMPTS,
             clock: Arc::new(SystemClock::default()),
             delivery: None,
@@ -63,6 +65,16 @@ impl StreamingContextBuilder {
     /// Into how many partitions keyed state is cut; 16 unless set, at most 65,536. An existing checkpoint keeps its own.
     pub fn state_partitions(mut self, partitions: usize) -> Self {
         self.state_partitions = partitions;
+        self
+    }
+
+    /// How many bytes of memory the state of all operators may take; 256 MiB unless set. One half is for the operators'
+    /// caches, which share it evenly, one half for the store below them (RocksDB), which takes at least 16 MiB. Only how
+    /// fast the state is depends on it. A running batch's changes and the panes of windows come on top.
+    ///
+    /// Without a [checkpoint](StreamingContextBuilder::checkpoint), the store itself is in memory too, compressed.
+    pub fn state_memory_limit(mut self, bytes: usize) -> Self {
+        self.state_memory_limit = bytes;
         self
     }
 
@@ -135,7 +147,12 @@ impl StreamingContextBuilder {
             .unwrap_or(1);
         let db = match &self.checkpoint {
             None => None,
-            Some(folder) => Some(Arc::new(StateDb::open(folder, &self.app_name, self.state_partitions)?)),
+            Some(folder) => Some(Arc::new(StateDb::open(
+                folder,
+                &self.app_name,
+                self.state_partitions,
+                self.state_memory_limit,
+            )?)),
         };
         let settings = Settings {
             app_name: self.app_name,
@@ -144,6 +161,7 @@ impl StreamingContextBuilder {
             delivery,
             offsets: self.offsets,
             state_partitions: db.as_ref().map_or(self.state_partitions, |db| db.state_partitions()),
+            state_memory_limit: self.state_memory_limit,
         };
         Ok(StreamingContext {
             inner: Arc::new(Inner {

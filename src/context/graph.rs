@@ -20,17 +20,19 @@ pub(crate) trait Stateful: Send + Sync {
 
     fn schema(&self) -> OperatorSchema;
 
-    /// Reads its state from the checkpoint.
-    fn restore(&self, db: &StateDb) -> Result<()>;
+    /// Finds its state in `store`, of which `cache` bytes may be in memory.
+    fn restore(&self, store: &Arc<StateDb>, cache: usize) -> Result<()>;
 
-    /// Takes in the batch `time`, and gives what that changes in the state.
+    /// Takes in the batch `time`, and gives what that changes in the state. Nobody else sees these changes until
+    /// [`committed`](Stateful::committed) or [`discard`](Stateful::discard), one of which has to be called before the next
+    /// batch.
     fn evaluate(&self, time: Time) -> Result<Vec<Change>>;
 
-    /// Forgets what the batch that was evaluated last changed: it is run again from the state before it.
-    fn discard(&self) -> Result<()>;
+    /// The changes of the last evaluated batch are in the store.
+    fn committed(&self);
 
-    /// The changes of the batch that was evaluated last are in the store.
-    fn committed(&self) {}
+    /// Forgets what the last evaluated batch changed: it was given up, and may be run again.
+    fn discard(&self) -> Result<()>;
 
     fn stats(&self) -> StateStats;
 }

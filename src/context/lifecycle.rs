@@ -10,7 +10,7 @@ use super::StreamingContext;
 use crate::batch::{BatchInfo, BatchQueue, Scheduler, generate};
 use crate::commit::{Committer, Parts, Recovered};
 use crate::error::{Error, ErrorKind, Result};
-use crate::state::StateDb;
+use crate::state::{StateDb, cache_share};
 use crate::time::{Duration, Time};
 
 /// How long a clock that is behind the last committed batch is waited for.
@@ -163,17 +163,27 @@ fn prepare(ssc: &StreamingContext) -> Result<(Scheduler, Recovered)> {
         offsets: inner.settings.offsets,
         has_external_outputs: outputs.iter().any(|output| output.is_external),
     });
+    let operators = inner.graph.stateful();
+    let settings = &inner.settings;
+    let volatile = match &inner.db {
+        None if !operators.is_empty() => {
+            let (partitions, memory) = (settings.state_partitions, settings.state_memory_limit);
+            Some(Arc::new(StateDb::in_memory(&settings.app_name, partitions, memory)?))
+        }
+        _ => None,
+    };
+    let store = inner.db.as_ref().or(volatile.as_ref());
     if let Some(db) = &inner.db {
         tell_what_becomes_of_state(db, &uids);
-        for operator in inner.graph.stateful().iter() {
-            db.register(&operator.uid(), operator.schema())?;
-        }
     }
+    if let Some(store) = store {
+        operators.iter().try_for_each(|operator| store.register(&operator.uid(), operator.schema()))?;
+    }
+    // A batch whose transaction was committed becomes part of the state here.
     let recovered = committer.recover()?;
-    if let Some(db) = &inner.db {
-        for operator in inner.graph.stateful().iter() {
-            operator.restore(db)?;
-        }
+    if let Some(store) = store {
+        let cache = cache_share(settings.state_memory_limit) / operators.len().max(1);
+        operators.iter().try_for_each(|operator| operator.restore(store, cache))?;
     }
     let scheduler = Scheduler {
         graph: inner.graph.clone(),
@@ -181,6 +191,7 @@ fn prepare(ssc: &StreamingContext) -> Result<(Scheduler, Recovered)> {
         runner: inner.runner.clone(),
         clock: inner.clock.clone(),
         listeners: inner.listeners.clone(),
+        volatile,
     };
     Ok((scheduler, recovered))
 }

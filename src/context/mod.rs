@@ -65,6 +65,7 @@ pub(crate) struct Settings {
     pub delivery: Delivery,
     pub offsets: Option<OffsetsFrom>,
     pub state_partitions: usize,
+    pub state_memory_limit: usize,
 }
 
 impl StreamingContext {

@@ -1,257 +1,231 @@
 //! `map_with_state`
 
-use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::Arc;
 
-use indexmap::IndexSet;
+use indexmap::IndexMap;
 use parking_lot::Mutex;
 
-use super::{DStream, DStreamNode, Emitted, StateName, StreamCore, keep_output};
+use super::state_spec::{Changed, State, StateSpec};
+use super::{DStream, DStreamNode, Emitted, StateName, StreamCore, emitted, keep_output};
 use crate::codec::{Key, Stored};
 use crate::context::Stateful;
-use crate::error::Result;
-use crate::rdd::{Data, HashPartitioner, Rdd, Runner};
-use crate::state::{Change, KeyedState, OperatorSchema, StateDb, StateStats, record_key, split_key};
+use crate::error::{Error, Result};
+use crate::rdd::{AnyPartitioner, Data, Rdd, Runner, caught};
+use crate::state::{
+    Cache, Change, KeyedState, OperatorSchema, Shard, StateDb, StateStats, StateView, TouchedValue, Writes,
+    kind, record_key, shown, touched_key,
+};
 use crate::time::{Duration, Time};
-
-/// The state of one key, in the function of [`StateSpec`] (Spark's `State`).
-///
-/// The methods panic where Spark throws: it is the program that is wrong. The panic fails the batch with a
-/// message that names the misuse.
-pub struct State<S> {
-    value: Option<S>,
-    changed: Changed,
-    timing_out: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Changed {
-    No,
-    Updated,
-    Removed,
-}
-
-impl<S> State<S> {
-    /// Whether the key has a state.
-    pub fn exists(&self) -> bool {
-        self.value.is_some()
-    }
-
-    /// The state.
-    ///
-    /// # Panics
-    /// If there is none: ask [`exists`](State::exists), or use [`get_option`](State::get_option).
-    #[allow(clippy::panic, reason = "as in Spark, a misuse ends the task")]
-    pub fn get(&self) -> &S {
-        match &self.value {
-            Some(value) => value,
-            None => panic!("State::get of a state that does not exist: ask exists() first"),
-        }
-    }
-
-    /// The state, if there is one.
-    pub fn get_option(&self) -> Option<&S> {
-        self.value.as_ref()
-    }
-
-    /// Makes or replaces the state.
-    ///
-    /// # Panics
-    /// If the state was removed in this call, or is timing out.
-    pub fn update(&mut self, value: S) {
-        assert!(self.changed != Changed::Removed, "State::update after State::remove");
-        assert!(!self.timing_out, "State::update of a state that is timing out");
-        self.value = Some(value);
-        self.changed = Changed::Updated;
-    }
-
-    /// Removes the state; allowed if there is none.
-    ///
-    /// # Panics
-    /// If the state was removed in this call already, or is timing out.
-    pub fn remove(&mut self) {
-        assert!(self.changed != Changed::Removed, "State::remove after State::remove");
-        assert!(!self.timing_out, "State::remove of a state that is timing out");
-        self.value = None;
-        self.changed = Changed::Removed;
-    }
-
-    /// Whether this is the last call for a key whose timeout has passed; the state goes after it.
-    pub fn is_timing_out(&self) -> bool {
-        self.timing_out
-    }
-}
-
-type MapFunction<K, V, S, E> = Arc<dyn Fn(Time, &K, Option<V>, &mut State<S>) -> Option<E> + Send + Sync>;
-
-/// What [`map_with_state`](DStream::map_with_state) does with each record (Spark's `StateSpec`).
-pub struct StateSpec<K, V, S, E> {
-    function: MapFunction<K, V, S, E>,
-    initial: Vec<(K, S)>,
-    timeout: Option<Duration>,
-}
-
-impl<K: Key, V: Data, S: Stored, E: Data> StateSpec<K, V, S, E> {
-    /// Calls `f` once per record, with its key, its value and the key's state, in the order of the
-    /// records; later records see earlier updates. For a key that times out, it is called once more
-    /// with no value. What it returns is in the output.
-    pub fn function(f: impl Fn(&K, Option<V>, &mut State<S>) -> Option<E> + Send + Sync + 'static) -> Self {
-        Self::function_with_time(move |_, key, value, state| f(key, value, state))
-    }
-
-    /// As [`function`](StateSpec::function), with the batch time.
-    pub fn function_with_time(
-        f: impl Fn(Time, &K, Option<V>, &mut State<S>) -> Option<E> + Send + Sync + 'static,
-    ) -> Self {
-        Self { function: Arc::new(f), initial: Vec::new(), timeout: None }
-    }
-
-    /// The state of some keys at the very first start; a restart goes on with the checkpoint's.
-    pub fn initial_state(mut self, state: impl IntoIterator<Item = (K, S)>) -> Self {
-        self.initial = state.into_iter().collect();
-        self
-    }
-
-    /// Keys that no record touched for longer than `timeout` before the batch time lose their state,
-    /// after the batch's records were applied.
-    pub fn timeout(mut self, timeout: impl Into<Duration>) -> Self {
-        self.timeout = Some(timeout.into());
-        self
-    }
-}
-
-/// Marks, in the store, that the initial state was taken.
-const INITIAL_TAKEN: u8 = 1;
-
-/// What is kept of a key: when it was last touched, and its state.
-type Touched<S> = (Time, S);
 
 struct MapWithState<K, V, S, E> {
     name: StateName,
     parent: Arc<StreamCore<(K, V)>>,
     slide: Duration,
     spec: StateSpec<K, V, S, E>,
-    partitioner: HashPartitioner,
+    partitioner: AnyPartitioner<K>,
     runner: Arc<Runner>,
-    state: KeyedState<K, Touched<S>>,
-    /// Keys by the time at which they were touched last, per state partition; those whose state was removed may stand there
-    /// still.
-    touched: Vec<Mutex<BTreeMap<Time, IndexSet<K, ahash::RandomState>>>>,
-    /// Whether the initial state is still to be taken.
-    fresh: Mutex<bool>,
+    state: Arc<KeyedState<K, Cache<K>>>,
     output: Emitted<E>,
 }
 
+/// A key that the batch touches.
+struct Touched<S> {
+    state: State<S>,
+    /// What the store has of it.
+    before: Option<Before>,
+    /// Its place there, if that is known already.
+    stored: Option<Vec<u8>>,
+}
+
+struct Before {
+    touched: Time,
+    bytes: Vec<u8>,
+}
+
+impl<S> Touched<S> {
+    fn new(value: Option<S>, changed: Changed) -> Self {
+        Self { state: State { value, changed, timing_out: false }, before: None, stored: None }
+    }
+}
+
+type Overlay<K, S> = IndexMap<K, Touched<S>, ahash::RandomState>;
+type StateShard<K> = Shard<K, Cache<K>>;
+
+/// A key whose time is over.
+struct Expired<K, S> {
+    key: K,
+    stored: Vec<u8>,
+    before: Before,
+    value: S,
+}
+
 impl<K: Key, V: Data, S: Stored, E: Data> MapWithState<K, V, S, E> {
-    fn take_initial(&self, time: Time, changes: &mut Vec<Change>) -> Result<()> {
-        if std::mem::take(&mut *self.fresh.lock()) {
-            changes.push(Change::Put(record_key(0, INITIAL_TAKEN, &())?, Vec::new()));
-            for (key, value) in &self.spec.initial {
-                let p = self.partitioner.partition(key)?;
-                let mut shard = self.state.shard(p);
-                self.state.write(&mut shard, p, key.clone(), Some((time, value.clone())), changes)?;
-                drop(shard);
-                self.note_touch(p, None, time, key);
+    /// The records of one state partition, then its timeouts. The state changes only once all of the user's
+    /// calls have gone well, so a failed attempt leaves nothing.
+    fn task(
+        &self,
+        time: Time,
+        partition: usize,
+        records: Vec<(K, V)>,
+        initial: &[(K, S)],
+    ) -> Result<(Vec<E>, Vec<Change>)> {
+        let mut shard = self.state.begin(partition)?;
+        let mut overlay = Overlay::default();
+        for (key, value) in initial {
+            overlay.insert(key.clone(), Touched::new(Some(value.clone()), Changed::Updated));
+        }
+        let places: Vec<usize> = records
+            .iter()
+            .map(|(key, _)| match overlay.get_index_of(key) {
+                Some(place) => place,
+                None => overlay.insert_full(key.clone(), Touched::new(None, Changed::No)).0,
+            })
+            .collect();
+        self.read(&mut shard, partition, &mut overlay)?;
+        let mut output = Vec::new();
+        let mut called = 0;
+        let outcome = caught(|| {
+            for ((key, value), place) in records.into_iter().zip(places) {
+                called = place;
+                let state = &mut overlay[place].state;
+                let before = std::mem::replace(&mut state.changed, Changed::No);
+                output.extend((self.spec.function)(time, &key, Some(value), state));
+                if state.changed == Changed::No {
+                    state.changed = before;
+                }
+            }
+            Ok(())
+        });
+        outcome.map_err(|e| of_key(e, overlay.get_index(called).map(|(key, _)| key)))?;
+
+        let cutoff = self.spec.timeout.filter(|_| self.runner.is_caught_up()).map(|timeout| time - timeout);
+        let expired = match cutoff {
+            Some(cutoff) => self.expired(&mut shard, partition, cutoff, &overlay)?,
+            None => Vec::new(),
+        };
+        for Expired { key, value, .. } in &expired {
+            let mut state = State { value: Some(value.clone()), changed: Changed::No, timing_out: true };
+            let called = caught(|| Ok((self.spec.function)(time, key, None, &mut state)));
+            output.extend(called.map_err(|e| of_key(e, Some(key)))?);
+        }
+
+        let mut writes = Writes::new(partition, &shard);
+        for (key, touched) in overlay {
+            self.write(time, partition, key, touched, &mut writes)?;
+        }
+        for Expired { key, stored, before, .. } in expired {
+            writes.add(Change::Delete(touched_key(before.touched, &stored)?));
+            writes.write(key, stored, Some(before.bytes.len()), None);
+        }
+        if let Some(cutoff) = cutoff {
+            writes.touched_from(cutoff);
+        }
+        Ok((output, writes.finish(&mut shard)?))
+    }
+
+    /// Fills in what the store has of the keys of `overlay`.
+    fn read(&self, shard: &mut StateShard<K>, partition: usize, overlay: &mut Overlay<K, S>) -> Result<()> {
+        let found = self.state.look_up(shard, partition, overlay.keys())?;
+        for ((key, touched), found) in overlay.iter_mut().zip(found) {
+            touched.stored = found.stored;
+            if let Some(bytes) = found.value {
+                let (before, value) = self.decode(key, bytes)?;
+                touched.before = Some(before);
+                touched.state.value = Some(value);
             }
         }
         Ok(())
     }
 
-    /// Moves `key` from the time `before` at which it was touched last to `time`: each key stands once.
-    fn note_touch(&self, partition: usize, before: Option<Time>, time: Time, key: &K) {
-        if self.spec.timeout.is_none() || before == Some(time) {
-            return;
-        }
-        let mut touched = self.touched[partition].lock();
-        if let Some(before) = before
-            && let Some(keys) = touched.get_mut(&before)
-        {
-            keys.swap_remove(key);
-            if keys.is_empty() {
-                touched.remove(&before);
-            }
-        }
-        touched.entry(time).or_default().insert(key.clone());
+    fn decode(&self, key: &K, bytes: Vec<u8>) -> Result<(Before, S)> {
+        let (touched, value) = TouchedValue::decode(&bytes).map_err(|e| self.state.unreadable(key, e))?;
+        Ok((Before { touched, bytes }, value))
     }
 
-    /// The records of one state partition, then its timeouts. The shard changes only once all of the user's
-    /// calls have gone well, so a failed attempt leaves nothing.
-    fn task(&self, time: Time, partition: usize, records: Vec<(K, V)>) -> Result<(Vec<E>, Vec<Change>)> {
-        let mut shard = self.state.shard(partition);
-        let mut overlay: indexmap::IndexMap<K, State<S>, ahash::RandomState> = Default::default();
-        let mut output = Vec::new();
-        for (key, value) in records {
-            let state = match overlay.get_mut(&key) {
-                Some(state) => state,
-                None => {
-                    let value = shard.get(&key).map(|kept| kept.value.1.clone());
-                    overlay.entry(key.clone()).or_insert(State {
-                        value,
-                        changed: Changed::No,
-                        timing_out: false,
-                    })
-                }
-            };
-            let before = std::mem::replace(&mut state.changed, Changed::No);
-            output.extend((self.spec.function)(time, &key, Some(value), state));
-            if state.changed == Changed::No {
-                state.changed = before;
-            }
-        }
-        let expired = self.expired(time, partition, &shard, &overlay);
-        for (key, value) in &expired {
-            let mut state = State { value: Some(value.clone()), changed: Changed::No, timing_out: true };
-            output.extend((self.spec.function)(time, key, None, &mut state));
-        }
-
-        let mut changes = Vec::new();
-        for (key, state) in overlay {
-            let before = shard.get(&key).map(|kept| kept.value.0);
-            match (state.changed, state.value) {
-                // With a timeout set any touch counts, an update or not.
-                (Changed::No, Some(value)) if self.spec.timeout.is_some() => {
-                    self.note_touch(partition, before, time, &key);
-                    self.state.write(&mut shard, partition, key, Some((time, value)), &mut changes)?;
-                }
-                (Changed::Updated, Some(value)) => {
-                    self.note_touch(partition, before, time, &key);
-                    self.state.write(&mut shard, partition, key, Some((time, value)), &mut changes)?;
-                }
-                (Changed::Removed, _) => self.state.write(&mut shard, partition, key, None, &mut changes)?,
-                _ => {}
-            }
-        }
-        for (key, _) in expired {
-            self.state.write(&mut shard, partition, key, None, &mut changes)?;
-        }
-        if let Some(timeout) = self.spec.timeout.filter(|_| self.runner.is_caught_up()) {
-            let mut touched = self.touched[partition].lock();
-            *touched = touched.split_off(&(time - timeout));
-        }
-        Ok((output, changes))
-    }
-
-    /// The keys whose last touch is strictly older than the batch time less the timeout.
+    /// The keys whose last touch is strictly older than `cutoff`, and which the batch does not touch.
     fn expired(
+        &self,
+        shard: &mut StateShard<K>,
+        partition: usize,
+        cutoff: Time,
+        overlay: &Overlay<K, S>,
+    ) -> Result<Vec<Expired<K, S>>> {
+        let mut due = self.state.touched_before(shard, partition, cutoff)?;
+        due.retain(|(key, _)| !overlay.contains_key(key));
+        let found = self.state.look_up(shard, partition, due.iter().map(|(key, _)| key))?;
+        let both = due.into_iter().zip(found);
+        both.map(|((key, stored), found)| {
+            let bytes = found.value.ok_or_else(|| {
+                Error::checkpoint(format!(
+                    "key {} has a timeout, but no state: restore a backup",
+                    shown(&key)
+                ))
+            })?;
+            let (before, value) = self.decode(&key, bytes)?;
+            Ok(Expired { key, stored, before, value })
+        })
+        .collect()
+    }
+
+    /// Writes what became of a key, if anything did.
+    fn write(
         &self,
         time: Time,
         partition: usize,
-        shard: &indexmap::IndexMap<K, crate::state::Kept<Touched<S>>, ahash::RandomState>,
-        overlay: &indexmap::IndexMap<K, State<S>, ahash::RandomState>,
-    ) -> Vec<(K, S)> {
-        let Some(timeout) = self.spec.timeout.filter(|_| self.runner.is_caught_up()) else {
-            return Vec::new();
+        key: K,
+        touched: Touched<S>,
+        writes: &mut Writes<K>,
+    ) -> Result<()> {
+        let Touched { state, before, stored } = touched;
+        let timeout = self.spec.timeout.is_some();
+        let place = |stored: Option<Vec<u8>>| match stored {
+            Some(stored) => Ok(stored),
+            None => record_key(partition, kind::ENTRY, &key),
         };
-        let touched = self.touched[partition].lock();
-        let due =
-            touched.range(..time - timeout).flat_map(|(at, keys)| keys.iter().map(move |key| (*at, key)));
-        due.filter(|(_, key)| !overlay.contains_key(*key))
-            .filter_map(|(at, key)| {
-                let (last, value) = &shard.get(key)?.value;
-                (*last == at).then(|| (key.clone(), value.clone()))
-            })
-            .collect()
+        match (state.changed, state.value) {
+            (Changed::No, None) => {}
+            (Changed::No, Some(_)) if !timeout => {}
+            // With a timeout set any touch counts, an update or not.
+            (_, Some(value)) => {
+                let new = TouchedValue::encode(time, &value)?;
+                let at = before.as_ref().map(|b| b.touched);
+                let stays = !timeout || at == Some(time);
+                if stays && before.as_ref().is_some_and(|b| new.is_state_of(b.touched, &b.bytes)) {
+                    return Ok(());
+                }
+                let stored = place(stored)?;
+                if timeout && at != Some(time) {
+                    if let Some(at) = at {
+                        writes.add(Change::Delete(touched_key(at, &stored)?));
+                    }
+                    writes.add(Change::Put(touched_key(time, &stored)?, Vec::new()));
+                }
+                writes.write(key, stored, before.map(|b| b.bytes.len()), Some(new.bytes));
+            }
+            (_, None) => {
+                let Some(before) = before else { return Ok(()) };
+                let stored = place(stored)?;
+                if timeout {
+                    writes.add(Change::Delete(touched_key(before.touched, &stored)?));
+                }
+                writes.write(key, stored, Some(before.bytes.len()), None);
+            }
+        }
+        Ok(())
     }
+}
+
+/// An error of the user's function, with the key that it was called for.
+fn of_key<K: Key>(error: Error, key: Option<&K>) -> Error {
+    match key {
+        Some(key) => error.within(format!("key {}", shown(key))),
+        None => error,
+    }
+}
+
+fn decode_state<S: Stored>(bytes: &[u8]) -> Result<S> {
+    Ok(TouchedValue::decode(bytes)?.1)
 }
 
 impl<K: Key, V: Data, S: Stored, E: Data> Stateful for MapWithState<K, V, S, E> {
@@ -260,40 +234,43 @@ impl<K: Key, V: Data, S: Stored, E: Data> Stateful for MapWithState<K, V, S, E> 
     }
 
     fn schema(&self) -> OperatorSchema {
-        self.name.read().schema::<K, S>("map_with_state")
+        self.name.read().schema::<K, S>("map_with_state", self.partitioner.num_partitions())
     }
 
-    fn restore(&self, db: &StateDb) -> Result<()> {
-        db.scan(&self.uid(), |key, _| {
-            if split_key(key)?.1 == INITIAL_TAKEN {
-                *self.fresh.lock() = false;
-            }
-            Ok(())
-        })?;
-        self.state.restore(db, &self.uid(), |partition, key, (at, _)| {
-            // State from before there was an initial one is newer than it.
-            *self.fresh.lock() = false;
-            self.note_touch(partition, None, *at, key);
-        })
+    fn restore(&self, store: &Arc<StateDb>, cache: usize) -> Result<()> {
+        store.index_touches(&self.uid(), self.state.partitions(), self.spec.timeout.is_some())?;
+        self.state.open(store, self.uid(), cache)
     }
 
     fn evaluate(&self, time: Time) -> Result<Vec<Change>> {
+        *self.output.lock() = None;
         if !time.is_multiple_of(self.slide) {
             return Ok(Vec::new());
         }
         let mut changes = Vec::new();
-        self.take_initial(time, &mut changes)?;
+        let mut initial = Vec::new();
+        if self.state.is_fresh() {
+            changes.push(self.state.initial_taken());
+            initial = self.spec.initial.by_partition(&self.runner, &self.partitioner)?;
+        }
         // A parent that has no RDD leaves the state going on: timeouts still fire.
         let input =
             self.parent.get_or_compute(time)?.unwrap_or_else(|| Rdd::in_memory(&self.runner, Vec::new()));
-        let results = input
-            .partition_by(self.partitioner)
-            .run_partitions(|records, task| self.task(time, task.partition, records))?;
+        let results = input.partition_by(self.partitioner.clone()).run_partitions(|records, task| {
+            let initial = initial.get(task.partition).map_or(&[][..], |initial| initial);
+            self.task(time, task.partition, records, initial)
+        })?;
         changes.extend(keep_output(&self.output, &self.runner, time, results));
         Ok(changes)
     }
 
+    fn committed(&self) {
+        self.state.committed();
+    }
+
     fn discard(&self) -> Result<()> {
+        *self.output.lock() = None;
+        self.state.discard();
         Ok(())
     }
 
@@ -308,7 +285,97 @@ impl<K: Key, V: Data, S: Stored, E: Data> DStreamNode<E> for MapWithState<K, V, 
     }
 
     fn compute(&self, time: Time) -> Result<Option<Rdd<E>>> {
-        Ok(self.output.lock().as_ref().filter(|(at, _)| *at == time).map(|(_, rdd)| rdd.clone()))
+        Ok(emitted(&self.output, time))
+    }
+}
+
+/// What the snapshots of a `map_with_state` are made of, whatever its function takes and gives.
+trait Snapshots<K, S>: Send + Sync {
+    fn snapshot(&self, time: Time) -> Result<Option<Rdd<(K, S)>>>;
+}
+
+impl<K: Key, V: Data, S: Stored, E: Data> Snapshots<K, S> for MapWithState<K, V, S, E> {
+    fn snapshot(&self, time: Time) -> Result<Option<Rdd<(K, S)>>> {
+        if emitted(&self.output, time).is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Rdd::new(&self.runner, StateView::of_cached(&self.state, decode_state)?)))
+    }
+}
+
+struct StateSnapshots<K, S> {
+    operator: Arc<dyn Snapshots<K, S>>,
+    slide: Duration,
+}
+
+impl<K: Key, S: Stored> DStreamNode<(K, S)> for StateSnapshots<K, S> {
+    fn slide(&self) -> Duration {
+        self.slide
+    }
+
+    fn compute(&self, time: Time) -> Result<Option<Rdd<(K, S)>>> {
+        self.operator.snapshot(time)
+    }
+}
+
+/// The stream that [`map_with_state_and_snapshots`](DStream::map_with_state_and_snapshots) gives: that of
+/// `map_with_state`, all of whose operators it has, and its snapshots (Spark's `MapWithStateDStream`).
+pub struct MapWithStateDStream<K, S, E> {
+    stream: DStream<E>,
+    operator: Arc<dyn Snapshots<K, S>>,
+}
+
+impl<K, S, E> Clone for MapWithStateDStream<K, S, E> {
+    fn clone(&self) -> Self {
+        Self { stream: self.stream.clone(), operator: self.operator.clone() }
+    }
+}
+
+impl<K, S, E> Deref for MapWithStateDStream<K, S, E> {
+    type Target = DStream<E>;
+
+    fn deref(&self) -> &DStream<E> {
+        &self.stream
+    }
+}
+
+impl<K, S, E> From<MapWithStateDStream<K, S, E>> for DStream<E> {
+    fn from(stream: MapWithStateDStream<K, S, E>) -> Self {
+        stream.stream
+    }
+}
+
+impl<K: Key, S: Stored, E: Data> MapWithStateDStream<K, S, E> {
+    /// Names the state; see [`DStream::uid`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn uid(self, uid: &str) -> Result<Self> {
+        Ok(Self { stream: self.stream.uid(uid)?, operator: self.operator })
+    }
+
+    /// Each batch, every key with its state after the batch (Spark's `stateSnapshots`), on an empty batch too; the first
+    /// has the initial state.
+    ///
+    /// The RDD is read from the state store as it is computed, in the order of the keys, so it may be larger than memory;
+    /// used twice it is read twice.
+    ///
+    /// ```
+    /// use tidemill::{State, StateSpec, testing::run_batches_sorted};
+    /// let out = run_batches_sorted(vec![vec!["a", "b", "a"], vec![], vec!["b"]], |words| {
+    ///     let count = StateSpec::function(|_: &String, n: Option<u64>, total: &mut State<u64>| {
+    ///         total.update(total.get_option().unwrap_or(&0) + n?);
+    ///         None::<()>
+    ///     });
+    ///     words.map(|w| (w.to_owned(), 1)).map_with_state_and_snapshots(count).state_snapshots()
+    /// });
+    /// let counts = |a, b| vec![("a".to_owned(), a), ("b".to_owned(), b)];
+    /// assert_eq!(out.unwrap(), [counts(2, 1), counts(2, 1), counts(2, 2)]);
+    /// ```
+    pub fn state_snapshots(&self) -> DStream<(K, S)> {
+        let slide = self.stream.slide_duration();
+        self.stream
+            .view("state_snapshots", Arc::new(StateSnapshots { operator: self.operator.clone(), slide }))
     }
 }
 
@@ -330,19 +397,27 @@ impl<K: Key, V: Data> DStream<(K, V)> {
     /// assert_eq!(out.unwrap(), [vec![pair("a", 1), pair("a", 2), pair("b", 1)], vec![], vec![pair("a", 3)]]);
     /// ```
     pub fn map_with_state<S: Stored, E: Data>(&self, spec: StateSpec<K, V, S, E>) -> DStream<E> {
-        let partitioner = self.ssc.default_partitioner();
-        let partitions = partitioner.num_partitions();
-        self.stateful("map_with_state", |name| MapWithState {
+        self.map_with_state_and_snapshots(spec).stream
+    }
+
+    /// As [`map_with_state`](DStream::map_with_state); the stream also has
+    /// [`state_snapshots`](MapWithStateDStream::state_snapshots).
+    pub fn map_with_state_and_snapshots<S: Stored, E: Data>(
+        &self,
+        spec: StateSpec<K, V, S, E>,
+    ) -> MapWithStateDStream<K, S, E> {
+        let partitioner =
+            spec.partitioner.clone().unwrap_or_else(|| Arc::new(self.ssc.default_partitioner()));
+        let (stream, operator) = self.stateful_node("map_with_state", |name| MapWithState {
             name,
             parent: self.core.clone(),
             slide: self.slide_duration(),
             spec,
-            partitioner,
             runner: self.ssc.inner.runner.clone(),
-            state: KeyedState::new(partitions, 0),
-            touched: (0..partitions).map(|_| Mutex::default()).collect(),
-            fresh: Mutex::new(true),
+            state: Arc::new(KeyedState::new(partitioner.num_partitions())),
+            partitioner,
             output: Mutex::new(None),
-        })
+        });
+        MapWithStateDStream { stream, operator }
     }
 }

@@ -9,7 +9,9 @@ mod filter;
 mod flat_map;
 mod foreach_rdd;
 mod group_by_key;
+mod initial_state;
 mod join;
+mod key_panes;
 mod map;
 mod map_with_state;
 mod pair;
@@ -20,11 +22,13 @@ mod reduce;
 mod reduce_by_key;
 mod reduce_by_key_and_window;
 mod save_as_files;
+mod state_spec;
 mod together;
 mod transform;
 mod union;
 mod update_state_by_key;
 mod window;
+mod window_spec;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,7 +37,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 pub use foreach_rdd::Outcome;
-pub use map_with_state::{State, StateSpec};
+pub use map_with_state::MapWithStateDStream;
+pub use state_spec::{State, StateSpec};
+pub use update_state_by_key::UpdateStateSpec;
+pub use window_spec::WindowSpec;
 
 use crate::context::{Shareable, Stateful, StreamingContext};
 use crate::error::{Error, Result};
@@ -78,6 +85,11 @@ pub(crate) struct StreamCore<T> {
 /// What a stateful operator gave last, with the batch time.
 pub(crate) type Emitted<T> = Mutex<Option<(Time, Rdd<T>)>>;
 
+/// What `output` has for the batch `time`.
+fn emitted<T: Data>(output: &Emitted<T>, time: Time) -> Option<Rdd<T>> {
+    output.lock().as_ref().filter(|(at, _)| *at == time).map(|(_, rdd)| rdd.clone())
+}
+
 /// Keeps what the tasks of a stateful operator gave as its RDD of batch `time`; gives all that they changed.
 fn keep_output<T: Data>(
     output: &Emitted<T>,
@@ -100,10 +112,16 @@ pub(crate) struct Named {
 }
 
 impl Named {
-    fn schema<K, V>(&self, operator: &str) -> OperatorSchema {
+    fn schema<K, V>(&self, operator: &str, partitions: usize) -> OperatorSchema {
         let of_rust = || (std::any::type_name::<K>().into(), std::any::type_name::<V>().into());
         let (key_type, value_type) = self.types.clone().unwrap_or_else(of_rust);
-        OperatorSchema { operator: operator.into(), key_type, value_type }
+        OperatorSchema {
+            operator: operator.into(),
+            key_type,
+            value_type,
+            partitions,
+            exact: self.types.is_some(),
+        }
     }
 }
 
@@ -127,7 +145,7 @@ impl<T: Data> StreamCore<T> {
 
 impl<T: Data> Shareable for StreamCore<T> {
     fn share(&self) {
-        // What a stateful operator gives is kept in memory by itself.
+        // What a stateful operator gives is kept by itself, in memory or in the store.
         self.shared.store(self.name.is_none(), Ordering::Relaxed);
     }
 
@@ -146,9 +164,9 @@ impl<T: Data> DStream<T> {
         operator: &str,
         parents: &[usize],
         node: Arc<dyn DStreamNode<T>>,
-        stateful: Option<(Arc<dyn Stateful>, StateName)>,
+        stateful: Option<Arc<dyn Stateful>>,
+        name: Option<StateName>,
     ) -> DStream<T> {
-        let (stateful, name) = stateful.unzip();
         let mut core = StreamCore {
             id: usize::MAX,
             node,
@@ -174,7 +192,7 @@ impl<T: Data> DStream<T> {
         operator: &str,
         node: Arc<dyn DStreamNode<T>>,
     ) -> DStream<T> {
-        Self::place(ssc, operator, &[], node, None)
+        Self::place(ssc, operator, &[], node, None, None)
     }
 
     /// A stream whose RDD is made from its parents' by `compute`.
@@ -186,7 +204,7 @@ impl<T: Data> DStream<T> {
         compute: impl Fn(Time) -> Result<Option<Rdd<U>>> + Send + Sync + 'static,
     ) -> DStream<U> {
         let parents = [&[self.core.id], others].concat();
-        DStream::place(&self.ssc, operator, &parents, Arc::new(Computed { slide, compute }), None)
+        DStream::place(&self.ssc, operator, &parents, Arc::new(Computed { slide, compute }), None, None)
     }
 
     /// A stream that gives `f` of its parent's RDD whenever that has one.
@@ -207,10 +225,26 @@ impl<T: Data> DStream<T> {
         U: Data,
         N: DStreamNode<U> + Stateful + 'static,
     {
+        self.stateful_node(operator, make).0
+    }
+
+    /// As [`stateful`](DStream::stateful), with the operator itself.
+    fn stateful_node<U, N>(&self, operator: &str, make: impl FnOnce(StateName) -> N) -> (DStream<U>, Arc<N>)
+    where
+        U: Data,
+        N: DStreamNode<U> + Stateful + 'static,
+    {
         let uid = self.ssc.inner.graph.next_uid(operator).into();
         let name: StateName = Arc::new(RwLock::new(Named { uid, types: None }));
         let node = Arc::new(make(name.clone()));
-        DStream::place(&self.ssc, operator, &[self.core.id], node.clone(), Some((node, name)))
+        let parents = [self.core.id];
+        (DStream::place(&self.ssc, operator, &parents, node.clone(), Some(node.clone()), Some(name)), node)
+    }
+
+    /// A stream that shows, in another way, what the stateful operator behind this one keeps. It is computed as it is
+    /// read, each time, and never kept as a whole.
+    fn view<U: Data>(&self, operator: &str, node: Arc<dyn DStreamNode<U>>) -> DStream<U> {
+        DStream::place(&self.ssc, operator, &[self.core.id], node, None, self.core.name.clone())
     }
 
     pub(crate) fn id(&self) -> usize {

@@ -4,90 +4,203 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{DStream, DStreamNode, Emitted, StateName, StreamCore, keep_output};
-use crate::codec::{Key, Stored};
+use super::initial_state::InitialState;
+use super::{DStream, DStreamNode, Emitted, StateName, StreamCore, emitted};
+use crate::codec::{Key, Stored, decode_value, encode_value};
 use crate::context::Stateful;
 use crate::error::Result;
-use crate::rdd::{Data, HashPartitioner, Rdd, Runner};
-use crate::state::{Change, KeyedState, OperatorSchema, StateDb, StateStats};
+use crate::rdd::{AnyPartitioner, Data, Flow, Partitioner, Rdd, Runner, finished};
+use crate::state::{
+    Base, Change, Entry, KeyedState, OperatorSchema, Resident, StateDb, StateStats, StateView, StoreSnapshot,
+    Writes, kind, record_key,
+};
 use crate::time::{Duration, Time};
 
-/// The live keys of a state partition, and what changed.
-type TaskResult<K, S> = (Vec<(K, S)>, Vec<Change>);
+type UpdateFunction<K, V, S> = Arc<dyn Fn(Time, &K, Vec<V>, Option<S>) -> Option<S> + Send + Sync>;
 
-struct UpdateStateByKey<K, V, S, F> {
-    name: StateName,
-    parent: Arc<StreamCore<(K, V)>>,
-    slide: Duration,
-    update: F,
-    partitioner: HashPartitioner,
-    runner: Arc<Runner>,
-    state: KeyedState<K, S>,
-    output: Emitted<(K, S)>,
+/// What [`update_state_by_key_with`](DStream::update_state_by_key_with) does with each key: the function, and what it
+/// begins with. It takes the place of the many forms of Spark's `updateStateByKey`.
+pub struct UpdateStateSpec<K, V, S> {
+    function: UpdateFunction<K, V, S>,
+    initial: InitialState<K, S>,
+    partitioner: Option<AnyPartitioner<K>>,
 }
 
-impl<K, V, S, F> UpdateStateByKey<K, V, S, F>
-where
-    K: Key,
-    V: Data,
-    S: Stored + PartialEq,
-    F: Fn(Vec<V>, Option<S>) -> Option<S> + Send + Sync,
-{
-    /// Every known key is visited; the shard changes only once all of the user's calls have gone well.
-    fn task(&self, partition: usize, input: Vec<(K, Vec<V>)>) -> Result<TaskResult<K, S>> {
-        let mut shard = self.state.shard(partition);
-        let mut input: indexmap::IndexMap<K, Vec<V>, ahash::RandomState> = input.into_iter().collect();
-        let mut updates = Vec::new();
-        let mut output = Vec::with_capacity(shard.len() + input.len());
-        for (key, kept) in shard.iter() {
-            let values = input.get_mut(key).map(std::mem::take).unwrap_or_default();
-            let after = (self.update)(values, Some(kept.value.clone()));
-            if let Some(state) = &after {
-                output.push((key.clone(), state.clone()));
-            }
-            if after.as_ref() != Some(&kept.value) {
-                updates.push((key.clone(), after));
-            }
-        }
-        for (key, values) in input {
-            if shard.contains_key(&key) {
-                continue;
-            }
-            if let Some(state) = (self.update)(values, None) {
-                output.push((key.clone(), state.clone()));
-                updates.push((key, Some(state)));
-            }
-        }
-        let mut changes = Vec::with_capacity(updates.len());
-        for (key, state) in updates {
-            self.state.write(&mut shard, partition, key, state, &mut changes)?;
-        }
-        Ok((output, changes))
+impl<K: Key, V: Data, S: Stored> UpdateStateSpec<K, V, S> {
+    /// Calls `f` once per key and batch with the key's new values, in the order of the records, and its state; it gives
+    /// the new state, or `None` to remove the key.
+    pub fn function(f: impl Fn(Vec<V>, Option<S>) -> Option<S> + Send + Sync + 'static) -> Self {
+        Self::function_with_time(move |_, _, values, state| f(values, state))
+    }
+
+    /// As [`function`](UpdateStateSpec::function), with the batch time and the key.
+    pub fn function_with_time(
+        f: impl Fn(Time, &K, Vec<V>, Option<S>) -> Option<S> + Send + Sync + 'static,
+    ) -> Self {
+        Self { function: Arc::new(f), initial: InitialState::default(), partitioner: None }
+    }
+
+    /// The state of some keys at the very first start; a restart goes on with the checkpoint's. The first batch's output
+    /// has them already: the function is called for them as for any known key. Of a key that stands there twice, the last
+    /// state counts.
+    pub fn initial_state(mut self, state: impl IntoIterator<Item = (K, S)>) -> Self {
+        self.initial = InitialState::of(state);
+        self
+    }
+
+    /// As [`initial_state`](UpdateStateSpec::initial_state), from an RDD, which is computed in the first batch.
+    pub fn initial_state_rdd(mut self, state: Rdd<(K, S)>) -> Self {
+        self.initial = InitialState::Rdd(state);
+        self
+    }
+
+    /// Over how many partitions the state is spread; the context's
+    /// [`state_partitions`](crate::StreamingContextBuilder::state_partitions) unless set. A checkpoint keeps its number:
+    /// to start with another one is an error.
+    pub fn num_partitions(self, partitions: usize) -> Self {
+        self.partitioner(partitions)
+    }
+
+    /// Which partition each key belongs to, in the state and in the output. The checkpoint knows only how many there are:
+    /// it must go on giving each key the same one.
+    pub fn partitioner(mut self, partitioner: impl Partitioner<K>) -> Self {
+        self.partitioner = Some(Arc::new(partitioner));
+        self
     }
 }
 
-impl<K, V, S, F> Stateful for UpdateStateByKey<K, V, S, F>
-where
-    K: Key,
-    V: Data,
-    S: Stored + PartialEq,
-    F: Fn(Vec<V>, Option<S>) -> Option<S> + Send + Sync,
-{
+struct UpdateStateByKey<K, V, S> {
+    name: StateName,
+    parent: Arc<StreamCore<(K, V)>>,
+    slide: Duration,
+    spec: UpdateStateSpec<K, V, S>,
+    partitioner: AnyPartitioner<K>,
+    runner: Arc<Runner>,
+    state: Arc<KeyedState<K, Resident<K>>>,
+    output: Emitted<(K, S)>,
+}
+
+/// A key's new values, and its place in the store.
+type Group<K, V> = (Vec<u8>, K, Vec<V>);
+
+impl<K: Key, V: Data, S: Stored> UpdateStateByKey<K, V, S> {
+    /// Visits the known keys and those of the batch, all in the order of the store, which does not depend on what is in
+    /// memory. The state changes only once all of the user's calls have gone well.
+    fn task(
+        &self,
+        time: Time,
+        partition: usize,
+        input: Vec<(K, Vec<V>)>,
+        initial: &[(K, S)],
+        snapshot: &Arc<StoreSnapshot>,
+    ) -> Result<Vec<Change>> {
+        let mut shard = self.state.begin(partition)?;
+        let opened = self.state.opened()?;
+        if shard.counters.keys == 0 && shard.memory.entries.is_none() {
+            shard.memory.entries = Some(Arc::default());
+        }
+        let (base, fits) = match (&shard.memory.entries, self.state.is_fresh()) {
+            (_, true) => (Base::Memory(Arc::new(initial_entries(partition, initial)?)), false),
+            (Some(entries), _) => (Base::Memory(entries.clone()), false),
+            (None, _) => {
+                let heap = Entry::<K>::cost_of(shard.counters.keys, shard.counters.bytes);
+                (Base::Store(snapshot.clone()), heap <= opened.budget)
+            }
+        };
+        let mut writes = Writes::new(partition, &shard);
+        let groups = groups(partition, input)?;
+        let mut groups = groups.into_iter().peekable();
+        let mut read = Vec::new();
+        finished(base.visit(&opened.uid, partition, &mut |stored, key, value| -> Flow {
+            while let Some((stored, key, values)) = groups.next_if(|(place, ..)| **place < *stored) {
+                self.create(time, key, stored, values, &mut writes)?;
+            }
+            let values = groups.next_if(|(place, ..)| **place == *stored).map(|(_, _, values)| values);
+            let state = decode_value(value).map_err(|e| self.state.unreadable(key, e))?;
+            let after = (self.spec.function)(time, key, values.unwrap_or_default(), Some(state));
+            let after = after.map(|state| encode_value(&state)).transpose()?;
+            // What the initial state gives is in no store yet.
+            let before = (!self.state.is_fresh()).then_some(value);
+            if after.as_deref() != before {
+                writes.write(key.clone(), stored.to_vec(), before.map(<[u8]>::len), after);
+            }
+            if fits {
+                read.push(Entry { stored: stored.to_vec(), key: key.clone(), value: value.to_vec() });
+            }
+            Ok(())
+        }))?;
+        for (stored, key, values) in groups {
+            self.create(time, key, stored, values, &mut writes)?;
+        }
+        if fits {
+            shard.memory.entries = Some(Arc::new(read));
+        }
+        writes.finish(&mut shard)
+    }
+
+    fn create(
+        &self,
+        time: Time,
+        key: K,
+        stored: Vec<u8>,
+        values: Vec<V>,
+        writes: &mut Writes<K>,
+    ) -> Result<()> {
+        if let Some(state) = (self.spec.function)(time, &key, values, None) {
+            writes.write(key, stored, None, Some(encode_value(&state)?));
+        }
+        Ok(())
+    }
+}
+
+/// The batch's values by key, in the order of the store.
+fn groups<K: Key, V>(partition: usize, input: Vec<(K, Vec<V>)>) -> Result<Vec<Group<K, V>>> {
+    let placed = input.into_iter().map(|(key, values)| {
+        let stored = record_key(partition, kind::ENTRY, &key)?;
+        Ok((stored, key, values))
+    });
+    let mut groups = placed.collect::<Result<Vec<_>>>()?;
+    groups.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    Ok(groups)
+}
+
+/// The initial state as if it had been read.
+fn initial_entries<K: Key, S: Stored>(partition: usize, initial: &[(K, S)]) -> Result<Vec<Entry<K>>> {
+    let entry = |(key, state): &(K, S)| {
+        let stored = record_key(partition, kind::ENTRY, key)?;
+        Ok(Entry { stored, key: key.clone(), value: encode_value(state)? })
+    };
+    // The last of a key comes first, and stays.
+    let mut entries = initial.iter().rev().map(entry).collect::<Result<Vec<_>>>()?;
+    entries.sort_by(|a, b| a.stored.cmp(&b.stored));
+    entries.dedup_by(|a, b| a.stored == b.stored);
+    Ok(entries)
+}
+
+impl<K: Key, V: Data, S: Stored> Stateful for UpdateStateByKey<K, V, S> {
     fn uid(&self) -> Arc<str> {
         self.name.read().uid.clone()
     }
 
     fn schema(&self) -> OperatorSchema {
-        self.name.read().schema::<K, S>("update_state_by_key")
+        self.name.read().schema::<K, S>("update_state_by_key", self.partitioner.num_partitions())
     }
 
-    fn restore(&self, db: &StateDb) -> Result<()> {
-        self.state.restore(db, &self.uid(), |_, _, _| {})
+    fn restore(&self, store: &Arc<StateDb>, cache: usize) -> Result<()> {
+        self.state.open(store, self.uid(), cache)
     }
 
     fn evaluate(&self, time: Time) -> Result<Vec<Change>> {
+        // It holds what is in memory, which is about to change.
+        *self.output.lock() = None;
         if !time.is_multiple_of(self.slide) {
             return Ok(Vec::new());
+        }
+        let mut changes = Vec::new();
+        let mut initial = Vec::new();
+        if self.state.is_fresh() {
+            changes.push(self.state.initial_taken());
+            initial = self.spec.initial.by_partition(&self.runner, &self.partitioner)?;
         }
         let input =
             self.parent.get_or_compute(time)?.unwrap_or_else(|| Rdd::in_memory(&self.runner, Vec::new()));
@@ -99,12 +212,25 @@ where
             all.push(value);
             all
         };
-        let grouped = input.combine_by_key_with(|value| vec![value], push, append, self.partitioner);
-        let results = grouped.run_partitions(|pairs, task| self.task(task.partition, pairs))?;
-        Ok(keep_output(&self.output, &self.runner, time, results))
+        let snapshot = Arc::new(self.state.snapshot()?);
+        let grouped = input.combine_by_key_with(|value| vec![value], push, append, self.partitioner.clone());
+        let results = grouped.run_partitions(|pairs, task| {
+            let initial = initial.get(task.partition).map_or(&[][..], |initial| initial);
+            self.task(time, task.partition, pairs, initial, &snapshot)
+        })?;
+        changes.extend(results.into_iter().flatten());
+        let view = StateView::of_resident(&self.state, decode_value)?;
+        *self.output.lock() = Some((time, Rdd::new(&self.runner, view)));
+        Ok(changes)
+    }
+
+    fn committed(&self) {
+        self.state.committed();
     }
 
     fn discard(&self) -> Result<()> {
+        *self.output.lock() = None;
+        self.state.discard();
         Ok(())
     }
 
@@ -113,19 +239,13 @@ where
     }
 }
 
-impl<K, V, S, F> DStreamNode<(K, S)> for UpdateStateByKey<K, V, S, F>
-where
-    K: Key,
-    V: Data,
-    S: Data,
-    F: Send + Sync,
-{
+impl<K: Key, V: Data, S: Stored> DStreamNode<(K, S)> for UpdateStateByKey<K, V, S> {
     fn slide(&self) -> Duration {
         self.slide
     }
 
     fn compute(&self, time: Time) -> Result<Option<Rdd<(K, S)>>> {
-        Ok(self.output.lock().as_ref().filter(|(at, _)| *at == time).map(|(_, rdd)| rdd.clone()))
+        Ok(emitted(&self.output, time))
     }
 }
 
@@ -134,6 +254,9 @@ impl<K: Key, V: Data> DStream<(K, V)> {
     /// state, or `None` to remove the key. It is called for every known key in every batch, empty
     /// ones too, and every live key is in every output: see [`map_with_state`](DStream::map_with_state) for a
     /// state that costs only what is touched. States that did not change are not written.
+    ///
+    /// The output is read from the state as it is computed, in the order of the keys; where the state is larger than
+    /// [its share of memory](crate::StreamingContextBuilder::state_memory_limit), from the disk.
     ///
     /// ```
     /// use tidemill::testing::run_batches_sorted;
@@ -145,19 +268,37 @@ impl<K: Key, V: Data> DStream<(K, V)> {
     /// let counts = |a, b| vec![("a".to_owned(), a), ("b".to_owned(), b)];
     /// assert_eq!(out.unwrap(), [counts(2, 1), counts(2, 1), counts(2, 2)]);
     /// ```
-    pub fn update_state_by_key<S: Stored + PartialEq>(
+    pub fn update_state_by_key<S: Stored>(
         &self,
         update: impl Fn(Vec<V>, Option<S>) -> Option<S> + Send + Sync + 'static,
     ) -> DStream<(K, S)> {
-        let partitioner = self.ssc.default_partitioner();
+        self.update_state_by_key_with(UpdateStateSpec::function(update))
+    }
+
+    /// As [`update_state_by_key`](DStream::update_state_by_key), with all that an [`UpdateStateSpec`] can tell: the batch
+    /// time and the key for the function, an initial state, a number of partitions or a partitioner.
+    ///
+    /// ```
+    /// use tidemill::{UpdateStateSpec, testing::run_batches_sorted};
+    /// let out = run_batches_sorted(vec![vec!["b"], vec![]], |words| {
+    ///     let sum = |new: Vec<u64>, total: Option<u64>| Some(total.unwrap_or(0) + new.iter().sum::<u64>());
+    ///     let spec = UpdateStateSpec::function(sum).initial_state([("a".to_owned(), 10)]).num_partitions(4);
+    ///     words.map(|w| (w.to_owned(), 1)).update_state_by_key_with(spec)
+    /// });
+    /// let counts = vec![("a".to_owned(), 10), ("b".to_owned(), 1)];
+    /// assert_eq!(out.unwrap(), [counts.clone(), counts]);
+    /// ```
+    pub fn update_state_by_key_with<S: Stored>(&self, spec: UpdateStateSpec<K, V, S>) -> DStream<(K, S)> {
+        let partitioner =
+            spec.partitioner.clone().unwrap_or_else(|| Arc::new(self.ssc.default_partitioner()));
         self.stateful("update_state_by_key", |name| UpdateStateByKey {
             name,
             parent: self.core.clone(),
             slide: self.slide_duration(),
-            update,
-            partitioner,
+            spec,
             runner: self.ssc.inner.runner.clone(),
-            state: KeyedState::new(partitioner.num_partitions(), 0),
+            state: Arc::new(KeyedState::new(partitioner.num_partitions())),
+            partitioner,
             output: Mutex::new(None),
         })
     }

@@ -1,7 +1,7 @@
 //! `window`
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
@@ -23,6 +23,7 @@ struct Window<T> {
     /// The records of each batch in the window, by partition. Kept in the checkpoint too: what a user's
     /// function made of a slice cannot be made again by reading the slice again.
     batches: Mutex<BTreeMap<Time, Batch<T>>>,
+    store: OnceLock<Arc<StateDb>>,
     output: Emitted<T>,
 }
 
@@ -38,23 +39,27 @@ impl<T: Stored> Stateful for Window<T> {
     }
 
     fn schema(&self) -> OperatorSchema {
-        self.name.read().schema::<i64, Vec<T>>("window")
+        self.name.read().schema::<i64, Vec<T>>("window", 1)
     }
 
-    fn restore(&self, db: &StateDb) -> Result<()> {
+    fn restore(&self, store: &Arc<StateDb>, _: usize) -> Result<()> {
+        let _ = self.store.set(store.clone());
         let mut batches = self.batches.lock();
-        db.scan(&self.uid(), |key, value| {
-            let size = key.len() + value.len();
-            let (_, _, key) = split_key(key)?;
-            let (batch, partition): (i64, usize) = decode_key(key)?;
-            let empty = || Batch { partitions: Vec::new(), bytes: 0 };
-            let Batch { partitions, bytes } = batches.entry(Time::from_millis(batch)).or_insert_with(empty);
-            *bytes += size;
-            partitions.resize_with(partitions.len().max(partition + 1), Default::default);
-            partitions[partition] = Arc::new(decode_value(value)?);
-            Ok(())
-        })
-        .map_err(|e| e.within(format!("window of operator `{}`", self.uid())))
+        batches.clear();
+        store
+            .scan(&self.uid(), |key, value| {
+                let size = key.len() + value.len();
+                let (_, _, key) = split_key(key)?;
+                let (batch, partition): (i64, usize) = decode_key(key)?;
+                let empty = || Batch { partitions: Vec::new(), bytes: 0 };
+                let Batch { partitions, bytes } =
+                    batches.entry(Time::from_millis(batch)).or_insert_with(empty);
+                *bytes += size;
+                partitions.resize_with(partitions.len().max(partition + 1), Default::default);
+                partitions[partition] = Arc::new(decode_value(value)?);
+                Ok(())
+            })
+            .map_err(|e| e.within(format!("window of operator `{}`", self.uid())))
     }
 
     fn evaluate(&self, time: Time) -> Result<Vec<Change>> {
@@ -87,8 +92,11 @@ impl<T: Stored> Stateful for Window<T> {
         Ok(changes)
     }
 
+    fn committed(&self) {}
+
     fn discard(&self) -> Result<()> {
-        Ok(())
+        *self.output.lock() = None;
+        self.store.get().map_or(Ok(()), |store| self.restore(store, 0))
     }
 
     fn stats(&self) -> StateStats {
@@ -132,6 +140,7 @@ impl<T: Stored> DStream<T> {
             lengths,
             runner: self.ssc.inner.runner.clone(),
             batches: Mutex::default(),
+            store: OnceLock::new(),
             output: Mutex::new(None),
         }))
     }

@@ -29,8 +29,9 @@ use std::sync::Arc;
 pub(crate) use cache::CachedRdd;
 pub(crate) use files::{lines, objects, read_files};
 pub(crate) use memory::MemoryRdd;
+pub(crate) use partitioner::AnyPartitioner;
 pub use partitioner::{HashPartitioner, Partitioner};
-pub(crate) use runner::{Runner, SliceStats, TaskContext, caught};
+pub(crate) use runner::{Runner, SliceStats, TaskContext, caught, finished};
 
 use crate::error::{Error, Result};
 use crate::source::OffsetRange;

@@ -223,7 +223,7 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
 }
 
 /// The result of a partition's computation, told apart from a consumer that had enough.
-pub(super) fn finished(flow: Flow) -> Result<()> {
+pub(crate) fn finished(flow: Flow) -> Result<()> {
     match flow {
         Ok(()) | Err(Stop::Enough) => Ok(()),
         Err(Stop::Failed(error)) => Err(*error),

@@ -1,20 +1,23 @@
-//! The checkpoint folder: one RocksDB per application, a column family per stateful operator.
+//! The store: one RocksDB per application, a column family per stateful operator.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-use rocksdb::{
-    ColumnFamilyDescriptor, DBRecoveryMode, IteratorMode, MultiThreaded, Options, WriteBatch, WriteOptions,
-};
+use parking_lot::{Mutex, RwLock};
+use rocksdb::{BoundColumnFamily, ColumnFamilyDescriptor, DBPinnableSlice, Env, MultiThreaded, WriteBatch};
 use serde::{Deserialize, Serialize};
 
+use super::options::{self, Memory};
+use super::schema::{OperatorSchema, Registered};
+use super::synced::Synced;
 use super::{Change, Delta};
 use crate::codec::{decode_value, encode_value};
 use crate::error::{Error, Result};
+use crate::rdd::Flow;
 
-type Db = rocksdb::DBWithThreadMode<MultiThreaded>;
+pub(super) type Db = rocksdb::DBWithThreadMode<MultiThreaded>;
 
 const FORMAT: u32 = 2;
 const IDENTITY: &[u8] = b"identity";
@@ -30,20 +33,22 @@ struct Identity {
     state_partitions: usize,
 }
 
-/// What an operator keeps under its uid.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct OperatorSchema {
-    pub operator: String,
-    pub key_type: String,
-    pub value_type: String,
+/// An open store: a checkpoint's, or one in memory.
+pub(crate) struct StateDb {
+    pub(super) db: Db,
+    path: PathBuf,
+    identity: Identity,
+    schemas: RwLock<BTreeMap<String, Registered>>,
+    memory: Memory,
+    access: Access,
 }
 
-/// An open checkpoint.
-pub(crate) struct StateDb {
-    db: Db,
-    path: PathBuf,
-    state_partitions: usize,
-    schemas: RwLock<BTreeMap<String, OperatorSchema>>,
+enum Access {
+    /// With what is known to be on disk. Held by whoever writes.
+    Checkpoint(Mutex<Synced>),
+    ReadOnly,
+    /// Lost at the end.
+    InMemory,
 }
 
 impl StateDb {
@@ -51,32 +56,76 @@ impl StateDb {
     ///
     /// # Errors
     /// If the folder cannot be written, is locked by another process, is damaged, or belongs to
-    /// another application.
-    pub fn open(path: &Path, app_id: &str, state_partitions: usize) -> Result<Self> {
+    /// another application. Nothing is changed then.
+    pub fn open(path: &Path, app_id: &str, state_partitions: usize, memory_limit: usize) -> Result<Self> {
         std::fs::create_dir_all(path).map_err(|e| {
             Error::checkpoint(format!("cannot make the checkpoint folder {}: {e}", path.display()))
                 .with_source(e)
         })?;
-        let mut options = Options::default();
-        options.create_if_missing(true);
-        options.create_missing_column_families(true);
-        // A flipped byte in the middle of the log must be an error, not a silent cut.
-        options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
-        options.set_paranoid_checks(true);
-        options.set_keep_log_file_num(4);
-        options.set_max_open_files(512);
-        let families = Db::list_cf(&options, path).unwrap_or_default();
-        let descriptors = families
-            .iter()
-            .map(|name| ColumnFamilyDescriptor::new(name, family_options()))
-            .collect::<Vec<_>>();
-        let db = Db::open_cf_descriptors(&options, path, descriptors).map_err(|e| open_error(path, e))?;
-        let mut this = Self { db, path: path.to_owned(), state_partitions, schemas: RwLock::default() };
+        let synced = Synced::open(path)?;
+        let memory = Memory::new(memory_limit);
+        let families = families(path, &memory, synced.last())?;
+        // The log is read twice, since opening it for writing replaces it: a damaged one stays as it is.
+        if let Some(last) = synced.last() {
+            let options = memory.database();
+            let probe =
+                Db::open_cf_descriptors_read_only(&options, path, descriptors(&families, &memory), false);
+            synced.check(last, probe.map_err(|e| open_error(path, e))?.latest_sequence_number())?;
+        }
+        let db = Db::open_cf_descriptors(&memory.database(), path, descriptors(&families, &memory))
+            .map_err(|e| open_error(path, e))?;
+        let fresh = Identity { format: FORMAT, app_id: app_id.to_owned(), state_partitions };
+        let this = Self::with(db, path, memory, Access::Checkpoint(Mutex::new(synced)), fresh)?;
+        if this.identity.app_id != app_id {
+            return Err(Error::checkpoint(format!(
+                "the checkpoint {} belongs to application `{}`, not to `{app_id}`: name another folder",
+                path.display(),
+                this.identity.app_id
+            )));
+        }
+        Ok(this)
+    }
+
+    /// A store in memory, for a context without a checkpoint.
+    pub fn in_memory(app_id: &str, state_partitions: usize, memory_limit: usize) -> Result<Self> {
+        let path = Path::new("/state");
+        let failed = |e| Error::internal("cannot make a state store in memory").with_source(e);
+        let memory = Memory::new(memory_limit);
+        let mut options = memory.volatile_database();
+        options.set_env(&Env::mem_env().map_err(failed)?);
+        let db = Db::open(&options, path).map_err(failed)?;
+        let identity = Identity { format: FORMAT, app_id: app_id.to_owned(), state_partitions };
+        Self::with(db, path, memory, Access::InMemory, identity)
+    }
+
+    /// Opens the checkpoint at `path` to look at it. Nothing is locked or written: an instance may be running on it.
+    ///
+    /// # Errors
+    /// If there is none, or it is damaged.
+    #[allow(dead_code, reason = "for the command line")]
+    pub fn open_read_only(path: &Path) -> Result<Self> {
+        if !path.join("CURRENT").exists() {
+            return Err(Error::checkpoint(format!("there is no checkpoint in {}", path.display())));
+        }
+        let memory = Memory::new(options::DEFAULT_MEMORY_LIMIT);
+        let mut database = memory.database();
+        database.create_if_missing(false);
+        let families = families(path, &memory, None)?;
+        let opened =
+            Db::open_cf_descriptors_read_only(&database, path, descriptors(&families, &memory), false);
+        let db = opened.map_err(|e| open_error(path, e))?;
+        let nobodys = Identity { format: FORMAT, app_id: String::new(), state_partitions: 0 };
+        Self::with(db, path, memory, Access::ReadOnly, nobodys)
+    }
+
+    fn with(db: Db, path: &Path, memory: Memory, access: Access, fresh: Identity) -> Result<Self> {
+        let schemas = RwLock::default();
+        let mut this = Self { db, path: path.to_owned(), identity: fresh, schemas, memory, access };
         match this.get::<Identity>(IDENTITY)? {
-            None => {
-                let identity = Identity { format: FORMAT, app_id: app_id.to_owned(), state_partitions };
-                this.put(IDENTITY, &identity)?;
+            None if matches!(this.access, Access::ReadOnly) => {
+                return Err(Error::checkpoint(format!("{} is no checkpoint of Tidemill", path.display())));
             }
+            None => this.put(IDENTITY, &this.identity)?,
             Some(found) if found.format != FORMAT => {
                 return Err(Error::checkpoint(format!(
                     "the checkpoint {} has format {}, this program reads format {FORMAT}",
@@ -84,14 +133,7 @@ impl StateDb {
                     found.format
                 )));
             }
-            Some(found) if found.app_id != app_id => {
-                return Err(Error::checkpoint(format!(
-                    "the checkpoint {} belongs to application `{}`, not to `{app_id}`: name another folder",
-                    path.display(),
-                    found.app_id
-                )));
-            }
-            Some(found) => this.state_partitions = found.state_partitions,
+            Some(found) => this.identity = found,
         }
         *this.schemas.write() = this.get(SCHEMAS)?.unwrap_or_default();
         Ok(this)
@@ -99,7 +141,12 @@ impl StateDb {
 
     /// The number of state partitions that was fixed when the checkpoint was made.
     pub fn state_partitions(&self) -> usize {
-        self.state_partitions
+        self.identity.state_partitions
+    }
+
+    /// The folder.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The uids that have state here.
@@ -107,43 +154,129 @@ impl StateDb {
         self.schemas.read().keys().cloned().collect()
     }
 
+    /// What is registered under `uid`.
+    pub fn registered(&self, uid: &str) -> Option<Registered> {
+        self.schemas.read().get(uid).cloned()
+    }
+
     /// Makes room for the operator `uid`.
     ///
     /// # Errors
-    /// If it is there already, with other types.
+    /// If it is there already as another operator, or with another kind of keys or number of partitions.
     pub fn register(&self, uid: &str, schema: OperatorSchema) -> Result<()> {
         let mut schemas = self.schemas.write();
-        match schemas.get(uid) {
-            Some(found) if *found == schema => return Ok(()),
+        let mut changed = schemas.clone();
+        match changed.get_mut(uid) {
             Some(found) => {
-                return Err(Error::checkpoint(format!(
-                    "operator `{uid}` is a {} from {} to {}, but the checkpoint {} holds a {} from {} to {} under \
-                     that uid: give the changed operator another uid",
-                    schema.operator,
-                    schema.key_type,
-                    schema.value_type,
-                    self.path.display(),
-                    found.operator,
-                    found.key_type,
-                    found.value_type
-                )));
+                if !found.admits(uid, &schema, &self.path)? {
+                    return Ok(());
+                }
             }
-            None => {}
+            None => {
+                schema.check(uid)?;
+                let family = self.free_family(uid, &schemas)?;
+                self.db
+                    .create_cf(&family, &self.memory.family())
+                    .map_err(|e| self.error("make room for an operator", e))?;
+                changed.insert(uid.to_owned(), schema.registered(family));
+            }
         }
-        if self.db.cf_handle(&family(uid)).is_none() {
-            self.db
-                .create_cf(family(uid), &family_options())
-                .map_err(|e| self.error("make room for an operator", e))?;
+        self.put(SCHEMAS, &changed)?;
+        *schemas = changed;
+        Ok(())
+    }
+
+    /// Changes what is registered, on disk when this returns.
+    pub(super) fn change_schemas(
+        &self,
+        change: impl FnOnce(&mut BTreeMap<String, Registered>) -> Result<()>,
+    ) -> Result<()> {
+        let mut schemas = self.schemas.write();
+        let mut changed = schemas.clone();
+        change(&mut changed)?;
+        self.put(SCHEMAS, &changed)?;
+        *schemas = changed;
+        Ok(())
+    }
+
+    /// A column family's name that no operator has. What a crash left under it is dropped: nobody knows of it.
+    fn free_family(&self, uid: &str, schemas: &BTreeMap<String, Registered>) -> Result<String> {
+        let taken = |name: &str| schemas.values().any(|s| s.family == name);
+        let mut name = format!("{OPERATOR}{uid}");
+        let mut number = 1;
+        while taken(&name) {
+            number += 1;
+            name = format!("{OPERATOR}{uid}.{number}");
         }
-        schemas.insert(uid.to_owned(), schema);
-        self.put(SCHEMAS, &*schemas)
+        if self.db.cf_handle(&name).is_some() {
+            self.db.drop_cf(&name).map_err(|e| self.error("make room for an operator", e))?;
+        }
+        Ok(name)
+    }
+
+    pub(super) fn family(&self, uid: &str) -> Result<Arc<BoundColumnFamily<'_>>> {
+        let name = self.schemas.read().get(uid).map(|s| s.family.clone());
+        name.and_then(|name| self.db.cf_handle(&name))
+            .ok_or_else(|| Error::internal(format!("operator `{uid}` was not registered")))
     }
 
     /// Calls `each` with every key and value of the operator `uid`, in key order.
     pub fn scan(&self, uid: &str, mut each: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
-        let Some(cf) = self.db.cf_handle(&family(uid)) else { return Ok(()) };
-        for entry in self.db.iterator_cf(&cf, IteratorMode::Start) {
-            let (key, value) = entry.map_err(|e| self.error("read the state", e))?;
+        let iterator = self.db.raw_iterator_cf(&self.family(uid)?);
+        crate::rdd::finished(self.walk(iterator, &mut |key, value| Ok(each(key, value)?)))
+    }
+
+    /// Calls `each` with the keys of `range` and their values, in order.
+    pub fn visit(
+        &self,
+        uid: &str,
+        range: Range<Vec<u8>>,
+        fill_cache: bool,
+        each: &mut dyn FnMut(&[u8], &[u8]) -> Flow,
+    ) -> Flow {
+        let family = self.family(uid)?;
+        let iterator = self.db.raw_iterator_cf_opt(&family, options::range(range, fill_cache));
+        self.walk(iterator, each)
+    }
+
+    pub(super) fn walk(
+        &self,
+        mut iterator: rocksdb::DBRawIteratorWithThreadMode<'_, Db>,
+        each: &mut dyn FnMut(&[u8], &[u8]) -> Flow,
+    ) -> Flow {
+        iterator.seek_to_first();
+        while let Some((key, value)) = iterator.item() {
+            each(key, value)?;
+            iterator.next();
+        }
+        // An iterator also ends where it cannot read on.
+        Ok(iterator.status().map_err(|e| self.error("read the state", e))?)
+    }
+
+    /// The values of `keys`, which are sorted.
+    pub fn multi_get(&self, uid: &str, keys: &[&[u8]]) -> Result<Vec<Option<DBPinnableSlice<'_>>>> {
+        let family = self.family(uid)?;
+        let found = self.db.batched_multi_get_cf(&family, keys.iter().copied(), true);
+        found.into_iter().map(|value| value.map_err(|e| self.error("read the state", e))).collect()
+    }
+
+    /// The record of the operator `uid` at `key`.
+    pub fn get_state(&self, uid: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.db.get_cf(&self.family(uid)?, key).map_err(|e| self.error("read the state", e))
+    }
+
+    /// Calls `each` with the checkpoint's own records whose names begin with `prefix`, in the order of their names.
+    pub(super) fn scan_records(
+        &self,
+        prefix: &[u8],
+        mut each: impl FnMut(&[u8], &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let from = rocksdb::IteratorMode::From(prefix, rocksdb::Direction::Forward);
+        for entry in self.db.iterator(from) {
+            let (key, value) = entry.map_err(|e| self.error("read the checkpoint", e))?;
+            if !key.starts_with(prefix) {
+                break;
+            }
             each(&key, &value)?;
         }
         Ok(())
@@ -161,93 +294,112 @@ impl StateDb {
 
     /// Writes the record `name`, on disk when this returns.
     pub fn put<T: Serialize>(&self, name: &[u8], value: &T) -> Result<()> {
-        self.db
-            .put_opt(name, encode_value(value)?, &synced())
-            .map_err(|e| self.error("write the checkpoint", e))
+        let mut batch = WriteBatch::default();
+        batch.put(name, encode_value(value)?);
+        self.write("write the checkpoint", batch, true)
     }
 
     /// Writes the record `name`, which outlives the process, but not a failure of the machine.
     pub fn put_unsynced<T: Serialize>(&self, name: &[u8], value: &T) -> Result<()> {
-        self.db.put(name, encode_value(value)?).map_err(|e| self.error("write the checkpoint", e))
+        let mut batch = WriteBatch::default();
+        batch.put(name, encode_value(value)?);
+        self.write("write the checkpoint", batch, false)
     }
 
     /// Applies `delta` and writes the record `name`, both or neither, on disk when this returns.
     pub fn apply<T: Serialize>(&self, delta: &Delta, name: &[u8], value: &T) -> Result<()> {
+        let mut batch = self.batch_of(delta)?;
+        batch.put(name, encode_value(value)?);
+        self.write("write the state", batch, true)
+    }
+
+    /// Applies `delta` and nothing else; it outlives the process, but not a failure of the machine.
+    pub fn apply_changes(&self, delta: &Delta) -> Result<()> {
+        self.write("write the state", self.batch_of(delta)?, false)
+    }
+
+    fn batch_of(&self, delta: &Delta) -> Result<WriteBatch> {
         let mut batch = WriteBatch::default();
         for (uid, changes) in &delta.operators {
-            let cf = self.family(uid)?;
+            let family = self.family(uid)?;
             for change in changes {
                 match change {
-                    Change::Put(key, value) => batch.put_cf(&cf, key, value),
-                    Change::Delete(key) => batch.delete_cf(&cf, key),
+                    Change::Put(key, value) => batch.put_cf(&family, key, value),
+                    Change::Delete(key) => batch.delete_cf(&family, key),
                 }
             }
         }
-        batch.put(name, encode_value(value)?);
-        self.db.write_opt(batch, &synced()).map_err(|e| self.error("write the state", e))
+        Ok(batch)
     }
 
-    /// Calls `each` with the checkpoint's own records whose names begin with `prefix`, in the order of their names.
-    pub(super) fn scan_records(
-        &self,
-        prefix: &[u8],
-        mut each: impl FnMut(&[u8], &[u8]) -> Result<()>,
-    ) -> Result<()> {
-        for entry in self.db.iterator(IteratorMode::From(prefix, rocksdb::Direction::Forward)) {
-            let (key, value) = entry.map_err(|e| self.error("read the checkpoint", e))?;
-            if !key.starts_with(prefix) {
-                break;
+    /// The one way into the database.
+    pub(super) fn write(&self, doing: &str, batch: WriteBatch, sync: bool) -> Result<()> {
+        match &self.access {
+            Access::ReadOnly => Err(Error::usage(format!("{} is open to be read only", self.path.display()))),
+            Access::InMemory => {
+                self.db.write_opt(batch, &options::write(false, false)).map_err(|e| self.error(doing, e))
             }
-            each(&key, &value)?;
+            Access::Checkpoint(synced) => {
+                // Nobody else may write between a synced write and the note that it is on disk.
+                let mut synced = synced.lock();
+                self.db.write_opt(batch, &options::write(sync, true)).map_err(|e| self.error(doing, e))?;
+                if sync { synced.note(self.db.latest_sequence_number()) } else { Ok(()) }
+            }
         }
-        Ok(())
     }
 
-    /// Writes `batch`: on disk when this returns if it is `synced`, else at latest with the next write that is.
-    pub(super) fn write(&self, batch: WriteBatch, sync: bool, doing: &str) -> Result<()> {
-        let options = if sync { synced() } else { WriteOptions::default() };
-        self.db.write_opt(batch, &options).map_err(|e| self.error(doing, e))
-    }
-
-    /// The column family of the operator `uid`.
-    pub(super) fn family(&self, uid: &str) -> Result<Arc<rocksdb::BoundColumnFamily<'_>>> {
-        self.db
-            .cf_handle(&family(uid))
-            .ok_or_else(|| Error::internal(format!("operator `{uid}` was not registered")))
-    }
-
-    fn error(&self, doing: &str, error: rocksdb::Error) -> Error {
-        Error::checkpoint(format!("cannot {doing} in {}: {error}", self.path.display())).with_source(error)
+    pub(super) fn error(&self, doing: &str, error: rocksdb::Error) -> Error {
+        let hint = hint(&error);
+        told(format!("cannot {doing} in {}: {error}{hint}", self.path.display()), hint).with_source(error)
     }
 }
 
-fn family(uid: &str) -> String {
-    format!("{OPERATOR}{uid}")
+fn descriptors(families: &[String], memory: &Memory) -> Vec<ColumnFamilyDescriptor> {
+    families.iter().map(|name| ColumnFamilyDescriptor::new(name, memory.family())).collect()
 }
 
-fn family_options() -> Options {
-    let mut options = Options::default();
-    options.set_compression_type(rocksdb::DBCompressionType::Lz4);
-    options
+/// The column families of the database in `path`; none if there is no database yet.
+fn families(path: &Path, memory: &Memory, synced: Option<u64>) -> Result<Vec<String>> {
+    if path.join("CURRENT").exists() {
+        return Db::list_cf(&memory.database(), path).map_err(|e| open_error(path, e));
+    }
+    let is_table = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry.is_ok_and(|entry| entry.path().extension().is_some_and(|extension| extension == "sst"))
+    };
+    // RocksDB would take what it finds for rubbish, and make an empty database in its place.
+    if synced.is_some() || std::fs::read_dir(path).is_ok_and(|mut entries| entries.any(is_table)) {
+        return Err(Error::damaged(format!(
+            "cannot open the checkpoint {}: there is state in it, but its file CURRENT is missing{DAMAGED}",
+            path.display()
+        )));
+    }
+    Ok(Vec::new())
 }
 
-fn synced() -> WriteOptions {
-    let mut options = WriteOptions::default();
-    options.set_sync(true);
-    options
+pub(super) const DAMAGED: &str = "; it is damaged: restore a backup, or, to start anew without its state and \
+                                  positions, name another folder; nothing was changed";
+
+fn hint(error: &rocksdb::Error) -> &'static str {
+    match error.kind() {
+        rocksdb::ErrorKind::Corruption => DAMAGED,
+        _ => "",
+    }
 }
 
 fn open_error(path: &Path, error: rocksdb::Error) -> Error {
     let text = error.to_string();
-    let cannot = format!("cannot open the checkpoint {}: {text}", path.display());
-    let told = if text.contains("lock") {
-        Error::checkpoint(format!(
-            "{cannot}; another process has it open: stop that one, or name another folder"
-        ))
-    } else if error.kind() == rocksdb::ErrorKind::Corruption {
-        Error::damaged(format!("{cannot}; it is damaged: restore a backup; nothing was changed"))
+    let hint = if text.contains("lock") {
+        "; another process has it open: stop that one, or name another folder"
     } else {
-        Error::checkpoint(format!("{cannot}; see the cause"))
+        match hint(&error) {
+            // A file that is missing or cannot be read is an I/O error to RocksDB.
+            "" if text.contains("No such file") => DAMAGED,
+            hint => hint,
+        }
     };
-    told.with_source(error)
+    told(format!("cannot open the checkpoint {}: {text}{hint}", path.display()), hint).with_source(error)
+}
+
+fn told(message: String, hint: &str) -> Error {
+    if hint == DAMAGED { Error::damaged(message) } else { Error::checkpoint(message) }
 }

@@ -1,5 +1,6 @@
 //! What a batch changes in the state: never the whole of it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::codec::encode_key;
@@ -30,13 +31,51 @@ impl Delta {
     }
 }
 
+/// The kinds of records in an operator's column family. Below [`BOOKKEEPING`] are entries: a key and a value that
+/// everybody can read. From there on it is the operator's own affair.
+pub(crate) mod kind {
+    /// A key's state, or a pane.
+    pub const ENTRY: u8 = 0;
+    /// A key's running total over a window.
+    pub const TOTAL: u8 = 1;
+    pub const BOOKKEEPING: u8 = 128;
+    /// Says, in partition 0, that the initial state was taken.
+    pub const INITIAL_TAKEN: u8 = 128;
+    /// How much a partition holds.
+    pub const COUNTERS: u8 = 129;
+    /// Keys by the time of their last touch.
+    pub const TOUCHED: u8 = 130;
+    /// Says, in partition 0, that `TOUCHED` is complete.
+    pub const TOUCHED_COMPLETE: u8 = 131;
+    /// The last window that totals were made for.
+    pub const EMITTED: u8 = 132;
+}
+
+/// How many bytes stand before the user's key.
+const PREFIX: usize = 3;
+
 /// The store's key: state partition, what kind of thing it is, its time if it has one, and the user's key.
 pub(crate) fn record_key<K: serde::Serialize>(partition: usize, kind: u8, key: &K) -> Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(24);
-    bytes.extend_from_slice(&(partition as u16).to_be_bytes());
-    bytes.push(kind);
+    let mut bytes = prefix(partition, kind, 24);
     encode_key(key, &mut bytes)?;
     Ok(bytes)
+}
+
+/// The store's key of something that there is once in a partition.
+pub(crate) fn single_key(partition: usize, kind: u8) -> Vec<u8> {
+    prefix(partition, kind, PREFIX)
+}
+
+pub(super) fn prefix(partition: usize, kind: u8, capacity: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(capacity);
+    bytes.extend_from_slice(&(partition as u16).to_be_bytes());
+    bytes.push(kind);
+    bytes
+}
+
+/// Where all records of a kind stand in a partition.
+pub(super) fn kind_range(partition: usize, kind: u8) -> Range<Vec<u8>> {
+    prefix(partition, kind, PREFIX)..prefix(partition, kind + 1, PREFIX)
 }
 
 /// The parts of a key that [`record_key`] made: partition, kind, and the encoded user's key.

@@ -1,14 +1,20 @@
-//! The state of a keyed operator: one shard per state partition, changed only by tasks that succeeded.
+//! The state of a keyed operator: what batches changed of it, partition by partition, in front of the store.
+//!
+//! What a batch changes is *running* until the batch is committed: it is in the delta and nowhere else that another batch
+//! or a reader could see it, and `discard` forgets it. Once it is committed, and so in the store, the next batch takes it
+//! into memory.
 
-use std::hash::Hash;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use indexmap::IndexMap;
 use parking_lot::{Mutex, MutexGuard};
+use serde::{Deserialize, Serialize};
 
-use super::{Change, StateDb, record_key, split_key};
-use crate::codec::{Key, Stored, decode_key, decode_value, encode_value};
-use crate::error::Result;
+use super::delta::{kind, single_key};
+use super::{Cache, Change, StateDb, StoreSnapshot, record_key};
+use crate::codec::{Key, decode_value, encode_value};
+use crate::error::{Error, Result};
+use crate::time::Time;
 
 /// How much state an operator holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -19,89 +25,325 @@ pub struct StateStats {
     pub bytes: u64,
 }
 
-/// A value with the size it has on disk.
-#[derive(Debug, Clone)]
-pub(crate) struct Kept<S> {
-    pub value: S,
-    bytes: u32,
+/// What a state partition holds, kept in the store beside it, so that nobody has to count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Counters {
+    pub keys: u64,
+    pub bytes: u64,
+    /// No key's last touch is older.
+    pub touched_from: Option<Time>,
 }
 
-pub(crate) type Shard<K, S> = IndexMap<K, Kept<S>, ahash::RandomState>;
-
-/// Values by key, in memory and as changes for the store.
-pub(crate) struct KeyedState<K, S> {
-    kind: u8,
-    shards: Vec<Mutex<Shard<K, S>>>,
-    keys: AtomicU64,
-    bytes: AtomicU64,
+/// What a batch made of a key: its new value as the store has it, or none if it is gone.
+#[derive(Clone)]
+pub(crate) struct Written<K> {
+    pub key: K,
+    pub stored: Vec<u8>,
+    pub value: Option<Vec<u8>>,
 }
 
-impl<K: Key + Hash, S: Stored> KeyedState<K, S> {
-    /// An empty state in `partitions` shards, its records marked with `kind` in the operator's column family.
-    pub fn new(partitions: usize, kind: u8) -> Self {
-        let shards = (0..partitions).map(|_| Mutex::default()).collect();
-        Self { kind, shards, keys: AtomicU64::new(0), bytes: AtomicU64::new(0) }
+/// What a batch changes in a state partition.
+#[derive(Clone)]
+pub(crate) struct Batch<K> {
+    /// In the order of the store.
+    pub written: Vec<Written<K>>,
+    pub counters: Counters,
+}
+
+/// What of a state partition is in memory.
+pub(crate) trait Memory<K>: Default + Send {
+    /// Makes what is here what the store has since `written`, in the order of the store; within `budget` bytes.
+    fn take_in(&mut self, written: Vec<Written<K>>, budget: usize);
+}
+
+enum Pending<K> {
+    Nothing,
+    /// Of a batch that may still fail.
+    Running(Arc<Batch<K>>),
+    /// In the store already.
+    Committed(Arc<Batch<K>>),
+}
+
+pub(crate) struct Shard<K, M> {
+    pub memory: M,
+    /// As of the last committed batch.
+    pub counters: Counters,
+    pending: Pending<K>,
+}
+
+impl<K, M> Shard<K, M> {
+    /// Of the running batch, if it has got so far.
+    pub fn running(&self) -> Option<Arc<Batch<K>>> {
+        match &self.pending {
+            Pending::Running(batch) => Some(batch.clone()),
+            _ => None,
+        }
     }
 
-    /// Reads what the store has under `uid`, calling `each` with every entry.
-    pub fn restore(&self, db: &StateDb, uid: &str, mut each: impl FnMut(usize, &K, &S)) -> Result<()> {
-        db.scan(uid, |key, value| {
-            let (partition, kind, key_part) = split_key(key)?;
-            if kind != self.kind {
-                return Ok(());
+    fn latest(&self) -> Counters {
+        match &self.pending {
+            Pending::Nothing => self.counters,
+            Pending::Running(batch) | Pending::Committed(batch) => batch.counters,
+        }
+    }
+}
+
+/// Where the state is kept, and how many bytes of each partition may be in memory.
+pub(crate) struct Opened {
+    pub store: Arc<StateDb>,
+    pub uid: Arc<str>,
+    pub budget: usize,
+}
+
+/// Values by key.
+pub(crate) struct KeyedState<K, M> {
+    shards: Vec<Mutex<Shard<K, M>>>,
+    opened: OnceLock<Opened>,
+    /// Whether the initial state is still to be taken, and whether the running batch takes it.
+    fresh: AtomicBool,
+    taking: AtomicBool,
+}
+
+impl<K: Key, M: Memory<K>> KeyedState<K, M> {
+    /// The state of an operator that spreads its keys over `partitions`.
+    pub fn new(partitions: usize) -> Self {
+        let shard =
+            || Shard { memory: M::default(), counters: Counters::default(), pending: Pending::Nothing };
+        Self {
+            shards: (0..partitions).map(|_| Mutex::new(shard())).collect(),
+            opened: OnceLock::new(),
+            fresh: AtomicBool::new(true),
+            taking: AtomicBool::new(false),
+        }
+    }
+
+    /// Finds what `store` has under `uid`, without reading it; `cache` bytes of it may be in memory.
+    pub fn open(&self, store: &Arc<StateDb>, uid: Arc<str>, cache: usize) -> Result<()> {
+        let mut fresh = store.get_state(&uid, &single_key(0, kind::INITIAL_TAKEN))?.is_none();
+        for (partition, shard) in self.shards.iter().enumerate() {
+            if let Some(found) = store.get_state(&uid, &single_key(partition, kind::COUNTERS))? {
+                shard.lock().counters = decode_value(&found).map_err(|e| {
+                    e.within(format!("counters of partition {partition} of operator `{uid}`"))
+                })?;
+                // State from before there was an initial one is newer than it.
+                fresh = false;
             }
-            let key_value: K = decode_key(key_part)?;
-            let stored: S = decode_value(value)?;
-            each(partition, &key_value, &stored);
-            let size = (key.len() + value.len()) as u32;
-            self.count(1, i64::from(size));
-            self.shards[partition].lock().insert(key_value, Kept { value: stored, bytes: size });
-            Ok(())
-        })
-        .map_err(|e| e.within(format!("state of operator `{uid}`")))
+        }
+        self.fresh.store(fresh, Ordering::Relaxed);
+        let opened = Opened { store: store.clone(), uid, budget: cache / self.shards.len().max(1) };
+        self.opened.set(opened).map_err(|_| Error::internal("a state was opened twice"))
     }
 
-    pub fn shard(&self, partition: usize) -> MutexGuard<'_, Shard<K, S>> {
+    pub fn partitions(&self) -> usize {
+        self.shards.len()
+    }
+
+    pub fn opened(&self) -> Result<&Opened> {
+        self.opened.get().ok_or_else(|| Error::internal("a state was used before it was opened"))
+    }
+
+    pub fn snapshot(&self) -> Result<StoreSnapshot> {
+        Ok(StoreSnapshot::new(self.opened()?.store.clone()))
+    }
+
+    pub fn shard(&self, partition: usize) -> MutexGuard<'_, Shard<K, M>> {
         self.shards[partition].lock()
     }
 
-    /// Sets (or, with `None`, removes) the value of `key`, and notes the change for the store.
-    pub fn write(
-        &self,
-        shard: &mut Shard<K, S>,
-        partition: usize,
-        key: K,
-        value: Option<S>,
-        changes: &mut Vec<Change>,
-    ) -> Result<()> {
-        let stored_key = record_key(partition, self.kind, &key)?;
-        match value {
-            Some(value) => {
-                let encoded = encode_value(&value)?;
-                let size = (stored_key.len() + encoded.len()) as u32;
-                changes.push(Change::Put(stored_key, encoded));
-                match shard.insert(key, Kept { value, bytes: size }) {
-                    None => self.count(1, i64::from(size)),
-                    Some(before) => self.count(0, i64::from(size) - i64::from(before.bytes)),
-                }
+    /// The partition as the last committed batch left it, for a task of the next.
+    pub fn begin(&self, partition: usize) -> Result<MutexGuard<'_, Shard<K, M>>> {
+        let mut shard = self.shards[partition].lock();
+        match std::mem::replace(&mut shard.pending, Pending::Nothing) {
+            Pending::Nothing => {}
+            running @ Pending::Running(_) => {
+                shard.pending = running;
+                return Err(Error::internal("the batch before was neither committed nor discarded"));
             }
-            None => {
-                if let Some(before) = shard.swap_remove(&key) {
-                    changes.push(Change::Delete(stored_key));
-                    self.count(-1, -i64::from(before.bytes));
-                }
+            Pending::Committed(batch) => {
+                shard.counters = batch.counters;
+                let batch = Arc::try_unwrap(batch).unwrap_or_else(|shared| (*shared).clone());
+                shard.memory.take_in(batch.written, self.opened()?.budget);
             }
         }
-        Ok(())
+        Ok(shard)
+    }
+
+    /// Whether the running batch is the first, which takes the initial state.
+    pub fn is_fresh(&self) -> bool {
+        self.fresh.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the running batch has taken the initial state.
+    pub fn initial_taken(&self) -> Change {
+        self.taking.store(true, Ordering::Relaxed);
+        Change::Put(single_key(0, kind::INITIAL_TAKEN), Vec::new())
+    }
+
+    /// Forgets what the running batch changed.
+    pub fn discard(&self) {
+        self.taking.store(false, Ordering::Relaxed);
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            if let Pending::Running(_) = shard.pending {
+                shard.pending = Pending::Nothing;
+            }
+        }
+    }
+
+    /// What the running batch changed is in the store now.
+    pub fn committed(&self) {
+        if self.taking.swap(false, Ordering::Relaxed) {
+            self.fresh.store(false, Ordering::Relaxed);
+        }
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            shard.pending = match std::mem::replace(&mut shard.pending, Pending::Nothing) {
+                Pending::Running(batch) => Pending::Committed(batch),
+                other => other,
+            };
+        }
     }
 
     pub fn stats(&self) -> StateStats {
-        StateStats { keys: self.keys.load(Ordering::Relaxed), bytes: self.bytes.load(Ordering::Relaxed) }
+        let counters = self.shards.iter().map(|shard| shard.lock().latest());
+        counters.fold(StateStats::default(), |sum, c| StateStats {
+            keys: sum.keys + c.keys,
+            bytes: sum.bytes + c.bytes,
+        })
     }
 
-    fn count(&self, keys: i64, bytes: i64) {
-        // Two's complement: adding a negative number wraps to the right result.
-        self.keys.fetch_add(keys as u64, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    /// The error for a stored value of `key` that the program cannot read.
+    pub fn unreadable(&self, key: &K, error: Error) -> Error {
+        let opened = self.opened.get();
+        let written =
+            opened.and_then(|o| o.store.registered(&o.uid)).map(|r| r.written_as()).unwrap_or_default();
+        let uid = opened.map_or("", |o| &*o.uid);
+        Error::checkpoint(format!(
+            "state of operator `{uid}`, key {}: {error} (values in this checkpoint were written as {written}): let the type \
+             read the old values too, or give the operator another uid",
+            shown(key)
+        ))
+        .with_source(error)
+    }
+}
+
+/// A key as messages show it.
+pub(crate) fn shown<K: Serialize>(key: &K) -> String {
+    serde_json::to_string(key).unwrap_or_else(|_| "that cannot be shown".to_owned())
+}
+
+/// What is in the store of a key. Its place there is known if the store was asked.
+#[derive(Default)]
+pub(crate) struct Found {
+    pub stored: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+}
+
+/// How many keys are read from the store at once: their blocks are held in memory as long.
+const READ_AT_ONCE: usize = 1024;
+
+impl<K: Key> KeyedState<K, Cache<K>> {
+    /// What the state is of each of `keys`: from the cache, else from the store.
+    pub fn look_up<'k>(
+        &self,
+        shard: &mut Shard<K, Cache<K>>,
+        partition: usize,
+        keys: impl Iterator<Item = &'k K>,
+    ) -> Result<Vec<Found>> {
+        let complete = shard.memory.is_complete(&shard.counters);
+        let mut found = Vec::new();
+        let mut misses = Vec::new();
+        for key in keys {
+            match shard.memory.get(key) {
+                Some(value) => found.push(Found { stored: None, value: Some(value.to_vec()) }),
+                None => {
+                    if !complete {
+                        misses.push((record_key(partition, kind::ENTRY, key)?, found.len(), key));
+                    }
+                    found.push(Found::default());
+                }
+            }
+        }
+        misses.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let Opened { store, uid, budget } = self.opened()?;
+        let mut misses = misses.into_iter();
+        loop {
+            let chunk: Vec<_> = misses.by_ref().take(READ_AT_ONCE).collect();
+            if chunk.is_empty() {
+                return Ok(found);
+            }
+            let keys: Vec<&[u8]> = chunk.iter().map(|(stored, ..)| &**stored).collect();
+            let values = store.multi_get(uid, &keys)?;
+            for ((stored, place, key), value) in chunk.into_iter().zip(values) {
+                let value = value.map(|value| value.to_vec());
+                if let Some(value) = &value {
+                    shard.memory.insert(key.clone(), stored.len(), value.clone(), *budget);
+                }
+                found[place] = Found { stored: Some(stored), value };
+            }
+        }
+    }
+}
+
+/// What a task gathers of changes to its state partition.
+pub(crate) struct Writes<K> {
+    partition: usize,
+    written: Vec<Written<K>>,
+    /// Of other records than keys' states.
+    others: Vec<Change>,
+    before: Counters,
+    counters: Counters,
+}
+
+impl<K: Key> Writes<K> {
+    pub fn new<M>(partition: usize, shard: &Shard<K, M>) -> Self {
+        let before = shard.counters;
+        Self { partition, written: Vec::new(), others: Vec::new(), before, counters: before }
+    }
+
+    /// Sets (or, with `None`, removes) the value of `key`, which was `before` bytes long if there was one.
+    pub fn write(&mut self, key: K, stored: Vec<u8>, before: Option<usize>, value: Option<Vec<u8>>) {
+        let length = stored.len() as u64;
+        if let Some(before) = before {
+            self.counters.keys -= 1;
+            self.counters.bytes -= length + before as u64;
+        }
+        if let Some(value) = &value {
+            self.counters.keys += 1;
+            self.counters.bytes += length + value.len() as u64;
+        }
+        if before.is_some() || value.is_some() {
+            self.written.push(Written { key, stored, value });
+        }
+    }
+
+    /// Adds a change of another record than a key's state.
+    pub fn add(&mut self, change: Change) {
+        self.others.push(change);
+    }
+
+    /// No key's last touch is older than `time` any more.
+    pub fn touched_from(&mut self, time: Time) {
+        self.counters.touched_from = self.counters.touched_from.max(Some(time));
+    }
+
+    /// Makes this what the running batch changed in `shard`; gives it as changes for the store.
+    pub fn finish<M>(self, shard: &mut Shard<K, M>) -> Result<Vec<Change>> {
+        let Self { partition, mut written, others, before, counters } = self;
+        written.sort_unstable_by(|a, b| a.stored.cmp(&b.stored));
+        let mut changes: Vec<_> = written
+            .iter()
+            .map(|w| match &w.value {
+                Some(value) => Change::Put(w.stored.clone(), value.clone()),
+                None => Change::Delete(w.stored.clone()),
+            })
+            .collect();
+        changes.extend(others);
+        // A bound that moved is worth no write by itself.
+        if !changes.is_empty() && counters != before {
+            changes.push(Change::Put(single_key(partition, kind::COUNTERS), encode_value(&counters)?));
+        }
+        shard.pending = Pending::Running(Arc::new(Batch { written, counters }));
+        Ok(changes)
     }
 }

@@ -28,11 +28,11 @@ impl StateDb {
         for (number, piece) in pieces.iter().enumerate() {
             let mut write = WriteBatch::default();
             write.put(piece_key(number), piece.data());
-            self.write(write, false, "write down a batch")?;
+            self.write("write down a batch", write, false)?;
         }
         let mut seal = WriteBatch::default();
         seal.put(SEAL, encode_value(record)?);
-        self.write(seal, true, "seal a batch")?;
+        self.write("seal a batch", seal, true)?;
         Ok(Pieces(pieces))
     }
 
@@ -51,17 +51,17 @@ impl StateDb {
     /// crash in the middle.
     pub fn apply_prepared<T: Serialize>(&self, pieces: Pieces, name: &[u8], record: &T) -> Result<()> {
         for piece in pieces.0 {
-            self.write(piece, false, "write the state")?;
+            self.write("write the state", piece, false)?;
             fail::fail_point!("commit::mid_apply", |_| std::process::abort());
         }
         let mut last = self.forgetting();
         last.put(name, encode_value(record)?);
-        self.write(last, false, "write the state")
+        self.write("write the state", last, false)
     }
 
     /// Forgets what was prepared.
     pub fn drop_prepared(&self) -> Result<()> {
-        self.write(self.forgetting(), true, "drop a prepared batch")
+        self.write("drop a prepared batch", self.forgetting(), true)
     }
 
     fn forgetting(&self) -> WriteBatch {
@@ -107,10 +107,15 @@ mod tests {
     use crate::state::OperatorSchema;
 
     fn open(folder: &std::path::Path) -> StateDb {
-        let db = StateDb::open(folder, "test", 4).unwrap();
+        let db = StateDb::open(folder, "test", 4, crate::state::DEFAULT_MEMORY_LIMIT).unwrap();
         let text = |s: &str| s.to_owned();
-        let schema =
-            OperatorSchema { operator: text("map_with_state"), key_type: text("K"), value_type: text("V") };
+        let schema = OperatorSchema {
+            operator: text("map_with_state"),
+            key_type: text("K"),
+            value_type: text("V"),
+            exact: false,
+            partitions: 4,
+        };
         db.register("totals", schema).unwrap();
         db
     }
@@ -157,7 +162,7 @@ mod tests {
             assert!(pieces.0.len() > 1);
             // A crash in the middle: the pieces were written, the last word was not.
             for piece in pieces.0 {
-                db.write(piece, false, "test").unwrap();
+                db.write("test", piece, false).unwrap();
             }
             assert_eq!(state(&db), (2..=5).map(|key| (vec![key], 2 << 20)).collect::<Vec<_>>());
         }

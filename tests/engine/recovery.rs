@@ -241,7 +241,7 @@ fn the_checkpoint_of_another_application_is_refused_with_both_names() {
 }
 
 #[test]
-fn another_operator_or_other_types_under_a_uid_are_refused() {
+fn another_operator_or_other_keys_under_a_uid_are_refused() {
     let folder = folder();
     session(folder.path(), &["a1"], 0, 1, |p| p.update_state_by_key(running_sum).uid("totals").unwrap());
     let error = refused(folder.path(), |p| {
@@ -253,10 +253,13 @@ fn another_operator_or_other_types_under_a_uid_are_refused() {
     assert!(text.starts_with("operator `totals` is a map_with_state from char to i64, "), "{text}");
     assert!(text.contains("holds a update_state_by_key from char to i64 under that uid"), "{text}");
     let error = refused(folder.path(), |p| {
-        p.update_state_by_key(|new, _: Option<i32>| Some(new.len() as i32)).uid("totals")?.print();
+        let by_text = p.map(|(key, n)| (key.to_string(), n));
+        by_text.update_state_by_key(running_sum).uid("totals")?.print();
         Ok(())
     });
-    assert!(error.to_string().contains("is a update_state_by_key from char to i32"), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("is a update_state_by_key from alloc::string::String to i64"), "{text}");
+    assert!(text.ends_with("give the changed operator another uid"), "{text}");
     // The state is untouched.
     let out = session(folder.path(), &["a1", "a2"], 1, 2, |p| {
         p.update_state_by_key(running_sum).uid("totals").unwrap()
