@@ -35,7 +35,7 @@
 //! | read from Kafka | [`StreamingContext::kafka_direct_stream`], [`KafkaSource`] |
 //! | write to Kafka | [`StreamingContext::kafka_sink`], [`DStream::save_to_kafka`] |
 //! | keep state by key | [`DStream::map_with_state`], [`DStream::update_state_by_key`] |
-//! | look at the last minutes | [`DStream::window`], [`DStream::reduce_by_key_and_window`] |
+//! | look at the last minutes | [`DStream::window`], [`DStream::reduce_by_key_and_window`], [`DStream::slice`] |
 //! | watch a context | [`StreamingListener`], [`Metrics`] |
 //! | test a program | [`testing`] |
 //!
@@ -70,7 +70,7 @@ pub use dstream::{DStream, MapWithStateDStream, Outcome, State, StateSpec, Updat
 pub use error::{Error, ErrorKind, Result};
 pub use indexmap::IndexMap;
 pub use metrics::Metrics;
-pub use rdd::{Data, Flow, HashPartitioner, Partitioner, Rdd, Stop};
+pub use rdd::{Data, Flow, HashPartitioner, Partitioner, Rdd, Stop, StorageLevel};
 pub use sink::kafka::{KafkaSink, KafkaSinkSettings, ProducerRecord};
 pub use source::kafka::{ConsumerRecord, KafkaSource, KafkaStream, Record, Start};
 pub use source::{OffsetRange, PartitionLag, RddQueue};

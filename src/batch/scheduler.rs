@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::rdd::{Runner, caught};
 use crate::source::InputPlan;
 use crate::state::{Delta, StateDb};
-use crate::time::{Clock, Stopwatch, Time};
+use crate::time::{Clock, Duration, Stopwatch, Time};
 
 /// How often a batch is run in all whose transaction is aborted.
 const MAX_ATTEMPTS: u32 = 4;
@@ -23,6 +23,7 @@ pub(crate) struct Scheduler {
     pub listeners: Arc<ListenerBus>,
     /// The state of a context without a checkpoint.
     pub volatile: Option<Arc<StateDb>>,
+    pub interval: Duration,
 }
 
 impl Scheduler {
@@ -133,6 +134,7 @@ impl Scheduler {
             })
             .collect();
         self.committer.begin(plan)?;
+        self.graph.begin(time, self.interval);
         self.runner.set_caught_up(self.graph.inputs().iter().all(|input| input.is_caught_up()));
 
         let mut delta = Delta::default();
@@ -144,7 +146,8 @@ impl Scheduler {
         lap(info, "process");
 
         let outcome = self.output(time, info);
-        let effects = self.runner.take_effects();
+        let mut effects = self.runner.take_effects();
+        effects.keep_within(&info.offset_ranges);
         for ((topic, partition, _), stats) in &effects.slices {
             info.slices.push(SliceInfo {
                 topic: topic.clone(),

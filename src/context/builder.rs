@@ -13,6 +13,7 @@ use crate::time::{Clock, Duration, SystemClock};
 
 const DEFAULT_STATE_PARTITIONS: usize = 16;
 const DEFAULT_MAX_ATTEMPTS: u32 = 4;
+const DEFAULT_STORAGE_MEMORY: u64 = 256 << 20;
 
 /// Settings of a [`StreamingContext`]; see [`StreamingContext::builder`].
 pub struct StreamingContextBuilder {
@@ -23,6 +24,7 @@ pub struct StreamingContextBuilder {
     state_partitions: usize,
     state_memory_limit: usize,
     max_attempts: u32,
+    storage_memory: u64,
     clock: Arc<dyn Clock>,
     delivery: Option<Delivery>,
     offsets: Option<OffsetsFrom>,
@@ -38,6 +40,7 @@ impl StreamingContextBuilder {
             state_partitions: DEFAULT_STATE_PARTITIONS,
             state_memory_limit: DEFAULT_MEMORY_LIMIT,
             max_attempts: DEFAULT_MAX_ATTEMPTS,
+            storage_memory: DEFAULT_STORAGE_MEMORY,
             clock: Arc::new(SystemClock::default()),
             delivery: None,
             offsets: None,
@@ -95,6 +98,14 @@ impl StreamingContextBuilder {
     /// one of them; an error that tells both positions unless set. Without a contradiction this does nothing.
     pub fn offsets(mut self, side: OffsetsFrom) -> Self {
         self.offsets = Some(side);
+        self
+    }
+
+    /// How many bytes of partitions that are persisted with
+    /// [`StorageLevel::MemoryAndDisk`](crate::StorageLevel::MemoryAndDisk) stay in memory, in all of the context; 256 MiB
+    /// unless set. Counted is what they would take on disk, which is often less than what they take in memory.
+    pub fn storage_memory(mut self, bytes: u64) -> Self {
+        self.storage_memory = bytes;
         self
     }
 
@@ -167,7 +178,7 @@ impl StreamingContextBuilder {
             inner: Arc::new(Inner {
                 settings,
                 graph: Arc::new(Graph::default()),
-                runner: Arc::new(Runner::new(threads, self.max_attempts)?),
+                runner: Arc::new(Runner::new(threads, self.max_attempts, self.storage_memory)?),
                 clock: self.clock,
                 listeners: Arc::new(ListenerBus::default()),
                 db,

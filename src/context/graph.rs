@@ -6,12 +6,12 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sink::Sink;
 use crate::sink::files::FileSink;
 use crate::source::Input;
 use crate::state::{Change, OperatorSchema, StateDb, StateStats};
-use crate::time::Time;
+use crate::time::{Duration, Time};
 
 /// An operator that remembers: evaluated for all its partitions exactly once per batch.
 pub(crate) trait Stateful: Send + Sync {
@@ -37,13 +37,78 @@ pub(crate) trait Stateful: Send + Sync {
     fn stats(&self) -> StateStats;
 }
 
-/// A stream whose RDD of a batch is kept if several operators ask for it.
-pub(crate) trait Shareable: Send + Sync {
+/// A stream whose RDDs are kept: for their batch, or longer.
+pub(crate) trait Retained: Send + Sync {
+    /// Several operators read it.
     fn share(&self);
-    /// Forgets the RDDs of batches up to `time`.
+
+    /// It comes from a stateful operator that nothing makes run.
+    fn idle(&self);
+
+    /// For how long it has to remember its RDDs.
+    fn remembered(&self) -> Duration;
+
+    /// Makes that `duration`, at least.
+    fn remember(&self, duration: Duration);
+
+    /// For how long its parents have to, so that it can.
+    fn parents_remember(&self) -> Duration;
+
+    /// Batch `time` is over: forgets the RDDs that need not be remembered longer.
     fn clear(&self, time: Time);
     /// Forgets the RDD of batch `time`, which is run again.
     fn forget(&self, time: Time);
+}
+
+/// Which batches there have been since the start.
+#[derive(Default)]
+pub(crate) struct BatchTimes(RwLock<Progress>);
+
+#[derive(Default)]
+struct Progress {
+    /// The first of the batches that came in an unbroken row up to the latest.
+    since: Option<Time>,
+    latest: Option<Time>,
+    running: bool,
+}
+
+impl BatchTimes {
+    fn begin(&self, time: Time, interval: Duration) {
+        let mut progress = self.0.write();
+        // A batch that was run again after a start may be long past when the next one comes.
+        if progress.latest.is_none_or(|latest| latest + interval != time) {
+            progress.since = Some(time);
+        }
+        progress.latest = Some(time);
+        progress.running = true;
+    }
+
+    fn end(&self) {
+        self.0.write().running = false;
+    }
+
+    /// The first and the last of the latest batches, if one has begun.
+    pub fn range(&self) -> Option<(Time, Time)> {
+        let progress = self.0.read();
+        progress.since.zip(progress.latest)
+    }
+
+    /// Runs `body`, which makes what can be made only while batch `time` runs.
+    pub fn while_running<R>(&self, time: Time, body: impl FnOnce() -> Result<R>) -> Result<R> {
+        // `body` may ask in its turn, while the next batch waits to begin.
+        let progress = self.0.read_recursive();
+        match progress.latest {
+            Some(latest) if latest == time && progress.running => body(),
+            Some(latest) if latest >= time => {
+                let age = latest - time;
+                Err(Error::usage(format!(
+                    "the data of batch {time} is gone, the latest batch is {latest}: call `remember` on the stream or the \
+                     context before start, with more than {age}"
+                )))
+            }
+            _ => Err(Error::usage(format!("batch {time} has not begun"))),
+        }
+    }
 }
 
 /// What makes a batch do something.
@@ -65,7 +130,7 @@ impl OutputOperation {
 struct Node {
     parents: Vec<usize>,
     stateful: Option<Arc<dyn Stateful>>,
-    shareable: Arc<dyn Shareable>,
+    retained: Arc<dyn Retained>,
 }
 
 /// Streams are numbered in the order in which they are made, so parents come before their children.
@@ -82,6 +147,9 @@ pub(crate) struct Graph {
     pending_outputs: Mutex<Vec<OutputOperation>>,
     uids: Mutex<BTreeMap<String, usize>>,
     next_node: AtomicUsize,
+    times: Arc<BatchTimes>,
+    /// For how long every stream that an output operation reads remembers its RDDs.
+    remember: Mutex<Duration>,
 }
 
 impl Graph {
@@ -108,11 +176,11 @@ impl Graph {
         id: usize,
         parents: Vec<usize>,
         stateful: Option<Arc<dyn Stateful>>,
-        shareable: Arc<dyn Shareable>,
+        retained: Arc<dyn Retained>,
     ) {
         let mut nodes = self.nodes.write();
         debug_assert_eq!(nodes.len(), id, "streams are added in the order of their numbers");
-        nodes.push(Node { parents, stateful, shareable });
+        nodes.push(Node { parents, stateful, retained });
     }
 
     pub fn add_input(&self, input: Arc<dyn Input>) {
@@ -146,7 +214,18 @@ impl Graph {
         self.dead_letters.read().clone()
     }
 
-    /// Fixes the graph: what outputs reach is evaluated, and what several operators read is kept.
+    pub fn times(&self) -> Arc<BatchTimes> {
+        self.times.clone()
+    }
+
+    /// The longest of all wishes counts.
+    pub fn remember(&self, duration: Duration) {
+        let mut remember = self.remember.lock();
+        *remember = duration.max(*remember);
+    }
+
+    /// Fixes the graph: what outputs reach is evaluated, what several operators read is kept for its batch, and
+    /// streams that others need remember their RDDs for as long.
     pub fn freeze(&self) {
         let outputs = std::mem::take(&mut *self.pending_outputs.lock());
         let nodes = self.nodes.read();
@@ -155,19 +234,27 @@ impl Graph {
             readers[output.stream] += 1;
         }
         // Children have greater numbers than their parents, so one pass from the end finds all.
-        for id in (0..nodes.len()).rev() {
+        for (id, node) in nodes.iter().enumerate().rev() {
             if readers[id] > 0 {
-                for parent in &nodes[id].parents {
-                    readers[*parent] += 1;
-                }
+                node.retained.remember(*self.remember.lock());
+            }
+            // What a stateful operator gives can be remembered only if it runs.
+            let runs =
+                readers[id] > 0 || node.stateful.is_some() && node.retained.remembered() > Duration::ZERO;
+            if !runs && node.stateful.is_some() {
+                node.retained.idle();
+            }
+            for parent in &node.parents {
+                nodes[*parent].retained.remember(node.retained.parents_remember());
+                readers[*parent] += usize::from(runs);
             }
         }
-        let reached =
-            nodes.iter().zip(&readers).filter(|(_, n)| **n > 0).filter_map(|(node, _)| node.stateful.clone());
-        *self.reached.write() = Arc::new(reached.collect());
+        let runs = |node: &Node, readers: usize| readers > 0 || node.retained.remembered() > Duration::ZERO;
+        let reached = nodes.iter().zip(&readers).filter(|(node, n)| runs(node, **n));
+        *self.reached.write() = Arc::new(reached.filter_map(|(node, _)| node.stateful.clone()).collect());
         for (node, readers) in nodes.iter().zip(&readers) {
             if *readers > 1 {
-                node.shareable.share();
+                node.retained.share();
             }
         }
         *self.outputs.write() = Arc::new(outputs);
@@ -192,14 +279,20 @@ impl Graph {
 
     /// Brings everything to where it was before batch `time`, which is run again.
     pub fn forget(&self, time: Time) -> Result<()> {
-        self.nodes.read().iter().for_each(|node| node.shareable.forget(time));
+        self.nodes.read().iter().for_each(|node| node.retained.forget(time));
         self.stateful().iter().try_for_each(|operator| operator.discard())
     }
 
-    /// Forgets the RDDs of batches up to `time`.
+    /// The inputs give batch `time` from now on.
+    pub fn begin(&self, time: Time, interval: Duration) {
+        self.times.begin(time, interval);
+    }
+
+    /// Batch `time` is over: forgets the RDDs that need not be remembered longer.
     pub fn clear(&self, time: Time) {
         for node in self.nodes.read().iter() {
-            node.shareable.clear(time);
+            node.retained.clear(time);
         }
+        self.times.end();
     }
 }

@@ -192,6 +192,7 @@ fn prepare(ssc: &StreamingContext) -> Result<(Scheduler, Recovered)> {
         clock: inner.clock.clone(),
         listeners: inner.listeners.clone(),
         volatile,
+        interval: ssc.batch_interval(),
     };
     Ok((scheduler, recovered))
 }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use builder::StreamingContextBuilder;
-pub(crate) use graph::{Graph, OutputOperation, Shareable, Stateful};
+pub(crate) use graph::{BatchTimes, Graph, OutputOperation, Retained, Stateful};
 pub use lifecycle::ContextState;
 use lifecycle::Lifecycle;
 
@@ -121,6 +121,14 @@ impl StreamingContext {
         ));
         self.inner.lifecycle.admit("queue_stream", || self.inner.graph.add_input(input.clone()));
         DStream::from_input(self, "queue_stream", input)
+    }
+
+    /// Has every stream that an output operation reads remember its RDDs for `duration`, so that
+    /// [`slice`](DStream::slice) can give them: as [`DStream::remember`] on each. Without it a stream forgets an RDD when
+    /// its batch is over. The longest of all wishes counts.
+    pub fn remember(&self, duration: impl Into<Duration>) {
+        let duration = duration.into();
+        self.inner.lifecycle.admit("remember", || self.inner.graph.remember(duration));
     }
 
     /// The partitioner of shuffles that name no other: over the context's state partitions.

@@ -2,13 +2,18 @@
 //!
 //! A node's contract is small: its slide duration, and `compute(batch time) -> RDD or nothing`.
 
+mod checkpoint;
 mod combine_by_key;
 mod count;
 mod count_by_value;
+mod count_by_value_and_window;
+mod count_by_window;
 mod filter;
 mod flat_map;
 mod foreach_rdd;
+mod generated;
 mod group_by_key;
+mod group_by_key_and_window;
 mod initial_state;
 mod join;
 mod key_panes;
@@ -17,11 +22,15 @@ mod map_with_state;
 mod pair;
 mod panes;
 mod partitions;
+mod persist;
 mod print;
 mod reduce;
 mod reduce_by_key;
 mod reduce_by_key_and_window;
+mod reduce_by_window;
+mod remember;
 mod save_as_files;
+mod slice;
 mod state_spec;
 mod together;
 mod transform;
@@ -30,9 +39,7 @@ mod update_state_by_key;
 mod window;
 mod window_spec;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -42,7 +49,9 @@ pub use state_spec::{State, StateSpec};
 pub use update_state_by_key::UpdateStateSpec;
 pub use window_spec::WindowSpec;
 
-use crate::context::{Shareable, Stateful, StreamingContext};
+use generated::{Origin, StreamCore};
+
+use crate::context::{Stateful, StreamingContext};
 use crate::error::{Error, Result};
 use crate::rdd::{Data, Rdd, Runner};
 use crate::state::{Change, OperatorSchema};
@@ -52,6 +61,11 @@ use crate::time::{Duration, Time};
 pub(crate) trait DStreamNode<T>: Send + Sync {
     /// How far apart the times are at which it gives an RDD.
     fn slide(&self) -> Duration;
+
+    /// How far back its RDDs look, if that is further than one batch of the parent.
+    fn window(&self) -> Option<Duration> {
+        None
+    }
 
     /// The RDD of batch `time`, a multiple of the slide; nothing if there is none (which is not an empty one).
     fn compute(&self, time: Time) -> Result<Option<Rdd<T>>>;
@@ -70,16 +84,6 @@ impl<T> Clone for DStream<T> {
     fn clone(&self) -> Self {
         Self { ssc: self.ssc.clone(), core: self.core.clone() }
     }
-}
-
-/// A stream's place in the graph, and the RDDs that it gave lately.
-pub(crate) struct StreamCore<T> {
-    id: usize,
-    node: Arc<dyn DStreamNode<T>>,
-    name: Option<StateName>,
-    /// Whether several operators read this stream, so that it is computed once and kept.
-    shared: AtomicBool,
-    generated: Mutex<BTreeMap<Time, Option<Rdd<T>>>>,
 }
 
 /// What a stateful operator gave last, with the batch time.
@@ -125,39 +129,6 @@ impl Named {
     }
 }
 
-impl<T: Data> StreamCore<T> {
-    fn get_or_compute(&self, time: Time) -> Result<Option<Rdd<T>>> {
-        if !time.is_multiple_of(self.node.slide()) {
-            return Ok(None);
-        }
-        let mut generated = self.generated.lock();
-        if let Some(rdd) = generated.get(&time) {
-            return Ok(rdd.clone());
-        }
-        let mut rdd = self.node.compute(time)?;
-        if self.shared.load(Ordering::Relaxed) {
-            rdd = rdd.map(|r| r.cache());
-        }
-        generated.insert(time, rdd.clone());
-        Ok(rdd)
-    }
-}
-
-impl<T: Data> Shareable for StreamCore<T> {
-    fn share(&self) {
-        // What a stateful operator gives is kept by itself, in memory or in the store.
-        self.shared.store(self.name.is_none(), Ordering::Relaxed);
-    }
-
-    fn clear(&self, time: Time) {
-        self.generated.lock().retain(|t, _| *t > time);
-    }
-
-    fn forget(&self, time: Time) {
-        self.generated.lock().remove(&time);
-    }
-}
-
 impl<T: Data> DStream<T> {
     fn place(
         ssc: &StreamingContext,
@@ -166,24 +137,17 @@ impl<T: Data> DStream<T> {
         node: Arc<dyn DStreamNode<T>>,
         stateful: Option<Arc<dyn Stateful>>,
         name: Option<StateName>,
+        origin: Origin,
     ) -> DStream<T> {
-        let mut core = StreamCore {
-            id: usize::MAX,
-            node,
-            name,
-            shared: AtomicBool::new(false),
-            generated: Mutex::default(),
-        };
         let mut placed = None;
         ssc.inner.lifecycle.admit(operator, || {
             let graph = &ssc.inner.graph;
-            core.id = graph.next_id();
-            let core = Arc::new(core);
+            let core = Arc::new(StreamCore::new(graph.next_id(), node, name, origin, graph.times()));
             graph.add_node(core.id, parents.to_vec(), stateful, core.clone());
             placed = Some(core);
         });
         // A stream that came too late stands outside the graph; its operators are refused likewise.
-        let core = placed.unwrap_or_else(|| Arc::new(StreamCore::detached()));
+        let core = placed.unwrap_or_else(|| Arc::new(detached(ssc)));
         DStream { ssc: ssc.clone(), core }
     }
 
@@ -192,7 +156,7 @@ impl<T: Data> DStream<T> {
         operator: &str,
         node: Arc<dyn DStreamNode<T>>,
     ) -> DStream<T> {
-        Self::place(ssc, operator, &[], node, None, None)
+        Self::place(ssc, operator, &[], node, None, None, Origin::Input)
     }
 
     /// A stream whose RDD is made from its parents' by `compute`.
@@ -204,7 +168,8 @@ impl<T: Data> DStream<T> {
         compute: impl Fn(Time) -> Result<Option<Rdd<U>>> + Send + Sync + 'static,
     ) -> DStream<U> {
         let parents = [&[self.core.id], others].concat();
-        DStream::place(&self.ssc, operator, &parents, Arc::new(Computed { slide, compute }), None, None)
+        let node = Arc::new(Computed { slide, compute });
+        DStream::place(&self.ssc, operator, &parents, node, None, None, Origin::Parents)
     }
 
     /// A stream that gives `f` of its parent's RDD whenever that has one.
@@ -238,13 +203,28 @@ impl<T: Data> DStream<T> {
         let name: StateName = Arc::new(RwLock::new(Named { uid, types: None }));
         let node = Arc::new(make(name.clone()));
         let parents = [self.core.id];
-        (DStream::place(&self.ssc, operator, &parents, node.clone(), Some(node.clone()), Some(name)), node)
+        let (stateful, name) = (Some(node.clone() as Arc<dyn Stateful>), Some(name));
+        (DStream::place(&self.ssc, operator, &parents, node.clone(), stateful, name, Origin::State), node)
     }
 
     /// A stream that shows, in another way, what the stateful operator behind this one keeps. It is computed as it is
     /// read, each time, and never kept as a whole.
     fn view<U: Data>(&self, operator: &str, node: Arc<dyn DStreamNode<U>>) -> DStream<U> {
-        DStream::place(&self.ssc, operator, &[self.core.id], node, None, self.core.name.clone())
+        let name = self.core.name.clone();
+        DStream::place(&self.ssc, operator, &[self.core.id], node, None, name, Origin::State)
+    }
+
+    /// The rest of an operator that is made of this stateful one, and whose `uid` is this one's.
+    pub(crate) fn completed_by<U: Data>(
+        &self,
+        operator: &str,
+        f: impl Fn(Rdd<T>) -> Rdd<U> + Send + Sync + 'static,
+    ) -> DStream<U> {
+        let parent = self.core.clone();
+        let compute = move |time| Ok(parent.get_or_compute(time)?.map(&f));
+        let node = Arc::new(Computed { slide: self.slide_duration(), compute });
+        let name = self.core.name.clone();
+        DStream::place(&self.ssc, operator, &[self.core.id], node, None, name, Origin::Parents)
     }
 
     pub(crate) fn id(&self) -> usize {
@@ -293,11 +273,10 @@ impl<T: Data> DStream<T> {
     }
 }
 
-impl<T: Data> StreamCore<T> {
-    fn detached() -> Self {
-        let node = Arc::new(Computed { slide: Duration::millis(1), compute: |_| Ok(None) });
-        Self { id: 0, node, name: None, shared: AtomicBool::new(false), generated: Mutex::default() }
-    }
+/// A stream that was added too late: it gives nothing.
+fn detached<T: Data>(ssc: &StreamingContext) -> StreamCore<T> {
+    let node = Arc::new(Computed { slide: ssc.batch_interval(), compute: |_| Ok(None) });
+    StreamCore::new(0, node, None, Origin::Parents, ssc.inner.graph.times())
 }
 
 struct Computed<F> {

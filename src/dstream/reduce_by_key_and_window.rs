@@ -321,6 +321,10 @@ impl<K: Key, V: Stored> DStreamNode<(K, V)> for ReduceByKeyAndWindow<K, V> {
         self.lengths.slide
     }
 
+    fn window(&self) -> Option<Duration> {
+        Some(self.lengths.window)
+    }
+
     fn compute(&self, time: Time) -> Result<Option<Rdd<(K, V)>>> {
         Ok(emitted(&self.output, time))
     }

@@ -111,6 +111,10 @@ impl<T: Stored> DStreamNode<T> for Window<T> {
         self.lengths.slide
     }
 
+    fn window(&self) -> Option<Duration> {
+        Some(self.lengths.window)
+    }
+
     fn compute(&self, time: Time) -> Result<Option<Rdd<T>>> {
         Ok(self.output.lock().as_ref().filter(|(at, _)| *at == time).map(|(_, rdd)| rdd.clone()))
     }
@@ -131,9 +135,14 @@ impl<T: Stored> DStream<T> {
     /// assert_eq!(out.unwrap(), [vec![1], vec![1, 2], vec![2], vec![3]]);
     /// ```
     pub fn window(&self, window: impl Into<Duration>, slide: impl Into<Duration>) -> Result<DStream<T>> {
+        self.window_of("window", window.into(), slide.into())
+    }
+
+    /// The window that `operator` is, or is made of.
+    pub(super) fn window_of(&self, operator: &str, window: Duration, slide: Duration) -> Result<DStream<T>> {
         let parent_slide = self.slide_duration();
-        let lengths = WindowLengths::new("window", window.into(), slide.into(), parent_slide)?;
-        Ok(self.stateful("window", |name| Window {
+        let lengths = WindowLengths::new(operator, window, slide, parent_slide)?;
+        Ok(self.stateful(operator, |name| Window {
             name,
             parent: self.core.clone(),
             parent_slide,

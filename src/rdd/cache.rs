@@ -6,23 +6,93 @@ use parking_lot::Mutex;
 
 use super::narrow::gather;
 use super::runner::Effects;
-use super::{Data, Flow, RddNode, Runner, TaskContext};
-use crate::error::Result;
+use super::storage::{Kept, MemoryAndDisk, StorageLevel};
+use super::{Data, Flow, Rdd, RddNode, Runner, TaskContext};
+use crate::codec::Stored;
+use crate::error::{Error, Result};
 use crate::source::OffsetRange;
 
 pub(crate) struct CachedRdd<T> {
-    parent: Arc<dyn RddNode<T>>,
-    partitions: Vec<Mutex<Option<Kept<T>>>>,
+    lineage: Mutex<Lineage<T>>,
+    offset_ranges: Option<Arc<[OffsetRange]>>,
+    keep: Keep<T>,
+    partitions: Vec<Mutex<Option<Partition<T>>>>,
 }
+
+/// Where partitions that are not kept come from. May be locked while a partition is, not the other way round.
+enum Lineage<T> {
+    /// From here, to be kept.
+    Kept(Arc<dyn RddNode<T>>),
+    /// From here, at each use.
+    Unpersisted(Arc<dyn RddNode<T>>),
+    /// All are kept for good.
+    Sealed,
+}
+
+type Keep<T> = Box<dyn Fn(Vec<T>) -> Result<Arc<dyn Kept<T>>> + Send + Sync>;
 
 /// A partition's elements, and what computing them left behind: whoever uses the elements adopts it, since the attempt
 /// that computed them may fail further on.
-type Kept<T> = (Arc<Vec<T>>, Effects);
+type Partition<T> = (Arc<dyn Kept<T>>, Effects);
 
 impl<T: Data> CachedRdd<T> {
-    pub fn new(parent: Arc<dyn RddNode<T>>) -> Self {
-        let partitions = (0..parent.num_partitions()).map(|_| Mutex::new(None)).collect();
-        Self { parent, partitions }
+    pub fn in_memory(rdd: &Rdd<T>) -> Self {
+        Self::new(rdd, Box::new(|elements| Ok(Arc::new(elements))))
+    }
+
+    pub fn with_level(rdd: &Rdd<T>, level: StorageLevel) -> Self
+    where
+        T: Stored,
+    {
+        match level {
+            StorageLevel::MemoryOnly => Self::in_memory(rdd),
+            StorageLevel::MemoryAndDisk => {
+                let store = MemoryAndDisk::new(rdd.runner.storage_memory().clone());
+                Self::new(rdd, Box::new(move |elements| store.keep(elements)))
+            }
+        }
+    }
+
+    fn new(rdd: &Rdd<T>, keep: Keep<T>) -> Self {
+        Self {
+            offset_ranges: rdd.node.offset_ranges(),
+            partitions: (0..rdd.num_partitions()).map(|_| Mutex::new(None)).collect(),
+            lineage: Mutex::new(Lineage::Kept(rdd.node.clone())),
+            keep,
+        }
+    }
+
+    /// Lets go of what this RDD was made from (shuffles keep much), if it has all of its partitions. They stay.
+    pub fn seal(&self) {
+        if self.is_complete() {
+            let mut lineage = self.lineage.lock();
+            if let Lineage::Kept(_) = *lineage {
+                *lineage = Lineage::Sealed;
+            }
+        }
+    }
+
+    /// Keeps nothing any more, unless it is sealed.
+    pub fn release(&self) {
+        let mut lineage = self.lineage.lock();
+        if let Lineage::Kept(parent) = &*lineage {
+            *lineage = Lineage::Unpersisted(parent.clone());
+            drop(lineage);
+            self.partitions.iter().for_each(|p| *p.lock() = None);
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.partitions.iter().all(|p| p.lock().is_some())
+    }
+
+    /// The parent, and whether what it gives is kept.
+    fn parent(&self) -> Option<(Arc<dyn RddNode<T>>, bool)> {
+        match &*self.lineage.lock() {
+            Lineage::Kept(parent) => Some((parent.clone(), true)),
+            Lineage::Unpersisted(parent) => Some((parent.clone(), false)),
+            Lineage::Sealed => None,
+        }
     }
 }
 
@@ -32,7 +102,10 @@ impl<T: Data> RddNode<T> for CachedRdd<T> {
     }
 
     fn prepare(&self, runner: &Runner) -> Result<()> {
-        if self.partitions.iter().any(|p| p.lock().is_none()) { self.parent.prepare(runner) } else { Ok(()) }
+        match self.parent() {
+            Some((parent, _)) if !self.is_complete() => parent.prepare(runner),
+            _ => Ok(()),
+        }
     }
 
     fn compute(&self, partition: usize, task: &TaskContext, emit: &mut dyn FnMut(T) -> Flow) -> Flow {
@@ -40,16 +113,65 @@ impl<T: Data> RddNode<T> for CachedRdd<T> {
         let (elements, effects) = match &*slot {
             Some(kept) => kept.clone(),
             None => {
-                let (elements, effects) = task.apart(|own| gather(&*self.parent, partition, own));
-                slot.insert((Arc::new(elements?), effects)).clone()
+                let Some((parent, keep)) = self.parent() else {
+                    return Err(Error::internal("a persisted RDD has lost a partition").into());
+                };
+                if !keep {
+                    drop(slot);
+                    return parent.compute(partition, task, emit);
+                }
+                let (elements, effects) = task.apart(|own| gather(&*parent, partition, own));
+                slot.insert(((self.keep)(elements?)?, effects)).clone()
             }
         };
         drop(slot);
         task.adopt(effects);
-        elements.iter().try_for_each(|element| emit(element.clone()))
+        elements.read(emit)
     }
 
     fn offset_ranges(&self) -> Option<Arc<[OffsetRange]>> {
-        self.parent.offset_ranges()
+        self.offset_ranges.clone()
+    }
+
+    fn unpersist(&self) {
+        self.release();
+    }
+}
+
+impl<T: Data> Rdd<T> {
+    /// This RDD, each partition of which is computed at most once and then kept in memory (Spark's `cache`). An empty
+    /// partition is kept like any other.
+    pub fn cache(&self) -> Rdd<T> {
+        self.derive(CachedRdd::in_memory(self))
+    }
+
+    /// This RDD, each partition of which is computed at most once and then kept as `level` says, until
+    /// [`unpersist`](Rdd::unpersist), or until nobody has this RDD any more (Spark's `persist`).
+    ///
+    /// A partition that can be neither kept in memory nor written to a temporary file fails the task.
+    ///
+    /// ```
+    /// use tidemill::{RddQueue, StorageLevel, testing::run_batches};
+    /// let out = run_batches(vec![vec![1, 2], vec![]], |numbers| {
+    ///     numbers.transform(|rdd| {
+    ///         let squares = rdd.map(|n| n * n).persist(StorageLevel::MemoryAndDisk);
+    ///         // Computed once, though it is used twice.
+    ///         squares.union(&squares)
+    ///     })
+    /// });
+    /// assert_eq!(out.unwrap(), [vec![1, 4, 1, 4], vec![]]);
+    /// ```
+    pub fn persist(&self, level: StorageLevel) -> Rdd<T>
+    where
+        T: Stored,
+    {
+        self.derive(CachedRdd::with_level(self, level))
+    }
+
+    /// Lets go of what [`cache`](Rdd::cache) or [`persist`](Rdd::persist) kept: from now on this RDD is computed at each
+    /// use. Does nothing to an RDD that is neither, nor to a remembered one of a stream that is
+    /// [persisted](crate::DStream::persist): the stream lets go of it when its time is over.
+    pub fn unpersist(&self) {
+        self.node.unpersist();
     }
 }

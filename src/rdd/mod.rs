@@ -21,6 +21,7 @@ mod save;
 mod sets;
 mod shuffle;
 mod sort;
+mod storage;
 mod tally;
 mod zip_with_index;
 
@@ -32,6 +33,8 @@ pub(crate) use memory::MemoryRdd;
 pub(crate) use partitioner::AnyPartitioner;
 pub use partitioner::{HashPartitioner, Partitioner};
 pub(crate) use runner::{Runner, SliceStats, TaskContext, caught, finished};
+pub use storage::StorageLevel;
+pub(crate) use storage::StorageMemory;
 
 use crate::error::{Error, Result};
 use crate::source::OffsetRange;
@@ -71,6 +74,9 @@ pub(crate) trait RddNode<T>: Send + Sync {
     fn offset_ranges(&self) -> Option<Arc<[OffsetRange]>> {
         None
     }
+
+    /// Drops what it keeps of its elements, if it was asked to keep them.
+    fn unpersist(&self) {}
 }
 
 /// What several contexts' RDDs were put together to: no action can run it.
@@ -173,8 +179,8 @@ impl<T: Data> Rdd<T> {
         self.node.offset_ranges()
     }
 
-    /// This RDD, each partition of which is computed at most once and then kept in memory.
-    pub fn cache(&self) -> Rdd<T> {
-        self.derive(CachedRdd::new(self.node.clone()))
+    /// What `node` gives, which must be the same elements.
+    pub(crate) fn with_node(&self, node: Arc<dyn RddNode<T>>) -> Rdd<T> {
+        Rdd { node, runner: self.runner.clone() }
     }
 }

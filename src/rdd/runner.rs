@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use rayon::prelude::*;
 
-use super::{Flow, Rdd, Stop};
+use super::{Flow, Rdd, Stop, StorageMemory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{DeadLetter, OffsetRange};
 
@@ -31,6 +31,17 @@ pub(crate) struct SliceStats {
 }
 
 impl Effects {
+    /// Forgets what lies outside `ranges`: reading the slice of an earlier batch again is no news of this one.
+    pub fn keep_within(&mut self, ranges: &[OffsetRange]) {
+        let inside = |topic: &str, partition: i32, offset: i64| {
+            ranges.iter().any(|r| {
+                *r.topic == *topic && r.partition == partition && (r.from..r.until).contains(&offset)
+            })
+        };
+        self.slices.retain(|(topic, partition, from), _| inside(topic, *partition, *from));
+        self.bad_records.retain(|(topic, partition, offset), _| inside(topic, *partition, *offset));
+    }
+
     fn merge(&mut self, other: Effects) {
         for (place, stats) in other.slices {
             // An operator that wanted little of a slice says less than one that read all of it.
@@ -85,10 +96,12 @@ pub(crate) struct Runner {
     effects: Mutex<Effects>,
     cancelled: AtomicBool,
     caught_up: AtomicBool,
+    storage_memory: Arc<StorageMemory>,
 }
 
 impl Runner {
-    pub fn new(worker_threads: usize, max_attempts: u32) -> Result<Self> {
+    /// A pool of `worker_threads`, and `storage_memory` bytes for persisted partitions.
+    pub fn new(worker_threads: usize, max_attempts: u32, storage_memory: u64) -> Result<Self> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(worker_threads)
             .thread_name(|i| format!("tidemill-worker-{i}"))
@@ -100,7 +113,12 @@ impl Runner {
             effects: Mutex::default(),
             cancelled: AtomicBool::new(false),
             caught_up: AtomicBool::new(true),
+            storage_memory: Arc::new(StorageMemory::new(storage_memory)),
         })
+    }
+
+    pub fn storage_memory(&self) -> &Arc<StorageMemory> {
+        &self.storage_memory
     }
 
     /// Takes what the tasks left behind since the last call.
@@ -227,5 +245,24 @@ pub(crate) fn finished(flow: Flow) -> Result<()> {
     match flow {
         Ok(()) | Err(Stop::Enough) => Ok(()),
         Err(Stop::Failed(error)) => Err(*error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_read_of_another_batchs_slices_is_no_effect_of_this_one() {
+        let range = |partition, from, until| OffsetRange { topic: "t".into(), partition, from, until };
+        let mut effects = Effects::default();
+        let context = TaskContext::new(0);
+        for read in [range(0, 5, 9), range(0, 9, 12), range(1, 9, 12)] {
+            context.slice_read(&read, SliceStats::default());
+        }
+        effects.merge(context.effects.into_inner());
+        effects.keep_within(&[range(0, 9, 12), range(1, 0, 9)]);
+        let kept: Vec<_> = effects.slices.keys().map(|(_, partition, from)| (*partition, *from)).collect();
+        assert_eq!(kept, [(0, 9)]);
     }
 }

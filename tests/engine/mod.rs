@@ -7,8 +7,10 @@ mod life_cycle;
 mod operators;
 mod recoverable;
 mod recovery;
+mod retention;
 mod save;
 mod state;
+mod window_operators;
 mod windows;
 
 use tidemill::testing::TestContext;

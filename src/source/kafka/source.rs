@@ -55,6 +55,8 @@ struct Current {
     time: Time,
     reader: Arc<dyn SliceReader>,
     ranges: Arc<[OffsetRange]>,
+    /// The reader, if several operators read the slices.
+    kept: Option<Arc<KeptSlices>>,
 }
 
 #[derive(Clone)]
@@ -450,9 +452,13 @@ impl Input for KafkaInput {
             return Err(Error::internal(format!("input `{}` began a batch before it was started", self.uid)));
         };
         let shared = self.readers.load(Ordering::Relaxed) > 1;
-        let reader = if shared { Arc::new(KeptSlices::new(reader)) as Arc<dyn SliceReader> } else { reader };
+        let kept = shared.then(|| Arc::new(KeptSlices::new(reader.clone())));
+        let reader = kept.clone().map_or(reader, |kept| kept as Arc<dyn SliceReader>);
         let ranges = ranges.iter().filter(|r| !r.is_empty()).cloned().collect();
-        *self.current.write() = Some(Current { time, reader, ranges });
+        let last = self.current.write().replace(Current { time, reader, ranges, kept });
+        if let Some(kept) = last.and_then(|last| last.kept) {
+            kept.release();
+        }
         Ok(())
     }
 

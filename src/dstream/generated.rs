@@ -1,0 +1,194 @@
+//! The RDDs that a stream gave: each made once, kept for its batch, and longer where that was asked for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::{DStreamNode, StateName};
+use crate::context::{BatchTimes, Retained};
+use crate::error::{Error, Result};
+use crate::rdd::{CachedRdd, Data, Rdd};
+use crate::time::{Duration, Time};
+
+/// A stream's place in the graph, and the RDDs that it gave lately.
+pub(crate) struct StreamCore<T> {
+    pub(super) id: usize,
+    pub(super) node: Arc<dyn DStreamNode<T>>,
+    /// Under which name the state is kept from which this stream comes.
+    pub(super) name: Option<StateName>,
+    origin: Origin,
+    times: Arc<BatchTimes>,
+    retention: Mutex<Retention<T>>,
+    generated: Mutex<BTreeMap<Time, Generated<T>>>,
+}
+
+/// What a stream's RDDs come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Records from outside, which are there while their batch runs.
+    Input,
+    /// What an operator remembers, which is that of the running batch.
+    State,
+    /// The parents' RDDs, at any time.
+    Parents,
+}
+
+/// Makes the RDD that keeps the elements of a stream's RDD.
+pub(super) type Persist<T> = Arc<dyn Fn(&Rdd<T>) -> CachedRdd<T> + Send + Sync>;
+
+struct Retention<T> {
+    /// Whether several operators read this stream, so that its RDD is computed once and kept for its batch.
+    shared: bool,
+    /// As the program asked.
+    persist: Option<Persist<T>>,
+    /// As the program asked; fixed at start, when what its children need is known.
+    remember: Duration,
+    /// Whether it comes from an operator that nothing makes run.
+    idle: bool,
+}
+
+struct Generated<T> {
+    rdd: Option<Rdd<T>>,
+    /// The same, if it keeps its elements.
+    cached: Option<Arc<CachedRdd<T>>>,
+}
+
+impl<T: Data> StreamCore<T> {
+    pub(super) fn new(
+        id: usize,
+        node: Arc<dyn DStreamNode<T>>,
+        name: Option<StateName>,
+        origin: Origin,
+        times: Arc<BatchTimes>,
+    ) -> Self {
+        let retention = Retention { shared: false, persist: None, remember: Duration::ZERO, idle: false };
+        let (retention, generated) = (Mutex::new(retention), Mutex::default());
+        Self { id, node, name, origin, times, retention, generated }
+    }
+
+    pub(super) fn get_or_compute(&self, time: Time) -> Result<Option<Rdd<T>>> {
+        if !time.is_multiple_of(self.node.slide()) {
+            return Ok(None);
+        }
+        let mut generated = self.generated.lock();
+        if let Some(before) = generated.get(&time) {
+            return Ok(before.rdd.clone());
+        }
+        let rdd = match self.origin {
+            Origin::Parents => self.node.compute(time)?,
+            Origin::Input | Origin::State => {
+                self.check_that_it_runs()?;
+                self.times.while_running(time, || self.node.compute(time))?
+            }
+        };
+        let cached = rdd.as_ref().and_then(|rdd| self.cached(rdd)).map(Arc::new);
+        let rdd = match (&cached, rdd) {
+            (Some(cached), Some(rdd)) => Some(rdd.with_node(cached.clone())),
+            (_, rdd) => rdd,
+        };
+        generated.insert(time, Generated { rdd: rdd.clone(), cached });
+        Ok(rdd)
+    }
+
+    fn cached(&self, rdd: &Rdd<T>) -> Option<CachedRdd<T>> {
+        let retention = self.retention.lock();
+        match &retention.persist {
+            Some(persist) => Some(persist(rdd)),
+            // What a stateful operator gives is kept in memory by itself.
+            None if retention.shared && !self.is_in_memory() => Some(CachedRdd::in_memory(rdd)),
+            None => None,
+        }
+    }
+
+    fn check_that_it_runs(&self) -> Result<()> {
+        let uid =
+            self.name.as_ref().map(|name| name.read().uid.clone()).filter(|_| self.retention.lock().idle);
+        uid.map_or(Ok(()), |uid| {
+            Err(Error::usage(format!(
+                "operator `{uid}` does not run: no output operation reads it; add one, or have its stream remember its \
+                 RDDs"
+            )))
+        })
+    }
+
+    /// The time of the oldest RDD that is kept.
+    pub(super) fn oldest(&self) -> Option<Time> {
+        self.generated.lock().first_key_value().map(|(time, _)| *time)
+    }
+
+    pub(super) fn is_kept(&self, time: Time) -> bool {
+        self.generated.lock().contains_key(&time)
+    }
+
+    pub(super) fn times(&self) -> &BatchTimes {
+        &self.times
+    }
+
+    /// Whether its elements are in memory without being persisted.
+    pub(super) fn is_in_memory(&self) -> bool {
+        self.origin == Origin::State
+    }
+
+    pub(super) fn set_persist(&self, persist: Persist<T>) {
+        self.retention.lock().persist = Some(persist);
+    }
+
+    /// The longest of all wishes counts.
+    pub(super) fn ask_to_remember(&self, duration: Duration) {
+        let mut retention = self.retention.lock();
+        retention.remember = retention.remember.max(duration);
+    }
+}
+
+impl<T: Data> Retained for StreamCore<T> {
+    fn share(&self) {
+        self.retention.lock().shared = true;
+    }
+
+    fn idle(&self) {
+        self.retention.lock().idle = true;
+    }
+
+    fn remembered(&self) -> Duration {
+        self.retention.lock().remember
+    }
+
+    fn remember(&self, duration: Duration) {
+        self.ask_to_remember(duration);
+    }
+
+    fn parents_remember(&self) -> Duration {
+        let own = self.remembered();
+        match (self.origin, self.node.window()) {
+            _ if own <= Duration::ZERO => Duration::ZERO,
+            (_, Some(window)) => own + window,
+            // Its RDDs stand by themselves.
+            (Origin::State, None) => Duration::ZERO,
+            _ => own,
+        }
+    }
+
+    fn forget(&self, time: Time) {
+        self.generated.lock().remove(&time);
+    }
+
+    fn clear(&self, time: Time) {
+        let remember = self.remembered();
+        if remember > Duration::ZERO
+            && self.origin != Origin::Parents
+            // After its batch it cannot be made any more. What has parents can be made from theirs.
+            && let Err(error) = self.get_or_compute(time)
+        {
+            tracing::warn!(batch_time = time.as_millis(), error = %error, "the RDD of a batch is not remembered");
+        }
+        let persisted = self.retention.lock().persist.is_some();
+        let mut generated = self.generated.lock();
+        generated.retain(|t, _| *t > time - remember);
+        if let Some(Generated { cached: Some(cached), .. }) = generated.get(&time) {
+            // Nobody asked to keep the elements of what is only shared beyond the batch; and what is persisted
+            // needs nothing of what it was made from.
+            if persisted { cached.seal() } else { cached.release() }
+        }
+    }
+}
