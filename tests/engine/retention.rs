@@ -124,6 +124,43 @@ fn persisted_elements_come_back_from_disk_in_order_and_by_partition() {
     }
 }
 
+#[test]
+fn what_fits_stays_in_memory_and_room_is_given_back_with_the_rdd() {
+    static READ_BACK: AtomicUsize = AtomicUsize::new(0);
+    #[derive(Clone, serde::Serialize)]
+    struct Byte(u8);
+    impl<'de> serde::Deserialize<'de> for Byte {
+        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+            READ_BACK.fetch_add(1, Ordering::Relaxed);
+            u8::deserialize(deserializer).map(Byte)
+        }
+    }
+    // Five batches of two partitions of three bytes, each of which takes a byte on disk; all are read three times.
+    let run = |memory, remember| {
+        READ_BACK.store(0, Ordering::Relaxed);
+        let test = TestContext::from_builder(builder("test").storage_memory(memory), Time::ZERO).unwrap();
+        let queue = RddQueue::new();
+        (0..5).for_each(|_| {
+            queue.push_partitions([vec![Byte(1), Byte(2), Byte(3)], vec![Byte(4), Byte(5), Byte(6)]])
+        });
+        let stream = test.ssc.queue_stream(&queue).persist(StorageLevel::MemoryAndDisk).remember(s(remember));
+        stream.foreach_rdd(|rdd| {
+            for _ in 0..3 {
+                assert_eq!(rdd.map(|byte| u32::from(byte.0)).reduce(|a, b| a + b)?, Some(21));
+            }
+            Ok(())
+        });
+        test.run(5).unwrap();
+        READ_BACK.load(Ordering::Relaxed)
+    };
+    assert_eq!(run(6, 0), 0);
+    // Room for one of two partitions: the other one is read back three times, in each batch.
+    assert_eq!(run(5, 0), 5 * 3 * 3);
+    assert_eq!(run(2, 0), 5 * 3 * 6);
+    // Remembered RDDs take the room of later ones: four partitions fit, six do not.
+    assert_eq!(run(12, 9), 6 * 3 * 3);
+}
+
 /// A helper of one test: a consumer that has enough after three elements of each partition.
 trait TakeThree<T> {
     fn try_transform_take(&self) -> DStream<T>;
