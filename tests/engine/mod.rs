@@ -5,6 +5,7 @@
 
 mod life_cycle;
 mod operators;
+mod persist;
 mod recoverable;
 mod recovery;
 mod retention;

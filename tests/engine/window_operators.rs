@@ -294,6 +294,45 @@ proptest! {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_window_is_the_union_of_its_slices(batches in batches(), window in 1..6i64, slide in 1..6i64) {
+        let test = TestContext::new("test").unwrap();
+        let queue = RddQueue::new();
+        batches.iter().for_each(|batch| queue.push(batch.clone()));
+        let input = test.ssc.queue_stream(&queue).map(|pair| pair).remember(s(window));
+        let windows = input.window(s(window), s(slide)).unwrap();
+        let source = input.clone();
+        let from_slices = windows.try_transform(move |_, time| {
+            let slices = source.slice(time - s(window) + s(1), time)?;
+            Ok(slices.iter().skip(1).fold(slices[0].clone(), |all, rdd| all.union(rdd)))
+        });
+        let (windows, unions) = (test.collect(&windows), test.collect(&from_slices));
+        test.run(batches.len()).unwrap();
+        prop_assert_eq!(windows.take(), unions.take());
+    }
+
+    #[test]
+    fn with_an_inverse_is_as_without_once_something_came(batches in batches(), window in 1..6i64, slide in 1..6i64) {
+        let test = TestContext::new("test").unwrap();
+        let queue = RddQueue::new();
+        batches.iter().for_each(|batch| queue.push(batch.clone()));
+        let values = test.ssc.queue_stream(&queue).map(|(_, n)| n);
+        let without = test.collect(&values.reduce_by_window(add, s(window), s(slide)).unwrap());
+        let with =
+            test.collect(&values.reduce_by_window_with_inverse(add, subtract, s(window), s(slide)).unwrap());
+        test.run(batches.len()).unwrap();
+        let mut came = false;
+        let expected: Vec<_> = without.take().into_iter().map(|(time, sum)| {
+            came |= !sum.is_empty();
+            (time, if came && sum.is_empty() { vec![0] } else { sum })
+        }).collect();
+        prop_assert_eq!(with.take(), expected);
+    }
+}
+
+proptest! {
     #![proptest_config(ProptestConfig { cases: 8, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
