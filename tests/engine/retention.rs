@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tidemill::testing::TestContext;
 use tidemill::{DStream, Data, Error, ErrorKind, Rdd, RddQueue, Result, StorageLevel, Time};
 
-use super::{Pair, at, builder, queue_of, s, shown};
+use super::{at, builder, queue_of, s, shown};
 
 /// A stream of one number per second, from 1 on, each in an RDD of its own.
 pub(super) fn seconds(test: &TestContext, until: i64) -> DStream<i64> {
