@@ -76,7 +76,7 @@ impl BatchTimes {
     fn begin(&self, time: Time, interval: Duration) {
         let mut progress = self.0.write();
         // A batch that was run again after a start may be long past when the next one comes.
-        if progress.latest.is_none_or(|latest| latest + interval != time) {
+        if progress.latest.is_none_or(|latest| latest != time && latest + interval != time) {
             progress.since = Some(time);
         }
         progress.latest = Some(time);
