@@ -73,3 +73,55 @@ impl StreamingContext {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::dstream::DStream;
+    use crate::source::RddQueue;
+    use crate::testing::TestContext;
+
+    type Pair = (char, i64);
+
+    /// The error of a batch in which the parent of what `program` adds gives no RDD.
+    fn failure(program: impl FnOnce(&DStream<Pair>, &DStream<Pair>) -> DStream<Pair>) -> String {
+        let test = TestContext::new("test").unwrap();
+        let some = test.ssc.queue_stream(&RddQueue::new());
+        let none = some.derive("none", &[], some.slide_duration(), |_| Ok(None));
+        test.collect(&program(&some, &none));
+        test.run(1).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_parent_that_gives_no_rdd_fails_the_batch() {
+        let expect = |operator: &str, error: String| {
+            let end = format!("a parent of `{operator}` gave no RDD for batch 1000 ms");
+            assert!(error.ends_with(&end), "{error}");
+        };
+        expect("transform", failure(|_, none| none.transform(|rdd| rdd)));
+        expect(
+            "transform",
+            failure(|some, none| some.ssc.transform([some, none], |rdds| rdds[0].clone()).unwrap()),
+        );
+        expect("transform_with", failure(|some, none| some.transform_with(none, |rdd, _| rdd).unwrap()));
+        expect("transform_with", failure(|some, none| none.transform_with(some, |rdd, _| rdd).unwrap()));
+        expect("union", failure(|some, none| some.union(none).unwrap()));
+        expect("join", failure(|some, none| some.join(none).unwrap().map_values(|(a, _)| a)));
+        expect("cogroup", failure(|some, none| some.cogroup(none).unwrap().map_values(|_| 0)));
+    }
+
+    #[test]
+    fn operators_on_one_stream_pass_on_that_there_is_no_rdd() {
+        let test = TestContext::new("test").unwrap();
+        let some = test.ssc.queue_stream(&RddQueue::<Pair>::new());
+        let none = some.derive("none", &[], some.slide_duration(), |_| Ok(None));
+        let streams: [DStream<Pair>; 4] = [
+            none.repartition(2),
+            none.reduce(|a, _| a),
+            none.reduce_by_key(|a, b| a + b),
+            none.partition_by(2),
+        ];
+        let outputs = streams.map(|stream| test.collect(&stream));
+        test.run(2).unwrap();
+        assert!(outputs.iter().all(|output| output.take().is_empty()));
+    }
+}

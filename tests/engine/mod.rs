@@ -5,12 +5,17 @@
 
 mod life_cycle;
 mod operators;
+mod pairs;
 mod persist;
+mod rdd;
+mod rdd_files;
+mod rdd_properties;
 mod recoverable;
 mod recovery;
 mod retention;
 mod save;
 mod state;
+mod stateless;
 mod window_operators;
 mod windows;
 
@@ -18,6 +23,11 @@ use tidemill::testing::TestContext;
 use tidemill::{DStream, Duration, RddQueue, StreamingContext, StreamingContextBuilder, Time};
 
 type Pair = (char, i64);
+
+/// A context that is not started, for RDDs.
+fn context() -> StreamingContext {
+    builder("test").build().expect("the settings are right")
+}
 
 fn s(seconds: i64) -> Duration {
     Duration::seconds(seconds)
