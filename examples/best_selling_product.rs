@@ -41,7 +41,7 @@ fn best(totals: Rdd<(String, u64)>) -> Rdd<(String, u64)> {
     let better = |(a, n): (String, u64), (b, m): (String, u64)| {
         if n > m || (n == m && a < b) { (a, n) } else { (b, m) }
     };
-    totals.map(|total| ((), total)).reduce_by_key(1, better).map(|((), best)| best)
+    totals.map(|total| ((), total)).reduce_by_key_with(better, 1).map(|((), best)| best)
 }
 
 fn main() -> Result<()> {

@@ -46,7 +46,7 @@ fn top(counts: &DStream<(String, u64)>, n: usize) -> DStream<(String, u64)> {
     let of_partition =
         move |counts: Rdd<(String, u64)>| counts.map_partitions(move |counts| [((), first(counts))]);
     counts.transform(move |counts| {
-        let all = of_partition(counts).reduce_by_key(1, move |a, b| first([a, b].concat()));
+        let all = of_partition(counts).reduce_by_key_with(move |a, b| first([a, b].concat()), 1);
         all.flat_map(|((), top)| top)
     })
 }

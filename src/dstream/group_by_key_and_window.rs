@@ -31,8 +31,6 @@ impl<K: Key, V: Stored> DStream<(K, V)> {
     ) -> Result<DStream<(K, Vec<V>)>> {
         let pairs = self.window_of("group_by_key_and_window", window.into(), slide.into())?;
         let partitioner = self.ssc.default_partitioner();
-        Ok(pairs.completed_by("group_by_key_and_window", move |rdd| {
-            rdd.group_by_key_with(partitioner)
-        }))
+        Ok(pairs.completed_by("group_by_key_and_window", move |rdd| rdd.group_by_key_with(partitioner)))
     }
 }
