@@ -214,6 +214,14 @@ impl StateDb {
         Ok(name)
     }
 
+    /// Makes the column family `name`, which is no operator's, if it is missing.
+    pub(super) fn make_family(&self, name: &str, doing: &str) -> Result<()> {
+        if self.db.cf_handle(name).is_some() {
+            return Ok(());
+        }
+        self.db.create_cf(name, &self.memory.family()).map_err(|e| self.error(doing, e))
+    }
+
     pub(super) fn family(&self, uid: &str) -> Result<Arc<BoundColumnFamily<'_>>> {
         let name = self.schemas.read().get(uid).map(|s| s.family.clone());
         name.and_then(|name| self.db.cf_handle(&name))

@@ -6,6 +6,7 @@
 //! ```
 
 mod admin;
+mod blocks;
 mod cache;
 mod db;
 mod delta;
@@ -20,6 +21,7 @@ mod synced;
 mod touched;
 mod view;
 
+pub(crate) use blocks::StoredBlock;
 pub(crate) use cache::Cache;
 pub(crate) use db::StateDb;
 pub(crate) use delta::{Change, Delta, kind, record_key, single_key, split_key};
