@@ -33,6 +33,7 @@
 //! | to | see |
 //! |---|---|
 //! | read from Kafka | [`StreamingContext::kafka_direct_stream`], [`KafkaSource`] |
+//! | read from a socket, a folder, or anything else | [`StreamingContext::socket_text_stream`], [`StreamingContext::text_file_stream`], [`Receiver`] |
 //! | write to Kafka | [`StreamingContext::kafka_sink`], [`DStream::save_to_kafka`] |
 //! | keep state by key | [`DStream::map_with_state`], [`DStream::update_state_by_key`] |
 //! | look at the last minutes | [`DStream::window`], [`DStream::reduce_by_key_and_window`], [`DStream::slice`] |
@@ -73,7 +74,7 @@ pub use metrics::Metrics;
 pub use rdd::{Data, Flow, HashPartitioner, Partitioner, Rdd, Stop, StorageLevel};
 pub use sink::kafka::{KafkaSink, KafkaSinkSettings, ProducerRecord};
 pub use source::kafka::{ConsumerRecord, KafkaSource, KafkaStream, Record, Start};
-pub use source::{OffsetRange, PartitionLag, RddQueue};
+pub use source::{FileOptions, OffsetRange, PartitionLag, RddQueue, Receiver, ReceiverHandle};
 pub use state::StateStats;
 pub use time::{Clock, Duration, ManualClock, SystemClock, Time};
 

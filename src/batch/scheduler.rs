@@ -27,8 +27,15 @@ pub(crate) struct Scheduler {
 }
 
 impl Scheduler {
-    /// Runs the batches of `queue` until it is closed and empty, or one fails.
-    pub fn run(&mut self, unfinished: Option<Plan>, queue: &BatchQueue) -> Result<()> {
+    /// Runs the batches of `queue`, which begin at `first` and are `interval` apart, until it is closed and empty, or one
+    /// fails. Then one more, if a graceful stop left something that was received and is in no batch: it ends early.
+    pub fn run(
+        &mut self,
+        unfinished: Option<Plan>,
+        queue: &BatchQueue,
+        first: Time,
+        interval: Duration,
+    ) -> Result<()> {
         // A kill between a commit and its publication leaves the group behind.
         self.committer.publish(false)?;
         if let Some(plan) = unfinished {
@@ -36,8 +43,15 @@ impl Scheduler {
             let now = self.clock.now();
             self.run_batch(plan.time, now, Some(plan), 0)?;
         }
+        let mut next = first;
         while let Some((time, submitted)) = queue.pop() {
             self.run_batch(time, submitted, None, queue.waiting())?;
+            next = time + interval;
+        }
+        if self.graph.inputs().iter().any(|input| input.has_unplanned()) {
+            let now = self.clock.now();
+            self.listeners.announce(|l| l.batch_submitted(&BatchInfo::submitted(next, now), 1));
+            self.run_batch(next, now, None, 0)?;
         }
         Ok(())
     }
@@ -130,9 +144,10 @@ impl Scheduler {
             .values()
             .flat_map(|p| match p {
                 InputPlan::Offsets(ranges) => ranges.clone(),
-                InputPlan::Queue { .. } => Vec::new(),
+                _ => Vec::new(),
             })
             .collect();
+        info.num_records = plan.inputs.values().map(InputPlan::records).sum();
         self.committer.begin(plan)?;
         self.graph.begin(time, self.interval);
         self.runner.set_caught_up(self.graph.inputs().iter().all(|input| input.is_caught_up()));

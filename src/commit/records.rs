@@ -27,7 +27,7 @@ impl Plan {
 
     /// Where the inputs stand before it.
     pub fn begin(&self) -> Positions {
-        self.inputs.iter().map(|(uid, plan)| (uid.clone(), plan.begin())).collect()
+        self.inputs.iter().filter_map(|(uid, plan)| Some((uid.clone(), plan.begin()?))).collect()
     }
 
     /// Where the inputs stand after it.

@@ -8,6 +8,7 @@ use crate::batch::ListenerBus;
 use crate::commit::{Delivery, OffsetsFrom};
 use crate::error::{Error, Result};
 use crate::rdd::Runner;
+use crate::source::ReceiverSettings;
 use crate::state::{DEFAULT_MEMORY_LIMIT, StateDb};
 use crate::time::{Clock, Duration, SystemClock};
 
@@ -25,6 +26,7 @@ pub struct StreamingContextBuilder {
     state_memory_limit: usize,
     max_attempts: u32,
     storage_memory: u64,
+    pub(super) receivers: ReceiverSettings,
     clock: Arc<dyn Clock>,
     delivery: Option<Delivery>,
     offsets: Option<OffsetsFrom>,
@@ -41,6 +43,7 @@ impl StreamingContextBuilder {
             state_memory_limit: DEFAULT_MEMORY_LIMIT,
             max_attempts: DEFAULT_MAX_ATTEMPTS,
             storage_memory: DEFAULT_STORAGE_MEMORY,
+            receivers: ReceiverSettings::default(),
             clock: Arc::new(SystemClock::default()),
             delivery: None,
             offsets: None,
@@ -152,6 +155,7 @@ impl StreamingContextBuilder {
             (None, Some(_)) => Delivery::ExactlyOnce,
             (None, None) => Delivery::AtLeastOnce,
         };
+        self.receivers.check()?;
         let threads = self
             .worker_threads
             .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
@@ -173,6 +177,7 @@ impl StreamingContextBuilder {
             offsets: self.offsets,
             state_partitions: db.as_ref().map_or(self.state_partitions, |db| db.state_partitions()),
             state_memory_limit: self.state_memory_limit,
+            receivers: self.receivers,
         };
         Ok(StreamingContext {
             inner: Arc::new(Inner {

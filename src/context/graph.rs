@@ -150,6 +150,7 @@ pub(crate) struct Graph {
     times: Arc<BatchTimes>,
     /// For how long every stream that an output operation reads remembers its RDDs.
     remember: Mutex<Duration>,
+    next_receiver: AtomicUsize,
 }
 
 impl Graph {
@@ -169,6 +170,10 @@ impl Graph {
 
     pub fn next_id(&self) -> usize {
         self.next_node.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub fn next_receiver(&self) -> usize {
+        self.next_receiver.fetch_add(1, Ordering::Relaxed)
     }
 
     pub fn add_node(

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::StreamingContext;
+use super::{StreamingContext, inputs};
 use crate::batch::{BatchInfo, BatchQueue, Scheduler, generate};
 use crate::commit::{Committer, Parts, Recovered};
 use crate::error::{Error, ErrorKind, Result};
@@ -128,6 +128,8 @@ pub(super) fn start(ssc: &StreamingContext) -> Result<()> {
             Ok(())
         }
         Err(error) => {
+            // Those that had started already.
+            ssc.inner.graph.inputs().iter().for_each(|input| input.stop(false));
             let mut phase = lifecycle.phase.lock();
             phase.stopped = true;
             phase.failure = Some((error.kind(), error.to_string()));
@@ -175,6 +177,7 @@ fn prepare(ssc: &StreamingContext) -> Result<(Scheduler, Recovered)> {
     let store = inner.db.as_ref().or(volatile.as_ref());
     if let Some(db) = &inner.db {
         tell_what_becomes_of_state(db, &uids);
+        inputs::tell_of_orphaned_blocks(db, &inner.graph.inputs())?;
     }
     if let Some(store) = store {
         operators.iter().try_for_each(|operator| store.register(&operator.uid(), operator.schema()))?;
@@ -222,12 +225,15 @@ fn launch(ssc: &StreamingContext, mut scheduler: Scheduler, recovered: Recovered
         && first <= last
     {
         let behind = last - now;
-        if behind > CLOCK_PATIENCE {
+        // The last batch of a graceful stop is up to an interval early.
+        if behind > CLOCK_PATIENCE.max(interval) {
             return Err(Error::checkpoint(format!(
                 "the clock is {behind} behind the last batch of the checkpoint ({last}): set the clock right"
             )));
         }
-        tracing::warn!("the clock is {behind} behind the last batch of the checkpoint, waiting");
+        if behind > interval {
+            tracing::warn!("the clock is {behind} behind the last batch of the checkpoint, waiting");
+        }
         first = last.floor(interval) + interval;
     }
     tracing::info!(
@@ -257,7 +263,9 @@ fn launch(ssc: &StreamingContext, mut scheduler: Scheduler, recovered: Recovered
     let context = ssc.clone();
     phase.threads.push(spawn("tidemill-scheduler", move || {
         let lifecycle = &context.inner.lifecycle;
-        let outcome = scheduler.run(recovered.unfinished, &lifecycle.queue);
+        let outcome = scheduler.run(recovered.unfinished, &lifecycle.queue, first, interval);
+        // After a failure, too, nothing is received any more.
+        context.inner.graph.inputs().iter().for_each(|input| input.stop(false));
         // After a failed batch the positions of the last good one are published all the same.
         let published = scheduler.finish();
         let mut phase = lifecycle.phase.lock();

@@ -2,6 +2,7 @@
 
 mod builder;
 mod graph;
+mod inputs;
 mod lifecycle;
 mod rdds;
 mod recoverable;
@@ -19,7 +20,7 @@ use crate::commit::{Delivery, OffsetsFrom};
 use crate::dstream::DStream;
 use crate::error::Result;
 use crate::rdd::{Data, HashPartitioner, Runner};
-use crate::source::{QueueInput, RddQueue};
+use crate::source::{QueueInput, RddQueue, ReceiverSettings};
 use crate::state::StateDb;
 use crate::time::{Clock, Duration};
 
@@ -66,6 +67,7 @@ pub(crate) struct Settings {
     pub offsets: Option<OffsetsFrom>,
     pub state_partitions: usize,
     pub state_memory_limit: usize,
+    pub receivers: ReceiverSettings,
 }
 
 impl StreamingContext {
@@ -102,20 +104,21 @@ impl StreamingContext {
 
     /// A stream that takes one RDD of `queue` per batch, and gives empty batches once the queue is exhausted.
     pub fn queue_stream<T: Data>(&self, queue: &RddQueue<T>) -> DStream<T> {
-        self.queue_input(queue, true)
+        self.queue_input(queue, true, Vec::new())
     }
 
     /// A stream that takes all RDDs that are in `queue` when a batch begins.
     pub fn queue_stream_all<T: Data>(&self, queue: &RddQueue<T>) -> DStream<T> {
-        self.queue_input(queue, false)
+        self.queue_input(queue, false, Vec::new())
     }
 
-    fn queue_input<T: Data>(&self, queue: &RddQueue<T>, one_at_a_time: bool) -> DStream<T> {
+    fn queue_input<T: Data>(&self, queue: &RddQueue<T>, one_at_a_time: bool, default: Vec<T>) -> DStream<T> {
         let uid = self.inner.graph.next_uid("queue_stream");
         let input = Arc::new(QueueInput::new(
             uid,
             queue.clone(),
             one_at_a_time,
+            default,
             self.batch_interval(),
             self.inner.runner.clone(),
         ));

@@ -1,17 +1,27 @@
 //! Where elements come from: inputs that say, per batch, what belongs to it.
 
+mod files;
 pub mod kafka;
+mod lines;
 mod offsets;
 mod queue;
+mod receiver;
+mod socket;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use files::FileOptions;
+pub(crate) use files::{FileInput, FilesPosition, read_lines, read_records, read_whole};
+pub(crate) use lines::lines;
 pub use offsets::OffsetRange;
 pub(crate) use queue::QueueInput;
 pub use queue::RddQueue;
+pub use receiver::{Receiver, ReceiverHandle};
+pub(crate) use receiver::{ReceiverInput, ReceiverParts, ReceiverSettings};
+pub(crate) use socket::SocketReceiver;
 
 use crate::error::Result;
 use crate::time::Time;
@@ -24,6 +34,10 @@ pub(crate) enum InputPlan {
     Offsets(Vec<OffsetRange>),
     /// The RDDs `from..until` of a queue.
     Queue { from: u64, until: u64 },
+    /// The blocks `from..until` of a receiver, with so many records.
+    Blocks { from: u64, until: u64, records: u64 },
+    /// Files, and where the input stands after them.
+    Files { files: Vec<String>, end: FilesPosition },
 }
 
 impl InputPlan {
@@ -31,18 +45,21 @@ impl InputPlan {
     pub fn is_empty(&self) -> bool {
         match self {
             InputPlan::Offsets(ranges) => ranges.iter().all(OffsetRange::is_empty),
-            InputPlan::Queue { from, until } => from == until,
+            InputPlan::Queue { from, until } | InputPlan::Blocks { from, until, .. } => from == until,
+            InputPlan::Files { files, .. } => files.is_empty(),
         }
     }
 
-    /// Where the batch begins.
-    pub fn begin(&self) -> InputPosition {
-        match self {
+    /// Where the batch begins, if the plan tells.
+    pub fn begin(&self) -> Option<InputPosition> {
+        Some(match self {
             InputPlan::Offsets(ranges) => InputPosition::Offsets(
                 ranges.iter().map(|r| ((r.topic.to_string(), r.partition), r.from)).collect(),
             ),
             InputPlan::Queue { from, .. } => InputPosition::Queue(*from),
-        }
+            InputPlan::Blocks { from, .. } => InputPosition::Blocks(*from),
+            InputPlan::Files { .. } => return None,
+        })
     }
 
     /// Where the next batch goes on.
@@ -52,6 +69,16 @@ impl InputPlan {
                 ranges.iter().map(|r| ((r.topic.to_string(), r.partition), r.until)).collect(),
             ),
             InputPlan::Queue { until, .. } => InputPosition::Queue(*until),
+            InputPlan::Blocks { until, .. } => InputPosition::Blocks(*until),
+            InputPlan::Files { end, .. } => InputPosition::Files(end.clone()),
+        }
+    }
+
+    /// How many records it has, as far as that is known before they are read.
+    pub fn records(&self) -> u64 {
+        match self {
+            InputPlan::Blocks { records, .. } => *records,
+            InputPlan::Offsets(_) | InputPlan::Queue { .. } | InputPlan::Files { .. } => 0,
         }
     }
 }
@@ -63,6 +90,10 @@ pub(crate) enum InputPosition {
     Offsets(#[serde(with = "as_pairs")] BTreeMap<(String, i32), i64>),
     /// The number of RDDs taken from a queue.
     Queue(u64),
+    /// A receiver's first block that is in no batch yet.
+    Blocks(u64),
+    /// The files that were taken lately.
+    Files(FilesPosition),
 }
 
 /// Maps whose keys are no strings are written as sequences of pairs.
@@ -155,6 +186,11 @@ pub(crate) trait Input: Send + Sync {
     /// No more batches will be planned; with `gracefully`, those that are due will still be, and shall find all that was
     /// received.
     fn stop(&self, _gracefully: bool) {}
+
+    /// After a graceful stop: whether something was received that is in no batch yet.
+    fn has_unplanned(&self) -> bool {
+        false
+    }
 
     /// Whether the batch that began last reads to where the input ended at start.
     fn is_caught_up(&self) -> bool {

@@ -51,6 +51,8 @@ pub(crate) struct QueueInput<T> {
     uid: String,
     queue: RddQueue<T>,
     one_at_a_time: bool,
+    /// What a batch has for which the queue has nothing.
+    default: Partitions<T>,
     interval: Duration,
     runner: Arc<Runner>,
     /// RDDs taken so far.
@@ -63,11 +65,13 @@ impl<T: Data> QueueInput<T> {
         uid: String,
         queue: RddQueue<T>,
         one_at_a_time: bool,
+        default: Vec<T>,
         interval: Duration,
         runner: Arc<Runner>,
     ) -> Self {
+        let default = if default.is_empty() { Vec::new() } else { vec![Arc::new(default)] };
         let (taken, current) = (Mutex::new(0), Mutex::default());
-        Self { uid, queue, one_at_a_time, interval, runner, taken, current }
+        Self { uid, queue, one_at_a_time, default, interval, runner, taken, current }
     }
 }
 
@@ -123,9 +127,13 @@ impl<T: Data> DStreamNode<T> for QueueInput<T> {
         self.interval
     }
 
-    /// An exhausted queue gives empty batches.
+    /// An exhausted queue gives the default, which is empty unless set.
     fn compute(&self, time: Time) -> Result<Option<Rdd<T>>> {
-        let partitions = self.current.lock().get(&time).map(|rdds| rdds.concat()).unwrap_or_default();
+        let partitions = match self.current.lock().get(&time) {
+            Some(rdds) if rdds.is_empty() => self.default.clone(),
+            Some(rdds) => rdds.concat(),
+            None => Vec::new(),
+        };
         Ok(Some(Rdd::new(&self.runner, MemoryRdd::new(partitions))))
     }
 }

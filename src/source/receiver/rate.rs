@@ -1,0 +1,101 @@
+//! A limit on how fast a receiver stores.
+
+use parking_lot::Mutex;
+
+use crate::time::{Clock, Time};
+
+const NANOS_PER_MILLI: i64 = 1_000_000;
+const SECOND: i64 = 1_000 * NANOS_PER_MILLI;
+
+/// Lets elements through at a steady rate by the context's clock. What a quiet time left unused is made up for, as far as
+/// the last second goes.
+pub(super) struct RateLimiter {
+    /// Nanoseconds per element.
+    step: i64,
+    /// When the next element may come, in nanoseconds since the epoch.
+    next: Mutex<Option<i64>>,
+}
+
+impl RateLimiter {
+    pub fn new(per_second: u64) -> Self {
+        let step = i64::try_from(SECOND as u64 / per_second.max(1)).unwrap_or(SECOND).max(1);
+        Self { step, next: Mutex::new(None) }
+    }
+
+    /// Waits until those that came before have been paid for, and takes the time of `elements` more. False if `give_up`
+    /// said so meanwhile.
+    pub fn acquire(&self, elements: usize, clock: &dyn Clock, give_up: &dyn Fn() -> bool) -> bool {
+        let now = clock.now().as_millis().saturating_mul(NANOS_PER_MILLI);
+        let free = {
+            let mut next = self.next.lock();
+            let free = next.map_or(now, |next| next.max(now.saturating_sub(SECOND)));
+            let cost = self.step.saturating_mul(i64::try_from(elements).unwrap_or(i64::MAX));
+            *next = Some(free.saturating_add(cost));
+            free
+        };
+        if free > now {
+            let millis = free / NANOS_PER_MILLI + i64::from(free % NANOS_PER_MILLI > 0);
+            clock.wait_until(Time::from_millis(millis), give_up);
+        }
+        !give_up()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::ManualClock;
+
+    /// When `elements` that come one after the other at `start` may go on.
+    fn times(limiter: &RateLimiter, start: i64, elements: usize) -> Vec<i64> {
+        let clock = Recorder(Mutex::new(start));
+        for _ in 0..elements {
+            limiter.acquire(1, &clock, &|| false);
+        }
+        vec![*clock.0.lock()]
+    }
+
+    /// A clock that jumps to whatever is waited for.
+    struct Recorder(Mutex<i64>);
+
+    impl Clock for Recorder {
+        fn now(&self) -> Time {
+            Time::from_millis(*self.0.lock())
+        }
+
+        fn wait_until(&self, time: Time, _: &dyn Fn() -> bool) {
+            *self.0.lock() = time.as_millis();
+        }
+
+        fn wake(&self) {}
+    }
+
+    #[test]
+    fn elements_come_at_the_rate_and_a_quiet_second_is_made_up_for() {
+        let limiter = RateLimiter::new(4);
+        // The first comes at once, the fifth a second later.
+        assert_eq!(times(&limiter, 0, 5), [1_000]);
+        // Ten quiet seconds: those of the last second are let through, and one more.
+        assert_eq!(times(&limiter, 11_000, 5), [11_000]);
+        assert_eq!(times(&limiter, 11_000, 1), [11_250]);
+        assert_eq!(times(&limiter, 11_250, 1), [11_500]);
+    }
+
+    #[test]
+    fn many_at_once_are_let_in_and_paid_for_by_the_next() {
+        let limiter = RateLimiter::new(1_000_000);
+        let clock = Recorder(Mutex::new(0));
+        assert!(limiter.acquire(3_000_000, &clock, &|| false));
+        assert_eq!(clock.now(), Time::ZERO);
+        assert!(limiter.acquire(1, &clock, &|| false));
+        assert_eq!(clock.now(), Time::from_millis(3_000));
+    }
+
+    #[test]
+    fn a_wait_can_be_given_up() {
+        let limiter = RateLimiter::new(1);
+        let clock = ManualClock::new(Time::ZERO);
+        assert!(limiter.acquire(1, &clock, &|| false));
+        assert!(!limiter.acquire(1, &clock, &|| true));
+    }
+}
