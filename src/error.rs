@@ -104,6 +104,20 @@ impl Error {
         self
     }
 
+    /// The message, and after it those of the errors that caused it, as far as it does not repeat them.
+    pub fn whole_text(&self) -> String {
+        let mut text = self.message.clone();
+        let mut cause = StdError::source(self);
+        while let Some(error) = cause {
+            let message = error.to_string();
+            if !text.contains(&message) {
+                text = format!("{text}: {message}");
+            }
+            cause = error.source();
+        }
+        text
+    }
+
     /// What the reader has to do.
     pub fn kind(&self) -> ErrorKind {
         self.kind

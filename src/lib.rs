@@ -37,6 +37,7 @@
 //! | write to Kafka | [`StreamingContext::kafka_sink`], [`DStream::save_to_kafka`] |
 //! | keep state by key | [`DStream::map_with_state`], [`DStream::update_state_by_key`] |
 //! | look at the last minutes | [`DStream::window`], [`DStream::reduce_by_key_and_window`], [`DStream::slice`] |
+//! | share values with tasks, and count in them | [`StreamingContext::broadcast`], [`StreamingContext::long_accumulator`] |
 //! | watch a context | [`StreamingListener`], [`Metrics`] |
 //! | test a program | [`testing`] |
 //!
@@ -52,6 +53,7 @@ mod dstream;
 pub mod error;
 pub mod metrics;
 mod rdd;
+pub mod shared;
 pub mod sink;
 pub mod source;
 mod state;
@@ -64,7 +66,9 @@ pub mod service;
 #[cfg(feature = "sql")]
 mod sql;
 
-pub use batch::{BatchInfo, OutputOperationInfo, ReceiverInfo, SliceInfo, StreamingListener};
+pub use batch::{
+    BatchInfo, OutputOperationInfo, ReceiverInfo, SliceInfo, StreamInputInfo, StreamingListener,
+};
 pub use commit::{Delivery, OffsetsFrom};
 pub use context::{ContextState, StreamingContext, StreamingContextBuilder};
 pub use dstream::{DStream, MapWithStateDStream, Outcome, State, StateSpec, UpdateStateSpec, WindowSpec};
@@ -72,6 +76,10 @@ pub use error::{Error, ErrorKind, Result};
 pub use indexmap::IndexMap;
 pub use metrics::Metrics;
 pub use rdd::{Data, Flow, HashPartitioner, Partitioner, Rdd, Stop, StorageLevel};
+pub use shared::{
+    Accumulator, AccumulatorInfo, Broadcast, Collection, CollectionAccumulator, DoubleAccumulator, DoubleSum,
+    LongAccumulator, LongSum, SharedAccumulator,
+};
 pub use sink::kafka::{KafkaSink, KafkaSinkSettings, ProducerRecord};
 pub use source::kafka::{ConsumerRecord, KafkaSource, KafkaStream, Record, Start};
 pub use source::{FileOptions, OffsetRange, PartitionLag, RddQueue, Receiver, ReceiverHandle};

@@ -1,8 +1,10 @@
 //! What is known of a batch.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::source::{OffsetRange, PartitionLag};
+use crate::rdd::Effects;
+use crate::source::{InputPlan, OffsetRange, PartitionLag};
 use crate::state::StateStats;
 use crate::time::{Duration, Time};
 
@@ -17,11 +19,15 @@ pub struct BatchInfo {
     pub processing_start_time: Option<Time>,
     /// When it had been committed, or had failed.
     pub processing_end_time: Option<Time>,
+    /// What each input gives to the batch, by the input's uid. Tidemill plans a batch when it starts, not when it is submitted,
+    /// so that a batch that waited holds what came meanwhile: at submission nothing is known yet, and this is empty.
+    pub stream_id_to_input_info: BTreeMap<String, StreamInputInfo>,
     /// The offset ranges that were planned for it, empty ones included.
     pub offset_ranges: Vec<OffsetRange>,
     /// What was read of each offset range.
     pub slices: Vec<SliceInfo>,
-    /// Records that were read.
+    /// How many records the batch has: 0 at submission, when nothing is planned yet; when it starts, what the inputs that know
+    /// say of it; when it has completed, what was read of Kafka, and of other inputs what they said.
     pub num_records: u64,
     /// Bytes of keys and values that were read.
     pub num_bytes: u64,
@@ -50,6 +56,7 @@ impl BatchInfo {
             submission_time,
             processing_start_time: None,
             processing_end_time: None,
+            stream_id_to_input_info: BTreeMap::new(),
             offset_ranges: Vec::new(),
             slices: Vec::new(),
             num_records: 0,
@@ -63,6 +70,29 @@ impl BatchInfo {
             processing_duration: None,
             failure: None,
         }
+    }
+
+    /// Takes in what the inputs were planned to give.
+    pub(crate) fn planned(&mut self, inputs: impl IntoIterator<Item = StreamInputInfo>) {
+        self.stream_id_to_input_info = inputs.into_iter().map(|i| (i.name.to_string(), i)).collect();
+        self.num_records = self.stream_id_to_input_info.values().filter_map(|i| i.num_records).sum();
+    }
+
+    /// Takes in what was read of the inputs, whose `plans` are given.
+    pub(crate) fn read(&mut self, plans: &BTreeMap<String, InputPlan>, effects: &Effects) {
+        let is_counted = |uid: &String| matches!(plans.get(uid), Some(InputPlan::Offsets(_)));
+        let others = self.stream_id_to_input_info.iter().filter(|(uid, _)| !is_counted(uid));
+        self.num_records = others.filter_map(|(_, i)| i.num_records).sum();
+        for ((topic, partition, _), stats) in &effects.slices {
+            self.slices.push(SliceInfo {
+                topic: topic.clone(),
+                partition: *partition,
+                records: stats.records,
+            });
+            self.num_records += stats.records;
+            self.num_bytes += stats.bytes;
+        }
+        self.bad_records = effects.bad_records.len() as u64;
     }
 
     /// From submission to the start of processing; absent before that.
@@ -81,6 +111,48 @@ impl BatchInfo {
     }
 }
 
+/// What one input gives to a batch (Spark's `StreamInputInfo`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamInputInfo {
+    /// The input's uid: `kafka:orders`, `queue_stream-1`, …
+    pub name: Arc<str>,
+    /// How many records were planned; absent if that is known only by reading them. For Kafka it is how many offsets the ranges
+    /// hold, some of which may have no record.
+    pub num_records: Option<u64>,
+    /// More about it; under [`DESCRIPTION`](StreamInputInfo::DESCRIPTION), the offset ranges or whatever the input reads, as text.
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl StreamInputInfo {
+    /// Where `metadata` has the text for people.
+    pub const DESCRIPTION: &'static str = "description";
+
+    /// The text for people; empty if there is none.
+    pub fn description(&self) -> &str {
+        self.metadata.get(Self::DESCRIPTION).map_or("", String::as_str)
+    }
+
+    pub(crate) fn new(name: &str, num_records: Option<u64>, description: String) -> Self {
+        let metadata = BTreeMap::from([(Self::DESCRIPTION.to_owned(), description)]);
+        Self { name: name.into(), num_records, metadata }
+    }
+
+    /// What `plan` itself says.
+    pub(crate) fn of(name: &str, plan: &InputPlan) -> Self {
+        match plan {
+            InputPlan::Offsets(ranges) => {
+                let lines: Vec<_> = ranges.iter().map(ToString::to_string).collect();
+                Self::new(name, Some(ranges.iter().map(OffsetRange::count).sum()), lines.join("\n"))
+            }
+            InputPlan::Blocks { from, until, records } => {
+                Self::new(name, Some(*records), format!("{} blocks", until - from))
+            }
+            InputPlan::Files { files, .. } => Self::new(name, None, files.join("\n")),
+            InputPlan::Queue { .. } => Self { name: name.into(), num_records: None, metadata: BTreeMap::new() },
+        }
+    }
+}
+
 /// What was read of one offset range.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SliceInfo {
@@ -93,15 +165,23 @@ pub struct SliceInfo {
 }
 
 /// What became of one output operation of a batch (Spark's `OutputOperationInfo`).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputOperationInfo {
+    /// The batch that it is part of.
+    pub batch_time: Time,
     /// Its number, in the order in which the output operations were made.
     pub id: usize,
     /// What it is: `print`, `foreach_rdd`, …
     pub name: Arc<str>,
-    /// How long it ran.
-    pub duration: std::time::Duration,
-    /// Why it failed, if it did.
+    /// Where the program made it: `foreach_rdd at src/main.rs:12:9`.
+    pub description: Arc<str>,
+    /// When it began to run.
+    pub start_time: Option<Time>,
+    /// When it was through, or had failed; absent before that.
+    pub end_time: Option<Time>,
+    /// How long it ran, finer than the times' milliseconds; absent before its end.
+    pub duration: Option<std::time::Duration>,
+    /// Why it failed, if it did: the error's whole text.
     pub failure: Option<String>,
 }
 

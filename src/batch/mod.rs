@@ -1,12 +1,13 @@
 //! Batches: when they are due, what belongs to them, running them, and telling what became of them.
 
+mod bus;
 mod generator;
 mod info;
 mod listener;
 mod scheduler;
 
+pub(crate) use bus::ListenerBus;
 pub(crate) use generator::{BatchQueue, generate};
-pub use info::{BatchInfo, OutputOperationInfo, ReceiverInfo, SliceInfo};
-pub(crate) use listener::ListenerBus;
+pub use info::{BatchInfo, OutputOperationInfo, ReceiverInfo, SliceInfo, StreamInputInfo};
 pub use listener::StreamingListener;
 pub(crate) use scheduler::Scheduler;

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{BatchInfo, BatchQueue, ListenerBus, OutputOperationInfo, SliceInfo};
+use super::{BatchInfo, BatchQueue, ListenerBus, OutputOperationInfo};
 use crate::commit::{Committer, Plan};
 use crate::context::Graph;
 use crate::error::{Error, ErrorKind, Result};
-use crate::rdd::{Runner, caught};
+use crate::rdd::{Operator, Runner, caught};
 use crate::source::InputPlan;
 use crate::state::{Delta, StateDb};
 use crate::time::{Clock, Duration, Stopwatch, Time};
@@ -50,7 +50,7 @@ impl Scheduler {
         }
         if self.graph.inputs().iter().any(|input| input.has_unplanned()) {
             let now = self.clock.now();
-            self.listeners.announce(|l| l.batch_submitted(&BatchInfo::submitted(next, now), 1));
+            self.listeners.announce(move |l| l.batch_submitted(&BatchInfo::submitted(next, now), 1));
             self.run_batch(next, now, None, 0)?;
         }
         Ok(())
@@ -71,8 +71,7 @@ impl Scheduler {
         let mut info = BatchInfo::submitted(time, submitted);
         info.processing_start_time = Some(self.clock.now());
         let watch = Stopwatch::start();
-        self.listeners.announce(|l| l.batch_started(&info, waiting));
-        let outcome = self.attempts(time, planned, &mut info);
+        let outcome = self.attempts(time, planned, waiting, &mut info);
         self.graph.clear(time);
         if outcome.is_err()
             && let Err(error) = self.graph.forget(time)
@@ -81,12 +80,13 @@ impl Scheduler {
         }
         info.processing_end_time = Some(self.clock.now());
         info.processing_duration = Some(watch.elapsed());
-        info.failure = outcome.as_ref().err().map(ToString::to_string);
-        self.listeners.announce(|l| l.batch_completed(&info));
+        info.failure = outcome.as_ref().err().map(Error::whole_text);
+        let records = info.num_records;
+        self.listeners.announce(move |l| l.batch_completed(&info));
         match &outcome {
             Ok(()) => tracing::debug!(
                 batch_time = time.as_millis(),
-                records = info.num_records,
+                records,
                 milliseconds = watch.elapsed().as_millis() as u64,
                 "batch completed"
             ),
@@ -96,20 +96,32 @@ impl Scheduler {
     }
 
     /// Runs the batch, again if its transaction was aborted for something that may pass.
-    fn attempts(&mut self, time: Time, planned: Option<Plan>, info: &mut BatchInfo) -> Result<()> {
+    fn attempts(
+        &mut self,
+        time: Time,
+        planned: Option<Plan>,
+        waiting: usize,
+        info: &mut BatchInfo,
+    ) -> Result<()> {
         let watch = Stopwatch::start();
-        let plan = match planned {
-            Some(plan) => plan,
-            None => self.committer.plan(time)?,
-        };
+        let plan = self.plan(time, planned, info);
         info.phases.push(("plan", watch.elapsed()));
+        // Planned or not, it has started.
+        let started = info.clone();
         let submitted = info.clone();
+        self.listeners.announce(move |l| l.batch_started(&started, waiting));
+        let plan = plan?;
         let mut attempt = 1;
         loop {
+            self.runner.accumulators().begin_batch();
             let error = match self.phases(&plan, info) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.runner.accumulators().commit_batch();
+                    return Ok(());
+                }
                 Err(error) => error,
             };
+            self.runner.accumulators().discard_batch();
             let may_pass = matches!(error.kind(), ErrorKind::Output | ErrorKind::Unavailable);
             match self.committer.abort() {
                 Ok(true) if may_pass && attempt < MAX_ATTEMPTS && !self.runner.is_cancelled() => {
@@ -139,22 +151,9 @@ impl Scheduler {
             info.phases.push((phase, watch.elapsed()));
             watch = Stopwatch::start();
         };
-        info.offset_ranges = plan
-            .inputs
-            .values()
-            .flat_map(|p| match p {
-                InputPlan::Offsets(ranges) => ranges.clone(),
-                _ => Vec::new(),
-            })
-            .collect();
-        info.num_records = plan.inputs.values().map(InputPlan::records).sum();
-        self.committer.begin(plan)?;
-        self.graph.begin(time, self.interval);
-        self.runner.set_caught_up(self.graph.inputs().iter().all(|input| input.is_caught_up()));
-
         let mut delta = Delta::default();
         for operator in self.graph.stateful().iter() {
-            let changes = caught(|| operator.evaluate(time))
+            let changes = caught(|| Operator::named(operator.uid()).make(|| operator.evaluate(time)))
                 .map_err(|e| e.within(format!("operator `{}`", operator.uid())))?;
             delta.add(operator.uid(), changes);
         }
@@ -163,16 +162,7 @@ impl Scheduler {
         let outcome = self.output(time, info);
         let mut effects = self.runner.take_effects();
         effects.keep_within(&info.offset_ranges);
-        for ((topic, partition, _), stats) in &effects.slices {
-            info.slices.push(SliceInfo {
-                topic: topic.clone(),
-                partition: *partition,
-                records: stats.records,
-            });
-            info.num_records += stats.records;
-            info.num_bytes += stats.bytes;
-        }
-        info.bad_records = effects.bad_records.len() as u64;
+        info.read(&plan.inputs, &effects);
         outcome?;
         let letters: Vec<_> = effects.bad_records.into_values().filter(|l| l.destination.is_some()).collect();
         if !letters.is_empty() {
@@ -196,18 +186,48 @@ impl Scheduler {
         Ok(())
     }
 
+    /// Decides what belongs to the batch, unless that was decided before, and makes it what the inputs' streams give.
+    fn plan(&self, time: Time, planned: Option<Plan>, info: &mut BatchInfo) -> Result<Plan> {
+        let plan = match planned {
+            Some(plan) => plan,
+            None => self.committer.plan(time)?,
+        };
+        let ranges = |plan: &InputPlan| match plan {
+            InputPlan::Offsets(ranges) => ranges.clone(),
+            _ => Vec::new(),
+        };
+        info.offset_ranges = plan.inputs.values().flat_map(ranges).collect();
+        self.committer.begin(&plan)?;
+        self.graph.begin(time, self.interval);
+        let inputs = self.graph.inputs();
+        self.runner.set_caught_up(inputs.iter().all(|input| input.is_caught_up()));
+        info.planned(inputs.iter().filter_map(|i| Some(i.info(plan.inputs.get(i.uid())?))));
+        Ok(plan)
+    }
+
     /// Runs all output operations; one that fails does not keep the others from running.
     fn output(&self, time: Time, info: &mut BatchInfo) -> Result<()> {
         let mut first: Option<Error> = None;
         for (id, operation) in self.graph.outputs().iter().enumerate() {
-            let watch = Stopwatch::start();
-            let outcome = caught(|| operation.run(time));
-            info.output_operations.push(OutputOperationInfo {
+            let mut told = OutputOperationInfo {
+                batch_time: time,
                 id,
                 name: operation.name.clone(),
-                duration: watch.elapsed(),
-                failure: outcome.as_ref().err().map(ToString::to_string),
-            });
+                description: operation.description.clone(),
+                start_time: Some(self.clock.now()),
+                end_time: None,
+                duration: None,
+                failure: None,
+            };
+            let started = told.clone();
+            self.listeners.announce(move |l| l.output_operation_started(&started));
+            let watch = Stopwatch::start();
+            let outcome = caught(|| operation.run(time));
+            told.duration = Some(watch.elapsed());
+            told.end_time = Some(self.clock.now());
+            told.failure = outcome.as_ref().err().map(Error::whole_text);
+            info.output_operations.push(told.clone());
+            self.listeners.announce(move |l| l.output_operation_completed(&told));
             if let Err(error) = outcome {
                 first.get_or_insert(error.within(format!("output operation {id} `{}`", operation.name)));
             }

@@ -15,6 +15,7 @@ use crate::time::{Clock, Duration, SystemClock};
 const DEFAULT_STATE_PARTITIONS: usize = 16;
 const DEFAULT_MAX_ATTEMPTS: u32 = 4;
 const DEFAULT_STORAGE_MEMORY: u64 = 256 << 20;
+const DEFAULT_LISTENER_QUEUE: usize = 10_000;
 
 /// Settings of a [`StreamingContext`]; see [`StreamingContext::builder`].
 pub struct StreamingContextBuilder {
@@ -27,6 +28,7 @@ pub struct StreamingContextBuilder {
     max_attempts: u32,
     storage_memory: u64,
     pub(super) receivers: ReceiverSettings,
+    listener_queue: usize,
     clock: Arc<dyn Clock>,
     delivery: Option<Delivery>,
     offsets: Option<OffsetsFrom>,
@@ -44,6 +46,7 @@ impl StreamingContextBuilder {
             max_attempts: DEFAULT_MAX_ATTEMPTS,
             storage_memory: DEFAULT_STORAGE_MEMORY,
             receivers: ReceiverSettings::default(),
+            listener_queue: DEFAULT_LISTENER_QUEUE,
             clock: Arc::new(SystemClock::default()),
             delivery: None,
             offsets: None,
@@ -112,6 +115,13 @@ impl StreamingContextBuilder {
         self
     }
 
+    /// How many events may wait for [listeners](crate::StreamingListener) that are slow; further ones are dropped. 10,000 unless
+    /// set (Spark's `scheduler.listenerbus.eventqueue.capacity`), at least 1.
+    pub fn listener_queue_capacity(mut self, events: usize) -> Self {
+        self.listener_queue = events;
+        self
+    }
+
     /// The clock that batch times come from; the system's unless set.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
@@ -156,6 +166,9 @@ impl StreamingContextBuilder {
             (None, None) => Delivery::AtLeastOnce,
         };
         self.receivers.check()?;
+        if self.listener_queue == 0 {
+            return Err(Error::config("the listeners' queue must hold at least 1 event"));
+        }
         let threads = self
             .worker_threads
             .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
@@ -185,7 +198,7 @@ impl StreamingContextBuilder {
                 graph: Arc::new(Graph::default()),
                 runner: Arc::new(Runner::new(threads, self.max_attempts, self.storage_memory)?),
                 clock: self.clock,
-                listeners: Arc::new(ListenerBus::default()),
+                listeners: Arc::new(ListenerBus::new(self.listener_queue)),
                 db,
                 lifecycle: Lifecycle::default(),
             }),

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::{Mutex, RwLock};
 
 use crate::error::{Error, Result};
+use crate::rdd::Operator;
 use crate::sink::Sink;
 use crate::sink::files::FileSink;
 use crate::source::Input;
@@ -114,6 +115,8 @@ impl BatchTimes {
 /// What makes a batch do something.
 pub(crate) struct OutputOperation {
     pub name: Arc<str>,
+    /// Where the program made it.
+    pub description: Arc<str>,
     /// The stream that it reads.
     pub stream: usize,
     /// Whether it does something outside that is not taken back with the batch.
@@ -123,7 +126,7 @@ pub(crate) struct OutputOperation {
 
 impl OutputOperation {
     pub fn run(&self, time: Time) -> Result<()> {
-        (self.action)(time)
+        Operator::named(&self.name).make(|| (self.action)(time))
     }
 }
 

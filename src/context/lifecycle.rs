@@ -40,6 +40,8 @@ struct Phase {
     stopping: bool,
     stopped: bool,
     failure: Option<(ErrorKind, String)>,
+    /// Whether it ends as if the process had been killed: the outside is told nothing more.
+    abandoned: bool,
     /// Operators that were made too late, or with wrong arguments.
     mistake: Option<String>,
     threads: Vec<JoinHandle<()>>,
@@ -102,6 +104,11 @@ impl Lifecycle {
         outcome.map(|()| true)
     }
 
+    /// From now on, the context ends as if the process had been killed.
+    pub fn abandon(&self) {
+        self.phase.lock().abandoned = true;
+    }
+
     fn is_stopping(&self) -> bool {
         self.phase.lock().stopping
     }
@@ -132,7 +139,7 @@ pub(super) fn start(ssc: &StreamingContext) -> Result<()> {
             ssc.inner.graph.inputs().iter().for_each(|input| input.stop(false));
             let mut phase = lifecycle.phase.lock();
             phase.stopped = true;
-            phase.failure = Some((error.kind(), error.to_string()));
+            phase.failure = Some((error.kind(), error.whole_text()));
             lifecycle.changed.notify_all();
             Err(error)
         }
@@ -243,7 +250,7 @@ fn launch(ssc: &StreamingContext, mut scheduler: Scheduler, recovered: Recovered
         recovered = recovered.last.map(|time| time.as_millis()),
         "streaming started"
     );
-    ssc.inner.listeners.announce(|l| l.streaming_started(now, interval));
+    ssc.inner.listeners.announce(move |l| l.streaming_started(now, interval));
 
     let mut phase = ssc.inner.lifecycle.phase.lock();
     if phase.stopping {
@@ -267,10 +274,10 @@ fn launch(ssc: &StreamingContext, mut scheduler: Scheduler, recovered: Recovered
         // After a failure, too, nothing is received any more.
         context.inner.graph.inputs().iter().for_each(|input| input.stop(false));
         // After a failed batch the positions of the last good one are published all the same.
-        let published = scheduler.finish();
+        let published = if lifecycle.phase.lock().abandoned { Ok(()) } else { scheduler.finish() };
         let mut phase = lifecycle.phase.lock();
         if let Err(error) = outcome.and(published) {
-            phase.failure.get_or_insert((error.kind(), error.to_string()));
+            phase.failure.get_or_insert((error.kind(), error.whole_text()));
         }
         phase.stopping = true;
         phase.stopped = true;
@@ -286,7 +293,8 @@ fn submit(ssc: &StreamingContext, queue: &BatchQueue, time: Time) {
     let now = ssc.inner.clock.now();
     // Announced first: once it is in the queue it may start, and even complete.
     let waiting = queue.waiting() + 1;
-    ssc.inner.listeners.announce(|l| l.batch_submitted(&BatchInfo::submitted(time, now), waiting));
+    let info = BatchInfo::submitted(time, now);
+    ssc.inner.listeners.announce(move |l| l.batch_submitted(&info, waiting));
     queue.push(time, now);
 }
 

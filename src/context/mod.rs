@@ -97,9 +97,20 @@ impl StreamingContext {
         &*self.inner.clock
     }
 
-    /// Has `listener` told what happens from now on.
+    /// Has `listener` told what happens from now on, after those that were added before it.
     pub fn add_streaming_listener(&self, listener: Arc<dyn StreamingListener>) {
         self.inner.listeners.add(listener);
+    }
+
+    /// Has `listener` told nothing more, not even what happened already and has not reached it yet. It may still be in
+    /// the middle of an event. Gives false if it was not there; one that was added twice must be removed twice.
+    pub fn remove_streaming_listener<L: StreamingListener + ?Sized>(&self, listener: &Arc<L>) -> bool {
+        self.inner.listeners.remove(Arc::as_ptr(listener).cast())
+    }
+
+    /// How many events were dropped so far because listeners were too slow for them.
+    pub fn dropped_listener_events(&self) -> u64 {
+        self.inner.listeners.dropped()
     }
 
     /// A stream that takes one RDD of `queue` per batch, and gives empty batches once the queue is exhausted.
@@ -154,7 +165,11 @@ impl StreamingContext {
     /// # Errors
     /// If a batch failed, or the last offsets could not be committed.
     pub fn stop(&self, gracefully: bool) -> Result<()> {
-        lifecycle::stop(self, gracefully)
+        let outcome = lifecycle::stop(self, gracefully);
+        if self.state() == ContextState::Stopped {
+            self.inner.listeners.close();
+        }
+        outcome
     }
 
     /// Gives up whatever waits for something outside: a broker, a topic, records. The context ends with an error.
@@ -168,7 +183,9 @@ impl StreamingContext {
     /// # Errors
     /// The failure that stopped it.
     pub fn await_termination(&self) -> Result<()> {
-        self.inner.lifecycle.wait(None).map(|_| ())
+        let outcome = self.inner.lifecycle.wait(None);
+        self.inner.listeners.close();
+        outcome.map(|_| ())
     }
 
     /// Waits until the context has stopped, at most `timeout`; tells whether it has.
@@ -176,6 +193,10 @@ impl StreamingContext {
     /// # Errors
     /// The failure that stopped it.
     pub fn await_termination_or_timeout(&self, timeout: impl Into<Duration>) -> Result<bool> {
-        self.inner.lifecycle.wait(Some(timeout.into()))
+        let outcome = self.inner.lifecycle.wait(Some(timeout.into()));
+        if !matches!(outcome, Ok(false)) {
+            self.inner.listeners.close();
+        }
+        outcome
     }
 }

@@ -11,6 +11,7 @@ impl<T: Data> DStream<T> {
     /// let out = run_batches(vec![vec!['a', 'b'], vec![]], |letters| letters.count()).unwrap();
     /// assert_eq!(out, [vec![2], vec![0]]);
     /// ```
+    #[track_caller]
     pub fn count(&self) -> DStream<u64> {
         self.each_rdd("count", |rdd| {
             let zero = rdd.derive(MemoryRdd::split(vec![0], 1));

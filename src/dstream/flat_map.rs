@@ -15,6 +15,7 @@ impl<T: Data> DStream<T> {
     /// });
     /// assert_eq!(out.unwrap(), [vec!["to", "be", "or", "not"], vec![]]);
     /// ```
+    #[track_caller]
     pub fn flat_map<U: Data, I: IntoIterator<Item = U>>(
         &self,
         f: impl Fn(T) -> I + Send + Sync + 'static,

@@ -39,27 +39,32 @@ impl<T: Data> DStream<T> {
     /// });
     /// # numbers.clone() }).unwrap();
     /// ```
+    #[track_caller]
     pub fn foreach_rdd<R: Outcome>(&self, f: impl Fn(Rdd<T>) -> R + Send + Sync + 'static) {
         self.foreach_rdd_with_time(move |rdd, _| f(rdd));
     }
 
     /// As [`foreach_rdd`](DStream::foreach_rdd), with the batch time, which names the batch in idempotent writes:
     /// a batch that is run again has the same time and, from Kafka, the same offset ranges.
+    #[track_caller]
     pub fn foreach_rdd_with_time<R: Outcome>(&self, f: impl Fn(Rdd<T>, Time) -> R + Send + Sync + 'static) {
         self.register("foreach_rdd", true, move |rdd, time| f(rdd, time).into_result());
     }
 
     /// Registers an output operation called `name` whose output counts once the batch is committed, or may be repeated.
+    #[track_caller]
     pub(crate) fn output(&self, name: &str, f: impl Fn(Rdd<T>, Time) -> Result<()> + Send + Sync + 'static) {
         self.register(name, false, f);
     }
 
+    #[track_caller]
     fn register(
         &self,
         name: &str,
         is_external: bool,
         f: impl Fn(Rdd<T>, Time) -> Result<()> + Send + Sync + 'static,
     ) {
+        let place = std::panic::Location::caller();
         let parent = self.core.clone();
         let action = move |time| match parent.get_or_compute(time)? {
             None => Ok(()),
@@ -68,6 +73,7 @@ impl<T: Data> DStream<T> {
         self.ssc.inner.lifecycle.admit(name, || {
             let operation = OutputOperation {
                 name: name.into(),
+                description: format!("{name}{}", super::made_at(place)).into(),
                 stream: self.id(),
                 is_external,
                 action: Box::new(action),

@@ -8,12 +8,14 @@ use parking_lot::Mutex;
 use super::{DStreamNode, StateName};
 use crate::context::{BatchTimes, Retained};
 use crate::error::{Error, Result};
-use crate::rdd::{CachedRdd, Data, Rdd};
+use crate::rdd::{CachedRdd, Data, Operator, Rdd};
 use crate::time::{Duration, Time};
 
 /// A stream's place in the graph, and the RDDs that it gave lately.
 pub(crate) struct StreamCore<T> {
     pub(super) id: usize,
+    /// The operator that made it, for errors.
+    operator: Operator,
     pub(super) node: Arc<dyn DStreamNode<T>>,
     /// Under which name the state is kept from which this stream comes.
     pub(super) name: Option<StateName>,
@@ -57,6 +59,7 @@ struct Generated<T> {
 impl<T: Data> StreamCore<T> {
     pub(super) fn new(
         id: usize,
+        operator: Operator,
         node: Arc<dyn DStreamNode<T>>,
         name: Option<StateName>,
         origin: Origin,
@@ -64,7 +67,7 @@ impl<T: Data> StreamCore<T> {
     ) -> Self {
         let retention = Retention { shared: false, persist: None, remember: Duration::ZERO, idle: false };
         let (retention, generated) = (Mutex::new(retention), Mutex::default());
-        Self { id, node, name, origin, times, retention, generated }
+        Self { id, operator, node, name, origin, times, retention, generated }
     }
 
     pub(super) fn get_or_compute(&self, time: Time) -> Result<Option<Rdd<T>>> {
@@ -76,10 +79,10 @@ impl<T: Data> StreamCore<T> {
             return Ok(before.rdd.clone());
         }
         let rdd = match self.origin {
-            Origin::Parents => self.node.compute(time)?,
+            Origin::Parents => self.compute(time)?,
             Origin::Input | Origin::State => {
                 self.check_that_it_runs()?;
-                self.times.while_running(time, || self.node.compute(time))?
+                self.times.while_running(time, || self.compute(time))?
             }
         };
         let cached = rdd.as_ref().and_then(|rdd| self.cached(rdd)).map(Arc::new);
@@ -89,6 +92,10 @@ impl<T: Data> StreamCore<T> {
         };
         generated.insert(time, Generated { rdd: rdd.clone(), cached });
         Ok(rdd)
+    }
+
+    fn compute(&self, time: Time) -> Result<Option<Rdd<T>>> {
+        self.operator.make(|| self.operator.run(|| self.node.compute(time)))
     }
 
     fn cached(&self, rdd: &Rdd<T>) -> Option<CachedRdd<T>> {

@@ -39,6 +39,7 @@ mod update_state_by_key;
 mod window;
 mod window_spec;
 
+use std::panic::Location;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
@@ -53,7 +54,7 @@ use generated::{Origin, StreamCore};
 
 use crate::context::{Stateful, StreamingContext};
 use crate::error::{Error, Result};
-use crate::rdd::{Data, Rdd, Runner};
+use crate::rdd::{Data, Operator, Rdd, Runner};
 use crate::state::{Change, OperatorSchema};
 use crate::time::{Duration, Time};
 
@@ -84,6 +85,13 @@ impl<T> Clone for DStream<T> {
     fn clone(&self) -> Self {
         Self { ssc: self.ssc.clone(), core: self.core.clone() }
     }
+}
+
+/// Says where the program made an operator: ` at src/main.rs:12:9`; nothing if `place` is in this library, as it is for
+/// operators that are not marked `#[track_caller]`.
+pub(crate) fn made_at(place: &Location<'_>) -> String {
+    let own = file!().strip_suffix("dstream/mod.rs").unwrap_or(file!());
+    if place.file().starts_with(own) { String::new() } else { format!(" at {place}") }
 }
 
 /// What a stateful operator gave last, with the batch time.
@@ -130,6 +138,9 @@ impl Named {
 }
 
 impl<T: Data> DStream<T> {
+    /// Puts a stream into the graph. What is marked `#[track_caller]`, up to the operator's own method, tells errors where the
+    /// program made it.
+    #[track_caller]
     fn place(
         ssc: &StreamingContext,
         operator: &str,
@@ -139,10 +150,12 @@ impl<T: Data> DStream<T> {
         name: Option<StateName>,
         origin: Origin,
     ) -> DStream<T> {
+        let place = Location::caller();
         let mut placed = None;
         ssc.inner.lifecycle.admit(operator, || {
             let graph = &ssc.inner.graph;
-            let core = Arc::new(StreamCore::new(graph.next_id(), node, name, origin, graph.times()));
+            let made_by = Operator::made_at(operator, &made_at(place));
+            let core = Arc::new(StreamCore::new(graph.next_id(), made_by, node, name, origin, graph.times()));
             graph.add_node(core.id, parents.to_vec(), stateful, core.clone());
             placed = Some(core);
         });
@@ -151,6 +164,7 @@ impl<T: Data> DStream<T> {
         DStream { ssc: ssc.clone(), core }
     }
 
+    #[track_caller]
     pub(crate) fn from_input(
         ssc: &StreamingContext,
         operator: &str,
@@ -160,6 +174,7 @@ impl<T: Data> DStream<T> {
     }
 
     /// A stream whose RDD is made from its parents' by `compute`.
+    #[track_caller]
     pub(crate) fn derive<U: Data>(
         &self,
         operator: &str,
@@ -173,6 +188,7 @@ impl<T: Data> DStream<T> {
     }
 
     /// A stream that gives `f` of its parent's RDD whenever that has one.
+    #[track_caller]
     pub(crate) fn each_rdd<U: Data>(
         &self,
         operator: &str,
@@ -185,6 +201,7 @@ impl<T: Data> DStream<T> {
     }
 
     /// A stream over a stateful operator.
+    #[track_caller]
     pub(crate) fn stateful<U, N>(&self, operator: &str, make: impl FnOnce(StateName) -> N) -> DStream<U>
     where
         U: Data,
@@ -276,7 +293,7 @@ impl<T: Data> DStream<T> {
 /// A stream that was added too late: it gives nothing.
 fn detached<T: Data>(ssc: &StreamingContext) -> StreamCore<T> {
     let node = Arc::new(Computed { slide: ssc.batch_interval(), compute: |_| Ok(None) });
-    StreamCore::new(0, node, None, Origin::Parents, ssc.inner.graph.times())
+    StreamCore::new(0, Operator::default(), node, None, Origin::Parents, ssc.inner.graph.times())
 }
 
 struct Computed<F> {

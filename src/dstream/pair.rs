@@ -14,6 +14,7 @@ impl<K: Data, V: Data> DStream<(K, V)> {
     /// let out = run_batches(vec![vec![("a", 1)], vec![]], |pairs| pairs.map_values(|n| n + 1));
     /// assert_eq!(out.unwrap(), [vec![("a", 2)], vec![]]);
     /// ```
+    #[track_caller]
     pub fn map_values<U: Data>(&self, f: impl Fn(V) -> U + Send + Sync + 'static) -> DStream<(K, U)> {
         let f = Arc::new(f);
         self.each_rdd("map_values", move |rdd| {

@@ -10,11 +10,13 @@ use crate::time::Time;
 
 impl<T: Data + Debug> DStream<T> {
     /// Prints the first ten elements of each batch to standard output, in Spark's layout.
+    #[track_caller]
     pub fn print(&self) {
         self.print_n(10);
     }
 
     /// Prints the first `n` elements of each batch; an empty batch prints its heading.
+    #[track_caller]
     pub fn print_n(&self, n: usize) {
         self.output("print", move |rdd, time| {
             let first = rdd.take(n.saturating_add(1))?;

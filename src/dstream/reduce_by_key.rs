@@ -17,6 +17,7 @@ impl<K: Key, V: Data> DStream<(K, V)> {
     /// });
     /// assert_eq!(out.unwrap(), [vec![("a".to_owned(), 2), ("b".to_owned(), 1)], vec![]]);
     /// ```
+    #[track_caller]
     pub fn reduce_by_key(&self, f: impl Fn(V, V) -> V + Send + Sync + 'static) -> DStream<(K, V)> {
         self.reduce_by_key_with(f, self.ssc.default_partitioner())
     }

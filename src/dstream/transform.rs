@@ -26,6 +26,7 @@ impl<T: Data> DStream<T> {
     /// });
     /// assert_eq!(out.unwrap(), [vec![('s', (5, "South"))], vec![], vec![('n', (7, "North"))]]);
     /// ```
+    #[track_caller]
     pub fn transform<U: Data>(&self, f: impl Fn(Rdd<T>) -> Rdd<U> + Send + Sync + 'static) -> DStream<U> {
         self.transform_with_time(move |rdd, _| f(rdd))
     }
@@ -39,6 +40,7 @@ impl<T: Data> DStream<T> {
     /// });
     /// assert_eq!(out.unwrap(), [vec![('a', 1_000)], vec![]]);
     /// ```
+    #[track_caller]
     pub fn transform_with_time<U: Data>(
         &self,
         f: impl Fn(Rdd<T>, Time) -> Rdd<U> + Send + Sync + 'static,
@@ -58,6 +60,7 @@ impl<T: Data> DStream<T> {
     /// });
     /// assert_eq!(out.unwrap(), [vec![5, 5], vec![]]);
     /// ```
+    #[track_caller]
     pub fn try_transform<U: Data>(
         &self,
         f: impl Fn(Rdd<T>, Time) -> Result<Rdd<U>> + Send + Sync + 'static,

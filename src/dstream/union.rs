@@ -19,6 +19,7 @@ impl<T: Data> DStream<T> {
     /// });
     /// assert_eq!(out.unwrap(), [vec![1, 10], vec![]]);
     /// ```
+    #[track_caller]
     pub fn union(&self, other: &DStream<T>) -> Result<DStream<T>> {
         self.ssc.union([self, other])
     }

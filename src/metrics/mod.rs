@@ -16,13 +16,14 @@ use names as n;
 
 /// Records every batch of a context in a Prometheus [`Registry`].
 ///
+/// It is told when things happen, and not, as other listeners, some time later: a batch that has completed is counted.
+///
 /// ```
-/// use std::sync::Arc;
 /// use tidemill::{Metrics, StreamingContext};
 /// # fn main() -> tidemill::Result<()> {
 /// let ssc = StreamingContext::builder("squares").build()?;
 /// let registry = prometheus::Registry::new();
-/// ssc.add_streaming_listener(Arc::new(Metrics::register(&registry, &ssc)?));
+/// Metrics::register(&registry, &ssc)?;
 /// # Ok(()) }
 /// ```
 pub struct Metrics {
@@ -49,15 +50,15 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers all metrics of the context `ssc`, labelled with its app name.
+    /// Registers all metrics of the context `ssc`, labelled with its app name, and has them kept from now on.
     ///
     /// # Errors
     /// If the registry holds metrics of these names already.
-    pub fn register(registry: &Registry, ssc: &crate::StreamingContext) -> Result<Self> {
+    pub fn register(registry: &Registry, ssc: &crate::StreamingContext) -> Result<()> {
         let r = Registrar { registry, app: ssc.app_name() };
         let build = r.int_gauges(n::BUILD_INFO, &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        Ok(Self {
+        let metrics = Self {
             clock: ssc.inner.clock.clone(),
             batch_interval: r.gauge(n::BATCH_INTERVAL)?,
             batches: r.counters(n::BATCHES, &["status"])?,
@@ -78,7 +79,9 @@ impl Metrics {
             state_keys: r.int_gauges(n::STATE_KEYS, &["operator"])?,
             state_bytes: r.int_gauges(n::STATE_BYTES, &["operator"])?,
             errors: r.counters(n::ERRORS, &["stage"])?,
-        })
+        };
+        ssc.inner.listeners.add_own(Arc::new(metrics));
+        Ok(())
     }
 }
 

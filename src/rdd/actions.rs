@@ -2,7 +2,7 @@
 
 use super::narrow::gathered;
 use super::runner::finished;
-use super::{Data, Rdd, Stop, TaskContext, caught};
+use super::{Data, Operator, Rdd, Stop, TaskContext, caught};
 use crate::error::Result;
 
 impl<T: Data> Rdd<T> {
@@ -11,9 +11,10 @@ impl<T: Data> Rdd<T> {
         &self,
         task: impl Fn(Vec<T>, &TaskContext) -> Result<R> + Sync,
     ) -> Result<Vec<R>> {
+        let operator = Operator::current();
         self.runner.run(self, |p, context| {
             let elements = gathered(&*self.node, p, context)?;
-            task(elements, context)
+            operator.run(|| task(elements, context))
         })
     }
 
@@ -23,9 +24,11 @@ impl<T: Data> Rdd<T> {
         zero: impl Fn() -> A + Sync,
         step: impl Fn(&mut A, T) -> Result<()> + Sync,
     ) -> Result<Vec<A>> {
+        let operator = Operator::current();
         self.runner.run(self, |p, context| {
-            let mut folded = zero();
-            finished(self.node.compute(p, context, &mut |element| Ok(step(&mut folded, element)?)))?;
+            let mut folded = operator.run(&zero);
+            let mut step = |element| operator.run(|| step(&mut folded, element));
+            finished(self.node.compute(p, context, &mut |element| Ok(step(element)?)))?;
             Ok(folded)
         })
     }

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 
 use super::partitioner::checked_partition;
 use super::shuffle::{CombineByKey, Exchange};
-use super::{Data, Partitioner, Rdd};
+use super::{Data, Operator, Partitioner, Rdd};
 use crate::codec::Key;
 
 impl<K: Key, V: Data> Rdd<(K, V)> {
@@ -76,6 +76,7 @@ impl<K: Key, V: Data> Rdd<(K, V)> {
         partitioner: impl Partitioner<K>,
     ) -> Rdd<(K, C)> {
         self.derive(CombineByKey {
+            operator: Operator::current(),
             parent: self.node.clone(),
             partitioner: Arc::new(partitioner),
             create,
@@ -127,6 +128,7 @@ impl<K: Key, V: Data> Rdd<(K, V)> {
     /// ```
     pub fn partition_by(&self, partitioner: impl Partitioner<K>) -> Rdd<(K, V)> {
         self.derive(Exchange {
+            operator: Operator::current(),
             parent: self.node.clone(),
             partitions: partitioner.num_partitions(),
             place: move |_, _, pair: &(K, V)| checked_partition(&partitioner, &pair.0),

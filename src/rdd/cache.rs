@@ -126,7 +126,12 @@ impl<T: Data> RddNode<T> for CachedRdd<T> {
         };
         drop(slot);
         task.adopt(effects);
-        elements.read(emit)
+        // What was kept of a Kafka slice has lost its offsets, but the slice is known.
+        let place = || match self.offset_ranges() {
+            Some(ranges) => format!("partition {partition}, made of {}", ranges[partition]),
+            None => format!("partition {partition}"),
+        };
+        elements.read(&place, emit)
     }
 
     fn offset_ranges(&self) -> Option<Arc<[OffsetRange]>> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::blame::push_all;
 use super::{Data, Flow, Rdd, RddNode, Runner, TaskContext};
 use crate::error::Result;
 
@@ -35,7 +36,7 @@ impl<T: Data> RddNode<T> for MemoryRdd<T> {
     }
 
     fn compute(&self, partition: usize, _: &TaskContext, emit: &mut dyn FnMut(T) -> Flow) -> Flow {
-        self.partitions[partition].iter().try_for_each(|element| emit(element.clone()))
+        push_all(&self.partitions[partition], partition, emit)
     }
 }
 

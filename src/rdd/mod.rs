@@ -4,6 +4,7 @@
 //! narrow operators up to the next shuffle or action, without materialising anything in between.
 
 mod actions;
+mod blame;
 mod by_key;
 mod cache;
 mod cartesian;
@@ -27,12 +28,13 @@ mod zip_with_index;
 
 use std::sync::Arc;
 
+pub(crate) use blame::{AtRecord, Operator, caught, handing_on, panic_message};
 pub(crate) use cache::CachedRdd;
 pub(crate) use files::{lines, objects, read_files};
 pub(crate) use memory::MemoryRdd;
 pub(crate) use partitioner::AnyPartitioner;
 pub use partitioner::{HashPartitioner, Partitioner};
-pub(crate) use runner::{Runner, SliceStats, TaskContext, caught, finished};
+pub(crate) use runner::{Effects, Runner, SliceStats, TaskContext, finished};
 pub use storage::StorageLevel;
 pub(crate) use storage::StorageMemory;
 

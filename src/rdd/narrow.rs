@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Data, Flow, Rdd, RddNode, Runner, Stop, TaskContext};
+use super::{Data, Flow, Operator, Rdd, RddNode, Runner, Stop, TaskContext, handing_on};
 use crate::error::{Error, Result};
 use crate::source::OffsetRange;
 
@@ -79,7 +79,10 @@ impl<T: Data> Rdd<T> {
     /// # Ok(()) }
     /// ```
     pub fn map<U: Data>(&self, f: impl Fn(T) -> U + Send + Sync + 'static) -> Rdd<U> {
-        self.narrow(move |parent, p, task, emit| parent.compute(p, task, &mut |element| emit(f(element))))
+        let operator = Operator::current();
+        self.narrow(move |parent, p, task, emit| {
+            parent.compute(p, task, &mut |element| emit(operator.run(|| f(element))))
+        })
     }
 
     /// What `f`, which may fail, gives for each element; a failure fails the task.
@@ -88,8 +91,11 @@ impl<T: Data> Rdd<T> {
         &self,
         f: impl Fn(T) -> Result<Vec<U>> + Send + Sync + 'static,
     ) -> Rdd<U> {
+        let operator = Operator::current();
         self.narrow(move |parent, p, task, emit| {
-            parent.compute(p, task, &mut |element| f(element)?.into_iter().try_for_each(&mut *emit))
+            parent.compute(p, task, &mut |element| {
+                operator.run(|| f(element))?.into_iter().try_for_each(&mut *emit)
+            })
         })
     }
 
@@ -106,8 +112,11 @@ impl<T: Data> Rdd<T> {
         &self,
         f: impl Fn(T) -> I + Send + Sync + 'static,
     ) -> Rdd<U> {
+        let operator = Operator::current();
         self.narrow(move |parent, p, task, emit| {
-            parent.compute(p, task, &mut |element| f(element).into_iter().try_for_each(&mut *emit))
+            parent.compute(p, task, &mut |element| {
+                operator.run(|| f(element).into_iter().try_for_each(|made| handing_on(|| emit(made))))
+            })
         })
     }
 
@@ -120,8 +129,11 @@ impl<T: Data> Rdd<T> {
     /// # Ok(()) }
     /// ```
     pub fn filter(&self, keep: impl Fn(&T) -> bool + Send + Sync + 'static) -> Rdd<T> {
+        let operator = Operator::current();
         self.narrow(move |parent, p, task, emit| {
-            parent.compute(p, task, &mut |element| if keep(&element) { emit(element) } else { Ok(()) })
+            parent.compute(p, task, &mut |element| {
+                if operator.run(|| keep(&element)) { emit(element) } else { Ok(()) }
+            })
         })
     }
 
@@ -155,8 +167,10 @@ impl<T: Data> Rdd<T> {
         &self,
         f: impl Fn(usize, Vec<T>) -> I + Send + Sync + 'static,
     ) -> Rdd<U> {
+        let operator = Operator::current();
         self.narrow(move |parent, p, task, emit| {
-            f(p, gather(parent, p, task)?).into_iter().try_for_each(&mut *emit)
+            let elements = gather(parent, p, task)?;
+            operator.run(|| f(p, elements).into_iter().try_for_each(|made| handing_on(|| emit(made))))
         })
     }
 
@@ -166,8 +180,10 @@ impl<T: Data> Rdd<T> {
         &self,
         f: impl Fn(Vec<T>) -> Result<Vec<U>> + Send + Sync + 'static,
     ) -> Rdd<U> {
+        let operator = Operator::current();
         self.narrow(move |parent, p, task, emit| {
-            f(gather(parent, p, task)?)?.into_iter().try_for_each(&mut *emit)
+            let elements = gather(parent, p, task)?;
+            operator.run(|| f(elements))?.into_iter().try_for_each(&mut *emit)
         })
     }
 
@@ -177,10 +193,11 @@ impl<T: Data> Rdd<T> {
         zero: impl Fn() -> A + Send + Sync + 'static,
         step: impl Fn(&mut A, T) + Send + Sync + 'static,
     ) -> Rdd<A> {
+        let operator = Operator::current();
         self.narrow(move |parent, p, task, emit| {
             let mut folded = zero();
             parent.compute(p, task, &mut |element| {
-                step(&mut folded, element);
+                operator.run(|| step(&mut folded, element));
                 Ok(())
             })?;
             emit(folded)

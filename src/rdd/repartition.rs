@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::shuffle::Exchange;
-use super::{Data, Flow, Rdd, RddNode, Runner, TaskContext};
+use super::{Data, Operator, Flow, Rdd, RddNode, Runner, TaskContext};
 use crate::error::Result;
 
 /// Runs of a parent's partitions.
@@ -44,6 +44,7 @@ impl<T: Data> Rdd<T> {
     pub fn repartition(&self, partitions: usize) -> Rdd<T> {
         let partitions = partitions.max(1);
         self.derive(Exchange {
+            operator: Operator::current(),
             parent: self.node.clone(),
             partitions,
             place: move |task, number, _: &T| Ok((task + number) % partitions),

@@ -3,15 +3,17 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use indexmap::IndexMap;
 use parking_lot::Mutex;
 use rayon::prelude::*;
 
+use super::blame::caught;
 use super::{Flow, Rdd, Stop, StorageMemory};
 use crate::error::{Error, ErrorKind, Result};
+use crate::shared::{Accumulators, Additions, add_to_attempt, in_attempt};
 use crate::source::{DeadLetter, OffsetRange};
 
 /// What tasks leave behind besides their elements; merged once per successful attempt.
@@ -20,6 +22,8 @@ pub(crate) struct Effects {
     /// By place, so that a slice that was read twice in a batch counts once.
     pub slices: BTreeMap<(Arc<str>, i32, i64), SliceStats>,
     pub bad_records: BTreeMap<(String, i32, i64), DeadLetter>,
+    /// What was added to accumulators, by address: a cached partition's may come in several times.
+    additions: IndexMap<usize, Arc<Additions>, ahash::RandomState>,
 }
 
 /// What reading one slice showed.
@@ -51,6 +55,11 @@ impl Effects {
             }
         }
         self.bad_records.extend(other.bad_records);
+        self.additions.extend(other.additions);
+    }
+
+    fn add(&mut self, additions: Vec<Arc<Additions>>) {
+        self.additions.extend(additions.into_iter().map(|a| (Arc::as_ptr(&a).addr(), a)));
     }
 }
 
@@ -61,15 +70,18 @@ pub(crate) struct TaskContext {
 }
 
 impl TaskContext {
-    fn new(partition: usize) -> Self {
-        Self { partition, effects: RefCell::default() }
+    /// Runs `body` as an attempt at `partition`, and gives what it left behind beside its result.
+    fn run<R>(partition: usize, body: impl FnOnce(&TaskContext) -> R) -> (R, Effects) {
+        let context = Self { partition, effects: RefCell::default() };
+        let (result, additions) = in_attempt(|| body(&context));
+        let mut effects = context.effects.into_inner();
+        effects.add(additions);
+        (result, effects)
     }
 
     /// Runs `body` with a context of its own, and gives what it left there beside its result.
     pub fn apart<R>(&self, body: impl FnOnce(&TaskContext) -> R) -> (R, Effects) {
-        let own = Self::new(self.partition);
-        let result = body(&own);
-        (result, own.effects.into_inner())
+        Self::run(self.partition, body)
     }
 
     /// Adds what was left by work that this task makes use of.
@@ -94,6 +106,7 @@ pub(crate) struct Runner {
     pool: rayon::ThreadPool,
     max_attempts: u32,
     effects: Mutex<Effects>,
+    accumulators: Accumulators,
     cancelled: AtomicBool,
     caught_up: AtomicBool,
     storage_memory: Arc<StorageMemory>,
@@ -111,6 +124,7 @@ impl Runner {
             pool,
             max_attempts,
             effects: Mutex::default(),
+            accumulators: Accumulators::default(),
             cancelled: AtomicBool::new(false),
             caught_up: AtomicBool::new(true),
             storage_memory: Arc::new(StorageMemory::new(storage_memory)),
@@ -119,6 +133,11 @@ impl Runner {
 
     pub fn storage_memory(&self) -> &Arc<StorageMemory> {
         &self.storage_memory
+    }
+
+    /// The accumulators that tasks add to.
+    pub fn accumulators(&self) -> &Accumulators {
+        &self.accumulators
     }
 
     /// Takes what the tasks left behind since the last call.
@@ -156,18 +175,38 @@ impl Runner {
         self.run_tasks(rdd.node.num_partitions(), task)
     }
 
-    /// Runs `task` for 0, 1, … `count` - 1 in parallel, each up to the allowed number of attempts.
+    /// Runs `task` for 0, 1, … `count` - 1 in parallel, each up to the allowed number of attempts. If one fails at its last,
+    /// nothing of the others shows either.
     pub fn run_tasks<R, F>(&self, count: usize, task: F) -> Result<Vec<R>>
     where
         R: Send,
         F: Fn(usize, &TaskContext) -> Result<R> + Sync,
     {
-        match count {
-            0 => Ok(Vec::new()),
+        let done: Result<Vec<_>> = match count {
+            0 => return Ok(Vec::new()),
             // A single task needs no hand-over to another thread when this is a worker already.
             1 => self.pool.install(|| self.attempt(0, &task)).map(|r| vec![r]),
             _ => self.pool.install(|| (0..count).into_par_iter().map(|i| self.attempt(i, &task)).collect()),
+        };
+        Ok(self.kept(done?))
+    }
+
+    /// Keeps what successful tasks left behind, in their order, and gives their results.
+    fn kept<R>(&self, done: Vec<(R, Effects)>) -> Vec<R> {
+        let mut left = Effects::default();
+        let mut results = Vec::with_capacity(done.len());
+        for (result, effects) in done {
+            results.push(result);
+            left.merge(effects);
         }
+        self.count(std::mem::take(&mut left.additions).into_values().collect());
+        self.effects.lock().merge(left);
+        results
+    }
+
+    /// Counts what was added to accumulators, unless an attempt is under way here that may still fail.
+    fn count(&self, additions: Vec<Arc<Additions>>) {
+        self.accumulators.count(add_to_attempt(additions));
     }
 
     /// Runs `first`, then `second` for 0, 1, … `count` - 1 in parallel, which takes what `first` made and so cannot
@@ -180,19 +219,33 @@ impl Runner {
     ) -> Result<Vec<R>> {
         let mut attempt = 1;
         loop {
-            let made = first()?;
-            let task = |partition| {
-                caught(|| Ok(second(&made, partition))).map_err(|error| {
-                    error.within(format!("task of partition {partition}, attempt {attempt}"))
-                })
+            let (outcome, additions) = in_attempt(|| {
+                let made = first().map_err(Err)?;
+                let task = |partition| {
+                    let (result, effects) =
+                        TaskContext::run(partition, |_| caught(|| Ok(second(&made, partition))));
+                    let place = || format!("task of partition {partition}, attempt {attempt}");
+                    Ok((result.map_err(|error| error.within(place()))?, effects))
+                };
+                let done: Result<Vec<_>> =
+                    self.pool.install(|| (0..count).into_par_iter().map(task).collect());
+                done.map(|done| self.kept(done)).map_err(Ok)
+            });
+            // Tasks of the first stage have had their own attempts.
+            let outcome = match outcome {
+                Err(Err(of_first)) => return Err(of_first),
+                Err(Ok(error)) => Err(error),
+                Ok(results) => Ok(results),
             };
-            let outcome: Result<_> = self.pool.install(|| (0..count).into_par_iter().map(task).collect());
             match outcome {
                 Err(error) if attempt < self.max_attempts && !self.is_cancelled() => {
                     tracing::warn!(attempt, error = %error, "task failed, running its stage again");
                     attempt += 1;
                 }
-                outcome => return outcome,
+                outcome => {
+                    self.count(additions);
+                    return outcome;
+                }
             }
         }
     }
@@ -201,15 +254,13 @@ impl Runner {
         &self,
         partition: usize,
         task: &(impl Fn(usize, &TaskContext) -> Result<R> + Sync),
-    ) -> Result<R> {
+    ) -> Result<(R, Effects)> {
         let mut attempt = 1;
         loop {
-            let context = TaskContext::new(partition);
-            match caught(|| task(partition, &context)) {
-                Ok(result) => {
-                    self.effects.lock().merge(context.effects.into_inner());
-                    return Ok(result);
-                }
+            let (result, effects) =
+                TaskContext::run(partition, |context| caught(|| task(partition, context)));
+            match result {
+                Ok(result) => return Ok((result, effects)),
                 Err(error)
                     if error.kind() == ErrorKind::Task
                         && attempt < self.max_attempts
@@ -224,20 +275,6 @@ impl Runner {
             }
         }
     }
-}
-
-/// Runs `body`, which calls a user's functions; a panic in it becomes an error.
-pub(crate) fn caught<R>(body: impl FnOnce() -> Result<R>) -> Result<R> {
-    catch_unwind(AssertUnwindSafe(body))
-        .unwrap_or_else(|panic| Err(Error::task(format!("panicked: {}", panic_message(&*panic)))))
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("with no message")
 }
 
 /// The result of a partition's computation, told apart from a consumer that had enough.

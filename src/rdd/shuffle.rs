@@ -8,9 +8,10 @@ use indexmap::IndexMap;
 use indexmap::map::Entry;
 use parking_lot::Mutex;
 
+use super::blame::push_all;
 use super::partitioner::{AnyPartitioner, checked_partition};
 use super::runner::finished;
-use super::{Data, Flow, Partitioner, RddNode, Runner, TaskContext};
+use super::{Data, Flow, Operator, Partitioner, RddNode, Runner, TaskContext};
 use crate::codec::Key;
 use crate::error::{Error, Result};
 
@@ -51,7 +52,7 @@ pub(super) fn read<T: Data>(output: &Output<T>, partition: usize, emit: &mut dyn
     let Some(partitions) = output.lock().clone() else {
         return Err(Error::internal("a shuffle was read before it was prepared").into());
     };
-    partitions[partition].iter().try_for_each(|element| emit(element.clone()))
+    push_all(&partitions[partition], partition, emit)
 }
 
 fn distribute<K: 'static, C>(
@@ -83,6 +84,7 @@ pub(super) struct CombineByKey<K, V, C, Create, MergeValue, Merge> {
     pub create: Create,
     pub merge_value: MergeValue,
     pub merge: Merge,
+    pub operator: Operator,
     pub output: Output<(K, C)>,
 }
 
@@ -98,21 +100,23 @@ where
     fn map_task(&self, partition: usize, task: &TaskContext) -> Result<Vec<Vec<(K, C)>>> {
         let mut combined = Combined::default();
         finished(self.parent.compute(partition, task, &mut |(key, value)| {
-            fold_in(&mut combined, key, value, &self.create, &self.merge_value);
+            self.operator.run(|| fold_in(&mut combined, key, value, &self.create, &self.merge_value));
             Ok(())
         }))?;
-        distribute(&*self.partitioner, into_pairs(combined))
+        self.operator.run(|| distribute(&*self.partitioner, into_pairs(combined)))
     }
 
     fn reduce_task(&self, mut inputs: Vec<Vec<(K, C)>>) -> Vec<(K, C)> {
         if inputs.iter().filter(|i| !i.is_empty()).count() < 2 {
             return inputs.drain(..).find(|i| !i.is_empty()).unwrap_or_default();
         }
-        let mut combined = Combined::default();
-        for (key, part) in inputs.into_iter().flatten() {
-            fold_in(&mut combined, key, part, |c| c, &self.merge);
-        }
-        into_pairs(combined).collect()
+        self.operator.run(|| {
+            let mut combined = Combined::default();
+            for (key, part) in inputs.into_iter().flatten() {
+                fold_in(&mut combined, key, part, |c| c, &self.merge);
+            }
+            into_pairs(combined).collect()
+        })
     }
 }
 
@@ -159,6 +163,7 @@ pub(super) struct Exchange<T, Place> {
     pub parent: Arc<dyn RddNode<T>>,
     pub partitions: usize,
     pub place: Place,
+    pub operator: Operator,
     pub output: Output<T>,
 }
 
@@ -179,7 +184,8 @@ where
                 let mut buckets: Vec<Vec<T>> = (0..self.partitions).map(|_| Vec::new()).collect();
                 let mut number = 0;
                 finished(self.parent.compute(p, task, &mut |element| {
-                    buckets[(self.place)(p, number, &element)?].push(element);
+                    let place = self.operator.run(|| (self.place)(p, number, &element))?;
+                    buckets[place].push(element);
                     number += 1;
                     Ok(())
                 }))?;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use super::blame::{AtRecord, push_all_of};
 use super::{Data, Flow};
 use crate::codec::Stored;
 use crate::error::{Error, Result};
@@ -26,12 +27,12 @@ pub enum StorageLevel {
 
 /// The elements of a partition, to be read any number of times.
 pub(super) trait Kept<T>: Send + Sync {
-    fn read(&self, emit: &mut dyn FnMut(T) -> Flow) -> Flow;
+    fn read(&self, place: &dyn Fn() -> String, emit: &mut dyn FnMut(T) -> Flow) -> Flow;
 }
 
 impl<T: Data> Kept<T> for Vec<T> {
-    fn read(&self, emit: &mut dyn FnMut(T) -> Flow) -> Flow {
-        self.iter().try_for_each(|element| emit(element.clone()))
+    fn read(&self, place: &dyn Fn() -> String, emit: &mut dyn FnMut(T) -> Flow) -> Flow {
+        push_all_of(self, place, emit)
     }
 }
 
@@ -72,8 +73,8 @@ struct InMemory<T> {
 }
 
 impl<T: Data> Kept<T> for InMemory<T> {
-    fn read(&self, emit: &mut dyn FnMut(T) -> Flow) -> Flow {
-        self.elements.read(emit)
+    fn read(&self, place: &dyn Fn() -> String, emit: &mut dyn FnMut(T) -> Flow) -> Flow {
+        self.elements.read(place, emit)
     }
 }
 
@@ -128,10 +129,13 @@ struct InFile<T> {
 }
 
 impl<T: Stored> Kept<T> for InFile<T> {
-    fn read(&self, emit: &mut dyn FnMut(T) -> Flow) -> Flow {
+    fn read(&self, place: &dyn Fn() -> String, emit: &mut dyn FnMut(T) -> Flow) -> Flow {
+        let at = std::cell::Cell::new(0);
+        let _record = AtRecord(|| format!("element {} of {}", at.get(), place()));
         let mut reader =
             BufReader::with_capacity(1 << 16, FileReader { file: self.file.clone(), at: self.at });
-        for _ in 0..self.count {
+        for number in 0..self.count {
+            at.set(number);
             emit(rmp_serde::from_read(&mut reader).map_err(|e| {
                 Error::unavailable(format!(
                     "cannot read a {} back from a temporary file of a persisted RDD: {e}",

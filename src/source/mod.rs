@@ -23,6 +23,7 @@ pub use receiver::{Receiver, ReceiverHandle};
 pub(crate) use receiver::{ReceiverInput, ReceiverParts, ReceiverSettings};
 pub(crate) use socket::SocketReceiver;
 
+use crate::batch::StreamInputInfo;
 use crate::error::Result;
 use crate::time::Time;
 
@@ -71,14 +72,6 @@ impl InputPlan {
             InputPlan::Queue { until, .. } => InputPosition::Queue(*until),
             InputPlan::Blocks { until, .. } => InputPosition::Blocks(*until),
             InputPlan::Files { end, .. } => InputPosition::Files(end.clone()),
-        }
-    }
-
-    /// How many records it has, as far as that is known before they are read.
-    pub fn records(&self) -> u64 {
-        match self {
-            InputPlan::Blocks { records, .. } => *records,
-            InputPlan::Offsets(_) | InputPlan::Queue { .. } | InputPlan::Files { .. } => 0,
         }
     }
 }
@@ -177,6 +170,11 @@ pub(crate) trait Input: Send + Sync {
 
     /// The outside was told otherwise (in a transaction) that the input stands at `position`.
     fn committed(&self, _position: &InputPosition) {}
+
+    /// What is known of the batch of `plan`, which has begun, before it is read.
+    fn info(&self, plan: &InputPlan) -> StreamInputInfo {
+        StreamInputInfo::of(self.uid(), plan)
+    }
 
     /// The batch of `plan` is committed: what was kept so that it could be run again may go.
     fn finished(&self, _plan: &InputPlan) -> Result<()> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::{Input, InputPlan, InputPosition};
+use crate::batch::StreamInputInfo;
 use crate::dstream::DStreamNode;
 use crate::error::{Error, Result};
 use crate::rdd::{Data, MemoryRdd, Rdd, Runner};
@@ -119,6 +120,13 @@ impl<T: Data> Input for QueueInput<T> {
         current.clear();
         current.insert(time, taken);
         Ok(())
+    }
+
+    fn info(&self, _: &InputPlan) -> StreamInputInfo {
+        let current = self.current.lock();
+        let rdds: Vec<_> = current.values().flatten().collect();
+        let elements = rdds.iter().flat_map(|partitions| partitions.iter()).map(|p| p.len() as u64).sum();
+        StreamInputInfo::new(&self.uid, Some(elements), format!("{} RDDs of a queue", rdds.len()))
     }
 }
 

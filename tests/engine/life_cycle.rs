@@ -9,7 +9,7 @@ use tidemill::{
     StreamingListener, Time,
 };
 
-use super::{Pair, at, builder, queue_of, s, shown};
+use super::{Pair, at, builder, queue_of, s, shown, without_places};
 
 #[test]
 fn a_context_is_initialized_then_active_then_stopped() {
@@ -390,7 +390,7 @@ fn fails(failures: usize, max_attempts: u32) -> (usize, Result<Vec<String>, Stri
         pair
     });
     let output = test.collect(&broken);
-    let outcome = test.run(1).map_err(|e| e.to_string());
+    let outcome = test.run(1).map_err(|e| without_places(&e.to_string()));
     (calls.load(Ordering::Relaxed), outcome.map(|()| shown(output.take())))
 }
 
@@ -399,7 +399,7 @@ fn a_task_is_tried_four_times_unless_set_otherwise() {
     let good = || Ok(vec!["1s: a1".to_owned()]);
     let failed = |attempt: u32| {
         Err(format!(
-            "batch 1000 ms: output operation 0 `foreach_rdd`: task of partition 0, attempt {attempt}: panicked: it broke"
+            "batch 1000 ms: output operation 0 `foreach_rdd`: task of partition 0, attempt {attempt}: operator `map`, element 0 of partition 0: panicked: it broke"
         ))
     };
     assert_eq!(fails(1, 4), (2, good()));
@@ -418,7 +418,11 @@ fn a_task_is_tried_four_times_unless_set_otherwise() {
     );
     let error = test.run(1).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Task);
-    assert!(error.to_string().ends_with("attempt 4: panicked: at call 4"), "{error}");
+    assert!(
+        without_places(&error.to_string())
+            .ends_with("attempt 4: operator `map`, element 0 of partition 0: panicked: at call 4"),
+        "{error}"
+    );
 }
 
 /// `reduce_by_key` over partitions, with a function that panics when it merges what two of them gave, and when
@@ -433,7 +437,7 @@ fn merge_fails(failures: usize) -> (usize, Result<Vec<(char, i64)>, String>) {
         assert!(counted.fetch_add(1, Ordering::Relaxed) >= failures, "it broke");
         a + b
     }));
-    let outcome = test.run(1).map_err(|e| e.to_string());
+    let outcome = test.run(1).map_err(|e| without_places(&e.to_string()));
     let pairs = |mut pairs: Vec<Pair>| {
         pairs.sort();
         pairs
@@ -448,7 +452,7 @@ fn a_merge_of_partitions_that_fails_loses_nothing() {
     let error = outcome.unwrap_err();
     assert_eq!(calls, 4);
     assert!(error.starts_with("batch 1000 ms: output operation 0 `foreach_rdd`: "), "{error}");
-    assert!(error.ends_with("attempt 4: panicked: it broke"), "{error}");
+    assert!(error.ends_with("attempt 4: operator `reduce_by_key`: panicked: it broke"), "{error}");
 }
 
 #[test]

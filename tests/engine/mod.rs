@@ -3,8 +3,10 @@
 //! Batches of pairs are written as text: `a b-2 a` stands for `('a', 1), ('b', -2), ('a', 1)`. What comes out is
 //! shown the same way, led by the batch's time and sorted: `3s: a2 b-2`.
 
+mod failure;
 mod files;
 mod life_cycle;
+mod listeners;
 mod operators;
 mod pairs;
 mod persist;
@@ -16,9 +18,11 @@ mod recoverable;
 mod recovery;
 mod retention;
 mod save;
+mod shared;
 mod sockets;
 mod state;
 mod stateless;
+mod testing;
 mod window_operators;
 mod windows;
 
@@ -90,4 +94,16 @@ fn failure(batches: &[&str], program: impl FnOnce(&DStream<Pair>) -> DStream<Pai
     let test = TestContext::new("test").expect("the name is right");
     test.collect(&program(&test.ssc.queue_stream(&queue_of(batches))));
     test.run(batches.len()).expect_err("a batch fails").to_string()
+}
+
+/// `text` without the places where operators were made.
+fn without_places(text: &str) -> String {
+    let mut parts = text.split("` at ");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = [part.find(", "), part.find(": ")].into_iter().flatten().min().expect("something follows");
+        assert!(part.starts_with("tests/engine/"), "{text}");
+        out = format!("{out}`{}", &part[end..]);
+    }
+    out
 }

@@ -38,7 +38,7 @@ pub(crate) fn run(config: &Config, options: &RunOptions) -> Result<()> {
     ssc.add_streaming_listener(progress.clone());
     let registry = Registry::new();
     register_process_metrics(&registry)?;
-    ssc.add_streaming_listener(Arc::new(Metrics::register(&registry, &ssc)?));
+    Metrics::register(&registry, &ssc)?;
     let _http = match config.http {
         Some(address) => Some(HttpServer::start(&config.app_id, address, registry, progress)?),
         None => None,

@@ -1,13 +1,15 @@
 //! The Kafka stream before its first operator: its records are still in the reader's buffer.
 
+use std::cell::Cell;
+use std::panic::Location;
 use std::sync::Arc;
 
 use super::source::KafkaInput;
 use super::{ConsumerRecord, KafkaSource, Record, SliceReader};
 use crate::context::StreamingContext;
-use crate::dstream::{DStream, DStreamNode};
+use crate::dstream::{DStream, DStreamNode, made_at};
 use crate::error::{Error, Result};
-use crate::rdd::{Data, Flow, Rdd, RddNode, Runner, SliceStats, TaskContext};
+use crate::rdd::{AtRecord, Data, Flow, Operator, Rdd, RddNode, Runner, SliceStats, TaskContext, handing_on};
 use crate::source::OffsetRange;
 use crate::time::{Duration, Time};
 
@@ -39,25 +41,32 @@ impl StreamingContext {
 
 impl KafkaStream {
     /// What `f` makes of each record.
+    #[track_caller]
     pub fn map<U: Data>(&self, f: impl Fn(&Record<'_>) -> U + Send + Sync + 'static) -> DStream<U> {
-        self.flat_map_into("map", move |record, emit| emit(f(record)))
+        let operator = Operator::made_at("map", &made_at(Location::caller()));
+        self.flat_map_into("map", move |record, emit| emit(operator.run(|| f(record))))
     }
 
     /// What `f` gives for each record, in order.
+    #[track_caller]
     pub fn flat_map<U: Data, I: IntoIterator<Item = U>>(
         &self,
         f: impl Fn(&Record<'_>) -> I + Send + Sync + 'static,
     ) -> DStream<U> {
-        self.flat_map_into("flat_map", move |record, emit| f(record).into_iter().try_for_each(emit))
+        self.flat_map_with(move |record, emit| f(record).into_iter().try_for_each(emit))
     }
 
     /// What `f` pushes for each record, in order: the quickest form, since what `f` pushes may be made of parts of
     /// the record without collecting them first.
+    #[track_caller]
     pub fn flat_map_with<U: Data>(
         &self,
         f: impl Fn(&Record<'_>, &mut dyn FnMut(U) -> Flow) -> Flow + Send + Sync + 'static,
     ) -> DStream<U> {
-        self.flat_map_into("flat_map", move |record, mut emit| f(record, &mut emit))
+        let operator = Operator::made_at("flat_map", &made_at(Location::caller()));
+        self.flat_map_into("flat_map", move |record, emit| {
+            operator.run(|| f(record, &mut |made| handing_on(|| emit(made))))
+        })
     }
 
     /// Each value as text.
@@ -156,8 +165,12 @@ where
     fn compute(&self, partition: usize, task: &TaskContext, emit: &mut dyn FnMut(U) -> Flow) -> Flow {
         let range = &self.ranges[partition];
         let mut stats = SliceStats::default();
+        let at = Cell::new(range.from);
+        let _record =
+            AtRecord(|| format!("record {}-{} at offset {}", range.topic, range.partition, at.get()));
         let mut read = |visit: &mut dyn FnMut(&Record<'_>) -> Flow| {
             self.reader.read(range, &mut |record| {
+                at.set(record.offset);
                 stats.records += 1;
                 stats.bytes += record.len() as u64;
                 stats.last_timestamp = record.timestamp.or(stats.last_timestamp);

@@ -99,7 +99,7 @@ impl<T: Stored> Supervisor<T> {
         tracing::warn!(receiver = &*self.name, error, "{message}");
         *self.last_error.lock() = LastError { message, error, time: Some(self.clock.now()) };
         let info = self.info(active);
-        self.listeners.announce(|l| l.receiver_error(&info));
+        self.listeners.announce(move |l| l.receiver_error(&info));
     }
 
     fn info(&self, active: bool) -> ReceiverInfo {
@@ -135,7 +135,7 @@ impl<T: Stored> Supervisor<T> {
     fn start(self: &Arc<Self>, run: &Arc<Run>) {
         tracing::info!(receiver = &*self.name, "receiver started");
         let info = self.info(true);
-        self.listeners.announce(|l| l.receiver_started(&info));
+        self.listeners.announce(move |l| l.receiver_started(&info));
         run.started.store(true, Ordering::Release);
         let (receiver, own_run) = (self.receiver.clone(), run.clone());
         let handle = ReceiverHandle::new(self, run);
@@ -210,7 +210,7 @@ impl<T: Stored> Supervisor<T> {
         self.end_block(|| self.blocks.close(&run.closed));
         tracing::info!(receiver = &*self.name, "receiver stopped");
         let info = self.info(false);
-        self.listeners.announce(|l| l.receiver_stopped(&info));
+        self.listeners.announce(move |l| l.receiver_stopped(&info));
         restart
     }
 }

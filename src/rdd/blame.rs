@@ -1,0 +1,143 @@
+//! Where a user's function panicked: which operator it belongs to, and at which record.
+//!
+//! Nothing of this costs anything while all goes well: guards are forgotten when the function returns, and only a panic that
+//! unwinds through them makes them speak. The innermost guard is right, since that is whose function panicked.
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::{Data, Flow};
+use crate::error::{Error, Result};
+
+/// The operator that an RDD belongs to, as errors call it; unknown for one that was made outside of any.
+#[derive(Clone, Default)]
+pub(crate) struct Operator(Option<Arc<str>>);
+
+/// What the guards that a panic unwound through have said.
+#[derive(Default)]
+struct Blame {
+    /// Once a guard has spoken; unknown if that was no operator's.
+    operator: Option<Operator>,
+    place: Option<String>,
+}
+
+thread_local! {
+    /// Whose RDDs this thread is making.
+    static CURRENT: RefCell<Operator> = const { RefCell::new(Operator(None)) };
+    static BLAME: RefCell<Blame> = const { RefCell::new(Blame { operator: None, place: None }) };
+}
+
+/// Makes the operator before current again.
+struct Restore(Operator);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        CURRENT.set(std::mem::take(&mut self.0));
+    }
+}
+
+/// Blames an operator when a panic unwinds through it.
+struct Guard<'a>(Option<&'a Operator>);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        BLAME.with_borrow_mut(|blame| {
+            blame.operator.get_or_insert_with(|| self.0.cloned().unwrap_or_default());
+        });
+    }
+}
+
+impl Operator {
+    pub fn named(name: impl std::fmt::Display) -> Self {
+        Self::made_at(name, "")
+    }
+
+    /// The operator `name`, made by the program ` at` a place, if that is known.
+    pub fn made_at(name: impl std::fmt::Display, at: &str) -> Self {
+        Self(Some(format!("operator `{name}`{at}").into()))
+    }
+
+    /// The operator whose RDDs this thread is making.
+    pub fn current() -> Self {
+        CURRENT.with_borrow(Clone::clone)
+    }
+
+    /// Runs `body`, which makes RDDs of this operator.
+    pub fn make<R>(&self, body: impl FnOnce() -> R) -> R {
+        let _restore = Restore(CURRENT.replace(self.clone()));
+        body()
+    }
+
+    /// Runs `body`, which calls this operator's function.
+    #[inline]
+    pub fn run<R>(&self, body: impl FnOnce() -> R) -> R {
+        let guard = Guard(Some(self));
+        let result = body();
+        std::mem::forget(guard);
+        result
+    }
+}
+
+/// Runs `body`, which hands elements on to whatever comes next, inside of an operator's own [`run`](Operator::run).
+#[inline]
+pub(crate) fn handing_on<R>(body: impl FnOnce() -> R) -> R {
+    let guard = Guard(None);
+    let result = body();
+    std::mem::forget(guard);
+    result
+}
+
+/// Tells the place of the record at hand, as long as it lives.
+pub(crate) struct AtRecord<F: Fn() -> String>(pub F);
+
+impl<F: Fn() -> String> Drop for AtRecord<F> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            BLAME.with_borrow_mut(|blame| {
+                blame.place.get_or_insert_with(&self.0);
+            });
+        }
+    }
+}
+
+/// Hands on copies of a partition's elements.
+pub(crate) fn push_all<T: Data>(elements: &[T], partition: usize, emit: &mut dyn FnMut(T) -> Flow) -> Flow {
+    push_all_of(elements, &|| format!("partition {partition}"), emit)
+}
+
+/// As [`push_all`], of a `partition` that is more than a number.
+pub(crate) fn push_all_of<T: Data>(
+    elements: &[T],
+    partition: &dyn Fn() -> String,
+    emit: &mut dyn FnMut(T) -> Flow,
+) -> Flow {
+    let at = std::cell::Cell::new(0);
+    let _record = AtRecord(|| format!("element {} of {}", at.get(), partition()));
+    elements.iter().enumerate().try_for_each(|(i, element)| {
+        at.set(i);
+        emit(element.clone())
+    })
+}
+
+/// Runs `body`, which calls a user's functions; a panic in it becomes an error that says where it was.
+pub(crate) fn caught<R>(body: impl FnOnce() -> Result<R>) -> Result<R> {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
+        let mut error = Error::task(format!("panicked: {}", panic_message(&*panic)));
+        let Blame { operator, place } = BLAME.take();
+        let operator = operator.and_then(|operator| operator.0).map(|operator| operator.to_string());
+        let whence: Vec<_> = operator.into_iter().chain(place).collect();
+        if !whence.is_empty() {
+            error = error.within(whence.join(", "));
+        }
+        Err(error)
+    })
+}
+
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("with no message")
+}
