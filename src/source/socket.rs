@@ -118,16 +118,17 @@ impl<T: Stored> Receiver<T> for SocketReceiver<T> {
         };
         let stream = self.connect(&handle)?;
         let shared = stream.try_clone().map_err(|e| of_connection("cannot be shared", e))?;
-        *self.stream.lock() = Some(shared);
-        // Whoever stopped before that found nothing to shut down.
-        if handle.is_stopped() {
-            return Ok(());
+        {
+            // Either this sees that the receiver was stopped, or `on_stop` sees the connection.
+            let mut current = self.stream.lock();
+            if handle.is_stopped() {
+                return Ok(());
+            }
+            *current = Some(shared);
         }
         tracing::info!(receiver = self.name, "connected");
         let error = Arc::new(Mutex::new(None));
-        let outcome = (self.read)(Connection { stream, error: error.clone() }, &handle);
-        self.stream.lock().take();
-        outcome?;
+        (self.read)(Connection { stream, error: error.clone() }, &handle)?;
         Err(match error.lock().take() {
             Some(error) => of_connection("broke", error),
             None => Error::unavailable(format!(
@@ -139,7 +140,7 @@ impl<T: Stored> Receiver<T> for SocketReceiver<T> {
 
     fn on_stop(&self) {
         if let Some(stream) = self.stream.lock().take() {
-            // It may be gone already.
+            // The connection may have ended by itself.
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
