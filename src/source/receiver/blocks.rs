@@ -236,3 +236,50 @@ pub(super) fn decode_block<T: Stored>(mut encoded: &[u8]) -> impl Iterator<Item 
         Some(decode_value(element))
     })
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn elements(block: &Block<i64>, blocks: &Blocks<i64>) -> Vec<i64> {
+        assert!(block.elements.is_none());
+        let encoded = blocks.db.as_ref().unwrap().block(&blocks.uid, block.number).unwrap().unwrap();
+        decode_block(&encoded).map(|element| element.unwrap()).collect()
+    }
+
+    #[test]
+    fn what_cannot_be_written_stays_and_comes_before_what_is_stored_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Arc::new(StateDb::open(folder.path(), "test", 4).unwrap());
+        let blocks = Blocks::<i64>::new("a".to_owned(), Some(db), 0);
+        let open = AtomicBool::new(false);
+        // There is no room for blocks before `recover`, so that nothing can be written.
+        assert!(blocks.add(1, &open).unwrap());
+        blocks.cut().unwrap_err();
+        assert!(blocks.add(2, &open).unwrap());
+        blocks.plan().unwrap_err();
+        blocks.add_block(vec![9], &open).unwrap_err();
+        assert!(blocks.has_unplanned());
+        blocks.recover(None).unwrap();
+        assert!(blocks.add_block(vec![3], &open).unwrap());
+        let (range, records) = blocks.plan().unwrap();
+        assert_eq!((range.clone(), records), (0..2, 3));
+        let planned = blocks.begin(range).unwrap();
+        assert_eq!(planned.iter().map(|b| elements(b, &blocks)).collect::<Vec<_>>(), [vec![1, 2], vec![3]]);
+        assert!(!blocks.has_unplanned());
+    }
+
+    #[test]
+    fn a_block_that_is_missing_is_an_error_with_its_number() {
+        let blocks = Blocks::<i64>::new("a".to_owned(), None, 0);
+        let error = blocks.begin(4..5).err().unwrap();
+        assert!(error.to_string().starts_with("block 4 of input `a` was planned"), "{error}");
+    }
+
+    #[test]
+    fn a_block_that_is_cut_off_is_an_error() {
+        let outcome: Result<Vec<i64>> = decode_block(&[0, 0, 0, 9, 1]).collect();
+        assert_eq!(outcome.unwrap_err().to_string(), "its elements are cut off");
+    }
+}
