@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
 
 use proptest::prelude::*;
 use tempfile::TempDir;
 use tidemill::testing::TestContext;
-use tidemill::{DStream, Data, Duration, Error, ErrorKind, FileOptions, Time};
+use tidemill::{DStream, Data, Duration, Error, ErrorKind, FileOptions, Result, StreamingContext, Time};
 
 use super::{at, builder, s};
 
@@ -276,7 +279,7 @@ fn a_reader_of_ones_own_makes_the_elements_and_its_error_names_the_file() {
     let numbers = test.ssc.file_stream(place.folder(), FileOptions::new(), |path: &Path| {
         let text = fs::read_to_string(path).map_err(|e| Error::unavailable(e.to_string()))?;
         let number = |n: &str| n.parse::<i64>().map_err(|e| Error::data(e.to_string()));
-        text.split(',').map(number).collect::<tidemill::Result<Vec<_>>>()
+        text.split(',').map(number).collect::<Result<Vec<_>>>()
     });
     let output = test.collect(&by_partition(&numbers));
     test.ssc.start().unwrap();
@@ -365,4 +368,92 @@ proptest! {
         }
         prop_assert_eq!(parts, whole);
     }
+}
+
+const KILLED: &str = "TIDEMILL_TEST_KILLED_FILES";
+
+/// Keeps the lines of each batch in a file that is named by the batch time: one that is run again replaces it. Calls `done`
+/// after each batch.
+fn lines_to_files(root: &Path, done: impl Fn() + Send + Sync + 'static) -> StreamingContext {
+    let ssc = StreamingContext::builder("killed")
+        .batch_interval(Duration::millis(10))
+        .worker_threads(2)
+        .checkpoint(root.join("checkpoint"))
+        .build()
+        .unwrap();
+    let root = root.to_owned();
+    let options = FileOptions::new().new_files_only(false);
+    let lines = ssc.text_file_stream_with(root.join("in").display().to_string(), options);
+    lines.foreach_rdd_with_time(move |rdd, time| -> Result<()> {
+        let lines = rdd.collect()?;
+        if !lines.is_empty() {
+            fs::write(root.join("new"), lines.join("\n")).unwrap();
+            fs::rename(root.join("new"), root.join(format!("out-{}", time.as_millis()))).unwrap();
+        }
+        done();
+        Ok(())
+    });
+    ssc
+}
+
+/// The program that [`killed_programs_lose_and_double_no_file`] kills.
+#[test]
+fn program_to_be_killed() {
+    let Ok(root) = std::env::var(KILLED) else { return };
+    let ssc = lines_to_files(Path::new(&root), || println!("\nbatch"));
+    ssc.start().unwrap();
+    ssc.await_termination().unwrap();
+}
+
+#[test]
+fn killed_programs_lose_and_double_no_file() {
+    let place = Place::new();
+    let mut names = (0..).map(|n| format!("{n:04}"));
+    let mut put = Vec::new();
+    let mut put_next = || {
+        let name = names.next().unwrap();
+        fs::write(place.path("unfinished"), &name).unwrap();
+        fs::rename(place.path("unfinished"), place.path("in").join(&name)).unwrap();
+        put.push(name);
+    };
+    for batches in [12, 1, 7, 25] {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "engine::files::program_to_be_killed", "--nocapture"])
+            .env(KILLED, place.root.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        put_next();
+        let mut left = batches;
+        for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(std::io::Result::ok) {
+            if line == "batch" {
+                put_next();
+                left -= 1;
+                if left == 0 {
+                    child.kill().unwrap();
+                }
+            }
+        }
+        assert!(left <= 0, "the program ended by itself");
+        child.wait().unwrap();
+        put_next();
+    }
+    put.sort();
+    let taken = || {
+        let outputs = fs::read_dir(place.root.path()).unwrap().map(|entry| entry.unwrap().path());
+        let outputs = outputs.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("out-"));
+        let mut lines: Vec<_> = outputs
+            .flat_map(|path| fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect::<Vec<_>>())
+            .collect();
+        lines.sort();
+        lines
+    };
+    let (sender, batches) = channel();
+    let ssc = lines_to_files(place.root.path(), move || sender.send(()).unwrap());
+    ssc.start().unwrap();
+    // The first batches may be older than the last file.
+    batches.iter().take(100).find(|()| taken().len() >= put.len());
+    ssc.stop(true).unwrap();
+    assert_eq!(taken(), put);
 }
