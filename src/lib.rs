@@ -36,6 +36,7 @@
 //! | read from a socket, a folder, or anything else | [`StreamingContext::socket_text_stream`], [`StreamingContext::text_file_stream`], [`Receiver`] |
 //! | write to Kafka | [`StreamingContext::kafka_sink`], [`DStream::save_to_kafka`] |
 //! | keep state by key | [`DStream::map_with_state`], [`DStream::update_state_by_key`] |
+//! | join streams, or a stream with a table | [`DStream::join`], [`DStream::transform`], [`StreamingContext::text_file`] |
 //! | look at the last minutes | [`DStream::window`], [`DStream::reduce_by_key_and_window`], [`DStream::slice`] |
 //! | share values with tasks, and count in them | [`StreamingContext::broadcast`], [`StreamingContext::long_accumulator`] |
 //! | watch a context | [`StreamingListener`], [`Metrics`] |

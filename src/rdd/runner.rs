@@ -292,12 +292,11 @@ mod tests {
     #[test]
     fn what_was_read_of_another_batchs_slices_is_no_effect_of_this_one() {
         let range = |partition, from, until| OffsetRange { topic: "t".into(), partition, from, until };
-        let mut effects = Effects::default();
-        let context = TaskContext::new(0);
-        for read in [range(0, 5, 9), range(0, 9, 12), range(1, 9, 12)] {
-            context.slice_read(&read, SliceStats::default());
-        }
-        effects.merge(context.effects.into_inner());
+        let ((), mut effects) = TaskContext::run(0, |context| {
+            for read in [range(0, 5, 9), range(0, 9, 12), range(1, 9, 12)] {
+                context.slice_read(&read, SliceStats::default());
+            }
+        });
         effects.keep_within(&[range(0, 9, 12), range(1, 0, 9)]);
         let kept: Vec<_> = effects.slices.keys().map(|(_, partition, from)| (*partition, *from)).collect();
         assert_eq!(kept, [(0, 9)]);
