@@ -95,6 +95,19 @@ impl<T: Data> DStream<T> {
     }
 
     /// As [`transform_with`](DStream::transform_with), with the batch time.
+    ///
+    /// ```
+    /// use tidemill::testing::run_batches;
+    /// let out = run_batches(vec![vec![1], vec![]], |numbers| {
+    ///     let tens = numbers.map(|n| n * 10);
+    ///     numbers
+    ///         .transform_with_and_time(&tens, |ones, tens, time| {
+    ///             ones.union(&tens).map(move |n| (n, time.as_millis()))
+    ///         })
+    ///         .unwrap()
+    /// });
+    /// assert_eq!(out.unwrap(), [vec![(1, 1_000), (10, 1_000)], vec![]]);
+    /// ```
     pub fn transform_with_and_time<U: Data, V: Data>(
         &self,
         other: &DStream<U>,
@@ -104,6 +117,19 @@ impl<T: Data> DStream<T> {
     }
 
     /// As [`transform_with_and_time`](DStream::transform_with_and_time), where `f` may fail; that fails the batch.
+    ///
+    /// ```
+    /// use tidemill::testing::run_batches;
+    /// let out = run_batches(vec![vec![1, 5], vec![]], |numbers| {
+    ///     let limits = numbers.map(|n| n * 2);
+    ///     let below = numbers.try_transform_with(&limits, |numbers, limits, _| {
+    ///         let least = limits.min()?;
+    ///         Ok(numbers.filter(move |n| Some(*n) < least))
+    ///     });
+    ///     below.unwrap()
+    /// });
+    /// assert_eq!(out.unwrap(), [vec![1], vec![]]);
+    /// ```
     pub fn try_transform_with<U: Data, V: Data>(
         &self,
         other: &DStream<U>,

@@ -3,6 +3,7 @@
 use super::narrow::gathered;
 use super::runner::finished;
 use super::{Data, Operator, Rdd, Stop, TaskContext, caught};
+use crate::dstream::Outcome;
 use crate::error::Result;
 
 impl<T: Data> Rdd<T> {
@@ -195,24 +196,27 @@ impl<T: Data> Rdd<T> {
         caught(|| Ok(parts.into_iter().flatten().fold(zero.clone(), merge)))
     }
 
-    /// Calls `f` with the elements of each partition, for its side effects, empty partitions included. A task that is
-    /// tried again calls it again.
+    /// Calls `f` with the elements of each partition, for its side effects, empty partitions included.
+    ///
+    /// `f` gives nothing or a [`Result`]. A panic, or an error of the kind [`Task`](crate::ErrorKind::Task), has the task
+    /// tried again, which calls `f` again; an error of another kind fails the action at once.
     ///
     /// ```
     /// # fn main() -> tidemill::Result<()> {
     /// # let ssc = tidemill::StreamingContext::builder("example").build()?;
     /// ssc.parallelize([1, 2, 3], 2).for_each_partition(|part| println!("{} at once", part.len()))?;
+    ///
+    /// let outcome = ssc.parallelize([1, 2, 3], 2).for_each_partition(|_| Err(tidemill::Error::output("no connection")));
+    /// assert!(outcome.unwrap_err().to_string().ends_with("no connection"));
     /// # Ok(()) }
     /// ```
-    pub fn for_each_partition(&self, f: impl Fn(Vec<T>) + Sync) -> Result<()> {
-        self.run_partitions(|elements, _| {
-            f(elements);
-            Ok(())
-        })?;
+    pub fn for_each_partition<R: Outcome>(&self, f: impl Fn(Vec<T>) -> R + Sync) -> Result<()> {
+        self.run_partitions(|elements, _| f(elements).into_result())?;
         Ok(())
     }
 
-    /// Calls `f` with each element, for its side effects. A task that is tried again calls it again.
+    /// Calls `f` with each element, for its side effects. What it may give, and what is tried again, is as for
+    /// [`for_each_partition`](Rdd::for_each_partition); a task that is tried again begins with its first element.
     ///
     /// ```
     /// # fn main() -> tidemill::Result<()> {
@@ -220,14 +224,8 @@ impl<T: Data> Rdd<T> {
     /// ssc.parallelize([1, 2, 3], 2).for_each(|n| println!("{n}"))?;
     /// # Ok(()) }
     /// ```
-    pub fn for_each(&self, f: impl Fn(T) + Sync) -> Result<()> {
-        self.fold_partitions(
-            || (),
-            |(), element| {
-                f(element);
-                Ok(())
-            },
-        )?;
+    pub fn for_each<R: Outcome>(&self, f: impl Fn(T) -> R + Sync) -> Result<()> {
+        self.fold_partitions(|| (), |(), element| f(element).into_result())?;
         Ok(())
     }
 }

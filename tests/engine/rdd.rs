@@ -141,7 +141,7 @@ fn actions_on_empty_rdds() {
         assert!(pairs.count_by_key().unwrap().is_empty());
         assert!(pairs.collect_as_map().unwrap().is_empty());
         assert_eq!(pairs.lookup(&1).unwrap(), [0; 0]);
-        empty.for_each(|_| panic!("there is none")).unwrap();
+        empty.for_each(|n| assert!(n > 9, "there is none")).unwrap();
     }
 }
 
@@ -433,6 +433,26 @@ fn a_function_that_panics_is_tried_again() {
 }
 
 #[test]
+fn an_error_of_for_each_is_tried_again_if_it_is_of_the_kind_task() {
+    let ssc = builder("test").max_attempts(3).build().unwrap();
+    let tried = |kind, fails: usize| {
+        let calls = AtomicUsize::new(0);
+        let outcome = ssc.parallelize([1i64], 1).for_each(|_| {
+            let call = calls.fetch_add(1, Ordering::Relaxed);
+            if call < fails { Err(Error::new(kind, "no connection")) } else { Ok(()) }
+        });
+        (outcome.map_err(|e| (e.kind(), e.to_string().ends_with("no connection"))), calls.into_inner())
+    };
+    assert_eq!(tried(ErrorKind::Task, 2), (Ok(()), 3));
+    assert_eq!(tried(ErrorKind::Task, 3), (Err((ErrorKind::Task, true)), 3));
+    assert_eq!(tried(ErrorKind::Output, 1), (Err((ErrorKind::Output, true)), 1));
+    let per_partition = ssc.parallelize(0..4i64, 2).for_each_partition(|part| -> Result<()> {
+        if part.contains(&3) { Err(Error::data("three")) } else { Ok(()) }
+    });
+    assert_eq!(per_partition.unwrap_err().kind(), ErrorKind::Data);
+}
+
+#[test]
 fn a_function_that_always_panics_gives_an_error() {
     let ssc = builder("test").max_attempts(2).build().unwrap();
     let numbers = ssc.parallelize([3i64, 1, 2], 3);
@@ -445,9 +465,7 @@ fn a_function_that_always_panics_gives_an_error() {
         panic!("enough")
     }
     // In a task, where partitions come together, and where keys are compared.
-    broken(numbers.for_each(|_| {
-        panics();
-    }));
+    broken(numbers.for_each(|n| assert!(n > 9, "enough")));
     broken(numbers.map(|_| panics()).collect().map(|_| ()));
     broken(numbers.reduce(|_, _| panics()).map(|_| ()));
     broken(numbers.fold(0, |a, b| if a > 0 { panics() } else { b }).map(|_| ()));
