@@ -32,6 +32,8 @@ mod remember;
 mod save_as_files;
 mod slice;
 mod state_spec;
+#[cfg(test)]
+mod state_tests;
 mod together;
 mod transform;
 mod union;

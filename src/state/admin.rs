@@ -1,6 +1,7 @@
 //! What an administrator does with a store: look at it, copy it, and change what operators it has.
 #![allow(dead_code, reason = "for the command line")]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -66,7 +67,7 @@ impl StateDb {
         let mut family = None;
         self.change_schemas(|schemas| {
             family = schemas.remove(uid).map(|s| s.family);
-            family.is_some().then_some(()).ok_or_else(|| self.unknown(uid))
+            if family.is_some() { Ok(()) } else { Err(self.unknown(uid, schemas)) }
         })?;
         // A crash before this leaves a family that nobody knows of.
         match family {
@@ -84,7 +85,7 @@ impl StateDb {
                     self.path().display()
                 )));
             }
-            let schema = schemas.remove(from).ok_or_else(|| self.unknown(from))?;
+            let schema = schemas.remove(from).ok_or_else(|| self.unknown(from, schemas))?;
             schemas.insert(to.to_owned(), schema);
             Ok(())
         })
@@ -123,8 +124,8 @@ impl StateDb {
         self.write("write the state", batch, true)
     }
 
-    fn unknown(&self, uid: &str) -> Error {
-        let known = self.uids().join(", ");
+    fn unknown(&self, uid: &str, known: &BTreeMap<String, Registered>) -> Error {
+        let known = known.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         Error::usage(format!("{} has no operator `{uid}`; it has: {known}", self.path().display()))
     }
 }

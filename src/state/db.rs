@@ -362,6 +362,29 @@ impl StateDb {
     }
 }
 
+impl Drop for StateDb {
+    /// A long log takes time to read at the next start: after a good end there is none.
+    fn drop(&mut self) {
+        /// A short one is read faster than its content is made a file.
+        const SHORT: u64 = 1 << 20;
+        if !matches!(self.access, Access::Checkpoint(_)) {
+            return;
+        }
+        let families: Vec<_> =
+            self.schemas.get_mut().values().filter_map(|s| self.db.cf_handle(&s.family)).collect();
+        let held = |family| {
+            let size = self.db.property_int_value_cf(family, "rocksdb.cur-size-active-mem-table");
+            size.ok().flatten().unwrap_or(0)
+        };
+        if families.iter().any(|family| held(family) > SHORT)
+            && let Err(error) =
+                self.db.flush_cfs_opt(&families.iter().collect::<Vec<_>>(), &rocksdb::FlushOptions::default())
+        {
+            tracing::warn!(%error, "the state's log could not be shortened; the next start reads it");
+        }
+    }
+}
+
 fn descriptors(families: &[String], memory: &Memory) -> Vec<ColumnFamilyDescriptor> {
     families.iter().map(|name| ColumnFamilyDescriptor::new(name, memory.family())).collect()
 }

@@ -18,6 +18,8 @@ mod resident;
 mod schema;
 mod snapshot;
 mod synced;
+#[cfg(test)]
+mod tests;
 mod touched;
 mod view;
 

@@ -1,7 +1,7 @@
 //! How RocksDB is set up, in one place, with the reasons.
 //!
 //! `state_memory_limit` is shared out so: one half to the operators' own caches, one half to RocksDB's block cache,
-//! in which its memtables (a half of it), indexes and filters are counted too.
+//! in which its memtables (a quarter of it), indexes and filters are counted too.
 
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel, Options,
@@ -29,7 +29,7 @@ pub(crate) fn cache_share(limit: usize) -> usize {
 impl Memory {
     pub fn new(limit: usize) -> Self {
         let size = (limit - cache_share(limit)).max(LEAST_BLOCK_CACHE);
-        let memtables = size / 2;
+        let memtables = (size / 4).max(LEAST_BLOCK_CACHE / 2);
         let blocks = Cache::new_lru_cache(size);
         // Memtables of all families are charged to the block cache, so that the two together stay in bounds. Writers
         // are not stalled: there is one, and it writes a batch at a time.
@@ -48,7 +48,7 @@ impl Memory {
         options.set_paranoid_checks(true);
         options.set_write_buffer_manager(&self.buffers);
         // One family that is written rarely must not keep old logs alive, which a start would have to read.
-        options.set_max_total_wal_size((self.memtables * 2) as u64);
+        options.set_max_total_wal_size(self.memtables as u64);
         options.set_max_open_files(512);
         options.set_max_background_jobs(2);
         // Write-back in small steps, so that a batch's fsync does not wait for a compaction's pages.

@@ -85,6 +85,13 @@ impl Synced {
     }
 }
 
+impl Drop for Synced {
+    fn drop(&mut self) {
+        // Closing it is not enough while a process that was just started still has a copy of it.
+        let _ = self.file.unlock();
+    }
+}
+
 /// Always as long, so that one text replaces the other.
 fn shown(sequence: u64) -> String {
     let digits = format!("{sequence:020}");

@@ -22,6 +22,7 @@ mod shared;
 mod sockets;
 mod state;
 mod stateless;
+mod store;
 mod testing;
 mod window_operators;
 mod windows;

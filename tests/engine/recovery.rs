@@ -399,7 +399,7 @@ fn keys_and_values_of_all_shapes_come_back() {
 }
 
 /// One program of every stateful operator, over one input.
-fn all_operators(input: &DStream<Pair>) -> Result<Vec<DStream<Pair>>> {
+pub(super) fn all_operators(input: &DStream<Pair>) -> Result<Vec<DStream<Pair>>> {
     let add = |a: i64, b: i64| a + b;
     let subtract = |a: i64, b: i64| a - b;
     let timing_out = input.map_with_state(sums().timeout(s(2)));
@@ -432,7 +432,20 @@ type Outputs = BTreeMap<(usize, Time), Vec<Pair>>;
 /// Runs all operators from second `from` to second `until`; with `fails`, the last batch fails after all
 /// outputs have seen it, and nobody stops the program.
 fn run_all(folder: &Path, batches: &[Vec<Pair>], from: i64, until: i64, fails: bool) -> Outputs {
-    let test = context(folder, from).expect("the checkpoint can be opened");
+    run_all_within(256 << 20, folder, batches, from, until, fails)
+}
+
+/// As [`run_all`], with so many bytes of memory for state.
+fn run_all_within(
+    limit: usize,
+    folder: &Path,
+    batches: &[Vec<Pair>],
+    from: i64,
+    until: i64,
+    fails: bool,
+) -> Outputs {
+    let settings = builder("test").checkpoint(folder).state_partitions(4).state_memory_limit(limit);
+    let test = TestContext::from_builder(settings, at(from)).expect("the checkpoint can be opened");
     let queue = RddQueue::new();
     batches.iter().for_each(|batch| queue.push(batch.clone()));
     let input = test.ssc.queue_stream(&queue);
@@ -463,6 +476,7 @@ proptest! {
             prop::collection::vec((prop::sample::select(vec!['a', 'b', 'c']), 0..4i64), 0..4), 1..9,
         ),
         cuts in prop::collection::btree_map(1..9i64, any::<bool>(), 1..3),
+        limit in prop::sample::select(vec![0, 3_000, 30_000, 256 << 20]),
     ) {
         let folder = folder();
         let end = batches.len() as i64;
@@ -470,7 +484,7 @@ proptest! {
         let (mut parts, mut from) = (Outputs::new(), 0);
         let cuts = cuts.into_iter().filter(|(cut, _)| *cut <= end).chain([(end, false)]);
         for (until, fails) in cuts {
-            for (at, pairs) in run_all(&folder.path().join("parts"), &batches, from, until, fails) {
+            for (at, pairs) in run_all_within(limit, &folder.path().join("parts"), &batches, from, until, fails) {
                 // A batch that failed gives the same when it is run again.
                 if let Some(before) = parts.insert(at, pairs.clone()) {
                     prop_assert_eq!(before, pairs, "output {} at {}", at.0, at.1);

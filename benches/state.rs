@@ -1,0 +1,145 @@
+//! What state costs as it grows: a batch that touches a few keys of many, a start, and many keys in little memory. No
+//! broker; every figure is of `map_with_state` from `u64` to `u64` in a checkpoint, and its state is checked.
+//!
+//! `BENCH_KEYS` sets the size of the large state (10,000,000 unless set), `BENCH_SMALL_KEYS` of the small one (100,000),
+//! `BENCH_TOUCHED` how many keys a batch touches (10,000), `BENCH_BATCHES` how many batches are measured (30),
+//! `BENCH_MANY_KEYS` how many keys must fit (20,000,000), `BENCH_LIMIT_MIB` the state's memory limit (256).
+#![allow(clippy::print_stdout, clippy::disallowed_methods, clippy::unwrap_used, reason = "a benchmark")]
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use tidemill::testing::TestContext;
+use tidemill::{RddQueue, State, StateSpec, StreamingContext, Time};
+
+/// How many keys a batch adds while the state is made.
+const FILL: u64 = 200_000;
+
+/// What a batch does: so many keys, from a seed or one after the other.
+#[derive(Clone, Copy)]
+enum Batch {
+    Nothing,
+    Range(u64, u64),
+    Random { seed: u64, touched: u64, of: u64 },
+}
+
+impl Batch {
+    fn keys(self) -> Box<dyn Iterator<Item = u64> + Send> {
+        match self {
+            Batch::Nothing => Box::new(std::iter::empty()),
+            Batch::Range(from, until) => Box::new(from..until),
+            Batch::Random { mut seed, touched, of } => Box::new((0..touched).map(move |_| {
+                // xorshift64*
+                seed ^= seed >> 12;
+                seed ^= seed << 25;
+                seed ^= seed >> 27;
+                seed.wrapping_mul(0x2545_f491_4f6c_dd1d) % of
+            })),
+        }
+    }
+}
+
+fn main() {
+    let keys = variable("BENCH_KEYS", 10_000_000);
+    let small = variable("BENCH_SMALL_KEYS", 100_000);
+    let touched = variable("BENCH_TOUCHED", 10_000);
+    let batches = variable("BENCH_BATCHES", 30);
+    let many = variable("BENCH_MANY_KEYS", 20_000_000);
+    if let Ok(folder) = std::env::var("BENCH_FILL_ONLY") {
+        // In a process of its own, so that nothing else is in its memory.
+        let rate = fill(Path::new(&folder), many);
+        println!("{many} keys in: {rate:.0} keys/s, peak memory {:.0} MiB", peak_mib());
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut medians = Vec::new();
+    for n in [small, keys] {
+        let path = folder.path().join(n.to_string());
+        let rate = fill(&path, n);
+        println!("{n} keys: made at {rate:.0} keys/s, {} MiB on disk", size_mib(&path));
+        let (started, random, hot) = measure(&path, n, touched, batches);
+        println!("{n} keys: started in {:.0} ms", started * 1e3);
+        println!("{n} keys: a batch that touches {touched}: any {random:.1} ms, the same ones {hot:.1} ms");
+        medians.push((random, hot));
+    }
+    let ratio = |f: fn(&(f64, f64)) -> f64| f(&medians[1]) / f(&medians[0]);
+    println!("{keys} to {small} keys: any {:.2}, the same ones {:.2}", ratio(|m| m.0), ratio(|m| m.1));
+    let path = folder.path().join("many");
+    let exe = std::env::current_exe().unwrap();
+    assert!(Command::new(exe).env("BENCH_FILL_ONLY", &path).status().unwrap().success());
+}
+
+fn variable(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}: `{text}` is no number")))
+}
+
+/// A context whose state counts how often each key came, at `second` seconds.
+fn context(folder: &Path, queue: &RddQueue<Batch>, second: u64) -> TestContext {
+    let limit = variable("BENCH_LIMIT_MIB", 256) as usize;
+    let builder = StreamingContext::builder("bench").checkpoint(folder).state_memory_limit(limit << 20);
+    let test = TestContext::from_builder(builder, Time::from_millis(second as i64 * 1_000)).unwrap();
+    let count = StateSpec::function(|_: &u64, n: Option<u64>, total: &mut State<u64>| {
+        total.update(total.get_option().unwrap_or(&0) + n?);
+        None::<()>
+    });
+    let pairs = test.ssc.queue_stream(queue).flat_map(|batch| batch.keys().map(|key| (key, 1)));
+    pairs.map_with_state(count).foreach_rdd(|_| ());
+    test
+}
+
+/// Makes a state of `keys` keys; gives the keys per second.
+fn fill(folder: &Path, keys: u64) -> f64 {
+    let queue = RddQueue::new();
+    (0..keys)
+        .step_by(FILL as usize)
+        .for_each(|from| queue.push([Batch::Range(from, (from + FILL).min(keys))]));
+    let test = context(folder, &queue, 0);
+    let begun = Instant::now();
+    test.run(keys.div_ceil(FILL) as usize).unwrap();
+    let seconds = begun.elapsed().as_secs_f64();
+    let last = test.completed_batches().pop().unwrap();
+    assert_eq!(last.state[0].1.keys, keys);
+    keys as f64 / seconds
+}
+
+/// Seconds to start, and the median milliseconds of batches that touch any keys, and always the same ones.
+fn measure(folder: &Path, keys: u64, touched: u64, batches: u64) -> (f64, f64, f64) {
+    let filled = keys.div_ceil(FILL);
+    let queue = RddQueue::new();
+    // What was taken is not taken again.
+    (0..filled).for_each(|_| queue.push([Batch::Nothing]));
+    (1..=batches).for_each(|seed| queue.push([Batch::Random { seed: seed << 32, touched, of: keys }]));
+    (0..batches).for_each(|_| queue.push([Batch::Random { seed: 1, touched, of: keys }]));
+    let begun = Instant::now();
+    let test = context(folder, &queue, filled);
+    test.ssc.start().unwrap();
+    let started = begun.elapsed().as_secs_f64();
+    for _ in 0..2 * batches {
+        test.step().unwrap();
+    }
+    test.ssc.stop(true).unwrap();
+    let done = test.completed_batches();
+    assert_eq!(done.last().unwrap().state[0].1.keys, keys);
+    let median = |batches: &[tidemill::BatchInfo]| {
+        let mut all: Vec<f64> =
+            batches.iter().map(|b| b.processing_duration.unwrap().as_secs_f64() * 1e3).collect();
+        all.sort_by(f64::total_cmp);
+        all[all.len() / 2]
+    };
+    let (random, hot) = done.split_at(batches as usize);
+    (started, median(random), median(&hot[1.min(hot.len())..]))
+}
+
+fn peak_mib() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let kib = line.and_then(|line| line.split_whitespace().nth(1)).and_then(|kib| kib.parse::<f64>().ok());
+    kib.unwrap_or(f64::NAN) / 1024.0
+}
+
+fn size_mib(folder: &Path) -> u64 {
+    let files = std::fs::read_dir(folder).unwrap();
+    files.map(|file| file.unwrap().metadata().unwrap().len()).sum::<u64>() >> 20
+}

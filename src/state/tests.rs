@@ -1,0 +1,147 @@
+//! The store as an administrator sees it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::codec::encode_value;
+use crate::error::{ErrorKind, Result};
+
+fn store(folder: &Path) -> Arc<StateDb> {
+    let store = StateDb::open(folder, "test", 4, 1 << 20).unwrap();
+    store.register("counts", schema("u64")).unwrap();
+    Arc::new(store)
+}
+
+fn schema(value: &str) -> OperatorSchema {
+    OperatorSchema {
+        operator: "update_state_by_key".into(),
+        key_type: "(alloc::string::String, i32)".into(),
+        value_type: value.into(),
+        partitions: 4,
+        exact: false,
+    }
+}
+
+/// Sets the count of some keys, each in a partition of its own, beside a record of bookkeeping.
+fn put(store: &StateDb, counts: &[(&str, u64)]) {
+    let mut changes = vec![Change::Put(single_key(0, kind::INITIAL_TAKEN), Vec::new())];
+    for (partition, (key, count)) in counts.iter().enumerate() {
+        let key = record_key(partition, kind::ENTRY, &(key, partition)).unwrap();
+        changes.push(Change::Put(key, encode_value(&json!({"count": count})).unwrap()));
+    }
+    let mut delta = Delta::default();
+    delta.add("counts".into(), changes);
+    store.apply(&delta, b"test", &1).unwrap();
+}
+
+fn shown(store: &Arc<StateDb>, uid: &str) -> Result<Vec<(usize, Value, Value)>> {
+    let mut all = Vec::new();
+    store.scan_snapshot(uid, |entry| {
+        all.push((entry.partition, entry.key, entry.value));
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+fn entry(partition: usize, key: &str, count: u64) -> (usize, Value, Value) {
+    (partition, json!([key, partition]), json!({"count": count}))
+}
+
+#[test]
+fn a_scan_shows_keys_and_values_without_their_types_as_they_were_when_it_began() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    put(&store, &[("a", 1), ("b", 2)]);
+    let mut seen = Vec::new();
+    store
+        .scan_snapshot("counts", |e| {
+            put(&store, &[("a", 10), ("b", 20), ("c", 30)]);
+            seen.push((e.partition, e.key, e.value));
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(seen, [entry(0, "a", 1), entry(1, "b", 2)]);
+    assert_eq!(shown(&store, "counts").unwrap(), [entry(0, "a", 10), entry(1, "b", 20), entry(2, "c", 30)]);
+}
+
+#[test]
+fn a_store_can_be_looked_at_while_it_is_open_and_not_be_changed_then() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    put(&store, &[("a", 1)]);
+    let other = Arc::new(StateDb::open_read_only(folder.path()).unwrap());
+    put(&store, &[("a", 2)]);
+    assert_eq!(shown(&other, "counts").unwrap(), [entry(0, "a", 1)]);
+    assert_eq!(other.operators()[0].1, store.registered("counts").unwrap());
+    assert_eq!(other.put(b"name", &1).unwrap_err().kind(), ErrorKind::Usage);
+    let nothing = tempfile::tempdir().unwrap();
+    let error = StateDb::open_read_only(nothing.path()).err().unwrap().to_string();
+    assert_eq!(error, format!("there is no checkpoint in {}", nothing.path().display()));
+}
+
+#[test]
+fn a_backup_is_a_checkpoint_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy");
+    let original = store(&folder.path().join("original"));
+    put(&original, &[("a", 1)]);
+    original.backup_to(&copy).unwrap();
+    put(&original, &[("a", 2)]);
+    assert_eq!(shown(&store(&copy), "counts").unwrap(), [entry(0, "a", 1)]);
+    let error = original.backup_to(&copy).unwrap_err().to_string();
+    assert!(error.contains(&copy.display().to_string()), "{error}");
+}
+
+#[test]
+fn an_operator_gets_another_uid_and_its_old_one_is_free() {
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let store = store(folder.path());
+        put(&store, &[("a", 1)]);
+        store.rename_operator("counts", "totals").unwrap();
+        store.register("counts", schema("u64")).unwrap();
+        put(&store, &[("b", 2)]);
+        let error = store.rename_operator("totals", "counts").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        let error = store.rename_operator("sums", "others").unwrap_err().to_string();
+        assert!(error.ends_with("has no operator `sums`; it has: counts, totals"), "{error}");
+    }
+    let store = store(folder.path());
+    assert_eq!(shown(&store, "totals").unwrap(), [entry(0, "a", 1)]);
+    assert_eq!(shown(&store, "counts").unwrap(), [entry(0, "b", 2)]);
+}
+
+#[test]
+fn an_operator_that_was_dropped_begins_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    put(&store, &[("a", 1)]);
+    store.drop_operator("counts").unwrap();
+    assert!(shown(&store, "counts").is_err());
+    assert_eq!(store.drop_operator("counts").unwrap_err().kind(), ErrorKind::Usage);
+    store.register("counts", schema("u64")).unwrap();
+    assert_eq!(shown(&store, "counts").unwrap(), []);
+}
+
+#[test]
+fn state_goes_from_one_store_to_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let from = store(&folder.path().join("from"));
+    from.register("counts", schema("u32")).unwrap();
+    put(&from, &[("a", 1), ("b", 2)]);
+    let into = Arc::new(StateDb::open(&folder.path().join("into"), "other", 2, 0).unwrap());
+    into.import_operator("imported", &from.registered("counts").unwrap()).unwrap();
+    let mut records = Vec::new();
+    from.scan("counts", |key, value| {
+        records.push((key.to_vec(), value.to_vec()));
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(records.len(), 3, "bookkeeping too");
+    into.put_raw("imported", records.iter().map(|(k, v)| (&**k, &**v))).unwrap();
+    assert_eq!(shown(&into, "imported").unwrap(), [entry(0, "a", 1), entry(1, "b", 2)]);
+    assert_eq!(into.registered("imported").unwrap().written_as(), "u64, then u32");
+}
