@@ -9,11 +9,12 @@ use rocksdb::WriteBatch;
 use rocksdb::checkpoint::Checkpoint;
 use serde_json::Value;
 
-use super::delta::{kind, split_key};
+use super::delta::{kind, single_key, split_key};
+use super::keyed::Counters;
 use super::loose::Loose;
 use super::schema::Registered;
 use super::{StateDb, StoreSnapshot};
-use crate::codec::{decode_key, decode_value};
+use crate::codec::{decode_key, decode_value, encode_value};
 use crate::error::{Error, Result};
 use crate::rdd::finished;
 
@@ -111,8 +112,8 @@ impl StateDb {
         })
     }
 
-    /// Writes records of the operator `uid` as [`scan`](StateDb::scan) gave them, bookkeeping too, on disk when this
-    /// returns.
+    /// Writes records of the operator `uid` as [`scan`](StateDb::scan) gave them, on disk when this returns. Without the
+    /// bookkeeping they are no use before [`recount`](StateDb::recount).
     pub fn put_raw<'a>(
         &self,
         uid: &str,
@@ -121,6 +122,33 @@ impl StateDb {
         let family = self.family(uid)?;
         let mut batch = WriteBatch::default();
         records.into_iter().for_each(|(key, value)| batch.put_cf(&family, key, value));
+        self.write("write the state", batch, true)
+    }
+
+    /// Brings the operator's own records in line with its entries, of which some were put in from outside: counts them, and
+    /// has the next start note their last touches anew. Operators trust these records.
+    pub fn recount(&self, uid: &str) -> Result<()> {
+        let partitions = self.registered(uid).map_or(0, |s| s.partitions);
+        let mut counters = vec![Counters::default(); partitions];
+        self.scan(uid, |stored, value| {
+            let (partition, kind, _) = split_key(stored)?;
+            let Some(counters) = counters.get_mut(partition) else {
+                return Err(Error::checkpoint(format!(
+                    "operator `{uid}` has {partitions} partitions, but a record in partition {partition}"
+                )));
+            };
+            if kind == kind::ENTRY {
+                counters.keys += 1;
+                counters.bytes += (stored.len() + value.len()) as u64;
+            }
+            Ok(())
+        })?;
+        let family = self.family(uid)?;
+        let mut batch = WriteBatch::default();
+        for (partition, counters) in counters.iter().enumerate() {
+            batch.put_cf(&family, single_key(partition, kind::COUNTERS), encode_value(counters)?);
+        }
+        batch.delete_cf(&family, single_key(0, kind::TOUCHED_COMPLETE));
         self.write("write the state", batch, true)
     }
 

@@ -305,8 +305,8 @@ impl<K: Key> Writes<K> {
     pub fn write(&mut self, key: K, stored: Vec<u8>, before: Option<usize>, value: Option<Vec<u8>>) {
         let length = stored.len() as u64;
         if let Some(before) = before {
-            self.counters.keys -= 1;
-            self.counters.bytes -= length + before as u64;
+            self.counters.keys = self.counters.keys.saturating_sub(1);
+            self.counters.bytes = self.counters.bytes.saturating_sub(length + before as u64);
         }
         if let Some(value) = &value {
             self.counters.keys += 1;

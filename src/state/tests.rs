@@ -145,3 +145,20 @@ fn state_goes_from_one_store_to_another() {
     assert_eq!(shown(&into, "imported").unwrap(), [entry(0, "a", 1), entry(1, "b", 2)]);
     assert_eq!(into.registered("imported").unwrap().written_as(), "u64, then u32");
 }
+
+#[test]
+fn entries_from_outside_are_counted_before_an_operator_reads_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    put(&store, &[("a", 1), ("b", 2)]);
+    let key = record_key(1, kind::ENTRY, &("c", 1)).unwrap();
+    store.put_raw("counts", [(&*key, &*encode_value(&3).unwrap())]).unwrap();
+    store.recount("counts").unwrap();
+    let state = KeyedState::<(String, i32), Cache<_>>::new(4);
+    state.open(&store, "counts".into(), 0).unwrap();
+    assert_eq!(state.stats().keys, 3);
+    let keys = [("c".to_owned(), 1), ("b".to_owned(), 1), ("d".to_owned(), 1)];
+    let mut shard = state.begin(1).unwrap();
+    let found = state.look_up(&mut shard, 1, keys.iter()).unwrap();
+    assert_eq!(found.iter().map(|f| f.value.is_some()).collect::<Vec<_>>(), [true, true, false]);
+}

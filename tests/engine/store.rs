@@ -533,7 +533,7 @@ fn checkpoint(folder: &Path, keys: u32) {
 fn open(folder: &Path) -> Result<u64> {
     let test = TestContext::from_builder(builder("test").checkpoint(folder), at(4))?;
     let queue = RddQueue::new();
-    (0..5).for_each(|_| queue.push([(0u32, String::new()); 0]));
+    (0..5).for_each(|_| queue.push(Vec::<(u32, String)>::new()));
     let states = test.ssc.queue_stream(&queue).update_state_by_key(|_, state: Option<String>| state);
     states.foreach_rdd(|rdd| rdd.count().map(|_| ()));
     test.run(1)?;
