@@ -32,12 +32,14 @@ pub(super) enum Origin {
     Input,
     /// What an operator remembers, which is that of the running batch.
     State,
+    /// The same, shown in another way.
+    View,
     /// The parents' RDDs, at any time.
     Parents,
 }
 
-/// Makes the RDD that keeps the elements of a stream's RDD.
-pub(super) type Persist<T> = Arc<dyn Fn(&Rdd<T>) -> CachedRdd<T> + Send + Sync>;
+/// Makes the RDD that keeps the elements of a stream's RDD, if that does not do it itself.
+pub(super) type Persist<T> = Arc<dyn Fn(&Rdd<T>) -> Option<CachedRdd<T>> + Send + Sync>;
 
 struct Retention<T> {
     /// Whether several operators read this stream, so that its RDD is computed once and kept for its batch.
@@ -80,7 +82,7 @@ impl<T: Data> StreamCore<T> {
         }
         let rdd = match self.origin {
             Origin::Parents => self.compute(time)?,
-            Origin::Input | Origin::State => {
+            Origin::Input | Origin::State | Origin::View => {
                 self.check_that_it_runs()?;
                 self.times.while_running(time, || self.compute(time))?
             }
@@ -101,9 +103,11 @@ impl<T: Data> StreamCore<T> {
     fn cached(&self, rdd: &Rdd<T>) -> Option<CachedRdd<T>> {
         let retention = self.retention.lock();
         match &retention.persist {
-            Some(persist) => Some(persist(rdd)),
-            // What a stateful operator gives is kept in memory by itself.
-            None if retention.shared && !self.is_in_memory() => Some(CachedRdd::in_memory(rdd)),
+            Some(persist) => persist(rdd),
+            // What a stateful operator gives is in memory, or too large for it.
+            None if retention.shared && matches!(self.origin, Origin::Input | Origin::Parents) => {
+                CachedRdd::in_memory_once(rdd)
+            }
             None => None,
         }
     }
@@ -130,11 +134,6 @@ impl<T: Data> StreamCore<T> {
 
     pub(super) fn times(&self) -> &BatchTimes {
         &self.times
-    }
-
-    /// Whether its elements are in memory without being persisted.
-    pub(super) fn is_in_memory(&self) -> bool {
-        self.origin == Origin::State
     }
 
     pub(super) fn set_persist(&self, persist: Persist<T>) {

@@ -230,7 +230,7 @@ impl<T: Data> DStream<T> {
     /// read, each time, and never kept as a whole.
     fn view<U: Data>(&self, operator: &str, node: Arc<dyn DStreamNode<U>>) -> DStream<U> {
         let name = self.core.name.clone();
-        DStream::place(&self.ssc, operator, &[self.core.id], node, None, name, Origin::State)
+        DStream::place(&self.ssc, operator, &[self.core.id], node, None, name, Origin::View)
     }
 
     /// The rest of an operator that is made of this stateful one, and whose `uid` is this one's.

@@ -12,7 +12,7 @@ impl<T: Data> DStream<T> {
     /// [remembers](DStream::remember) it (Spark's `cache`); gives the same stream. An empty batch is kept like any other.
     ///
     /// What several operators read is kept for its batch anyway. This is for RDDs that an output operation uses
-    /// several times, and for remembered ones. What a window or a stateful operator gives is in memory already.
+    /// several times, and for remembered ones. What is in memory already (a window's RDD, a queue's) is not copied.
     ///
     /// ```
     /// # use tidemill::testing::run_batches;
@@ -26,8 +26,7 @@ impl<T: Data> DStream<T> {
     /// # squares }).unwrap();
     /// ```
     pub fn cache(&self) -> DStream<T> {
-        // A copy would only double what such an operator holds in memory.
-        if self.core.is_in_memory() { self.clone() } else { self.kept_by(Arc::new(CachedRdd::in_memory)) }
+        self.kept_by(Arc::new(CachedRdd::in_memory_once))
     }
 
     /// As [`cache`](DStream::cache), kept as `level` says: `StorageLevel::MemoryAndDisk` writes to a temporary file
@@ -51,7 +50,7 @@ impl<T: Data> DStream<T> {
         match level {
             StorageLevel::MemoryOnly => self.cache(),
             StorageLevel::MemoryAndDisk => {
-                self.kept_by(Arc::new(move |rdd| CachedRdd::with_level(rdd, level)))
+                self.kept_by(Arc::new(move |rdd| Some(CachedRdd::with_level(rdd, level))))
             }
         }
     }

@@ -14,8 +14,9 @@ impl<T: Data> DStream<T> {
     ///
     /// The streams that this one is made from remember theirs for as long; under a window, for as long as both together.
     /// Stateful operators below run, though no output operation may read them. What is remembered is how to compute the RDDs,
-    /// and what cannot be had again: what a stateful operator, a shuffle or a queue gave. Elements are kept only if the
-    /// stream is [persisted](DStream::persist), and are computed again otherwise.
+    /// and what cannot be had again: what a stateful operator, a shuffle or a queue gave. Other elements are kept only if
+    /// the stream is [persisted](DStream::persist), and are computed again otherwise: from Kafka's records, which must not
+    /// have expired by then, or from a file, which must still be there.
     ///
     /// See [`slice`](DStream::slice) for an example.
     pub fn remember(&self, duration: impl Into<Duration>) -> DStream<T> {

@@ -40,6 +40,11 @@ impl<T: Data> CachedRdd<T> {
         Self::new(rdd, Box::new(|elements| Ok(Arc::new(elements))))
     }
 
+    /// The same, unless the elements of `rdd` are in memory by themselves.
+    pub fn in_memory_once(rdd: &Rdd<T>) -> Option<Self> {
+        (!rdd.node.is_in_memory()).then(|| Self::in_memory(rdd))
+    }
+
     pub fn with_level(rdd: &Rdd<T>, level: StorageLevel) -> Self
     where
         T: Stored,

@@ -35,6 +35,10 @@ impl<T: Data> RddNode<T> for MemoryRdd<T> {
         Ok(())
     }
 
+    fn is_in_memory(&self) -> bool {
+        true
+    }
+
     fn compute(&self, partition: usize, _: &TaskContext, emit: &mut dyn FnMut(T) -> Flow) -> Flow {
         push_all(&self.partitions[partition], partition, emit)
     }

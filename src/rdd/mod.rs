@@ -77,6 +77,11 @@ pub(crate) trait RddNode<T>: Send + Sync {
         None
     }
 
+    /// Whether its elements are in memory anyway, so that keeping them once more would only double them.
+    fn is_in_memory(&self) -> bool {
+        false
+    }
+
     /// Drops what it keeps of its elements, if it was asked to keep them.
     fn unpersist(&self) {}
 }

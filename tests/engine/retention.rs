@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tidemill::testing::TestContext;
-use tidemill::{DStream, Data, Error, ErrorKind, Rdd, RddQueue, Result, StorageLevel, Time};
+use tidemill::{
+    DStream, Data, Error, ErrorKind, Rdd, RddQueue, Result, State, StateSpec, StorageLevel, Time,
+};
 
-use super::{at, builder, queue_of, s, shown};
+use super::{Pair, at, builder, queue_of, s, shown};
 
 /// A stream of one number per second, from 1 on, each in an RDD of its own.
 pub(super) fn seconds(test: &TestContext, until: i64) -> DStream<i64> {
@@ -219,6 +221,35 @@ fn a_state_that_only_a_remembered_stream_reads_runs_and_any_other_says_so() {
     assert_eq!(shown(batches), ["2s: a-3", "3s: a-3", "4s: a-7"]);
     let message = message.lock().take().unwrap();
     assert!(message.contains("operator `idle` does not run: no output operation reads it"), "{message}");
+}
+
+#[test]
+fn remembered_snapshots_show_the_state_of_their_batch() {
+    for folder in [None, Some(tempfile::tempdir().unwrap())] {
+        let builder = folder.iter().fold(builder("test"), |b, folder| b.checkpoint(folder.path()));
+        let test = TestContext::from_builder(builder, Time::ZERO).unwrap();
+        let input = test.ssc.queue_stream(&queue_of(&["a1", "a2 b1", "", "a4", "b8"]));
+        input.foreach_rdd(|_| ());
+        let sum = |_: &char, n: Option<i64>, total: &mut State<i64>| {
+            total.update(total.get_option().unwrap_or(&0) + n?);
+            None::<Pair>
+        };
+        // Nothing but these two makes the operators run.
+        let totals = input.map_with_state_and_snapshots(StateSpec::function(sum));
+        let snapshots = totals.state_snapshots().remember(s(4));
+        let states = input
+            .update_state_by_key(|new, total: Option<i64>| {
+                Some(total.unwrap_or(0) + new.into_iter().sum::<i64>())
+            })
+            .cache()
+            .remember(s(4));
+        test.run(5).unwrap();
+        let expected = ["2s: a3 b1", "3s: a3 b1", "4s: a7 b1", "5s: a7 b9"];
+        for stream in [&snapshots, &states] {
+            let batches = (2..).map(at).zip(elements(stream.slice(at(2), at(5)))).collect();
+            assert_eq!(shown(batches), expected);
+        }
+    }
 }
 
 /// Counts how many of its kind live.

@@ -119,7 +119,7 @@ fn a_snapshot_that_is_read_later_is_still_that_of_its_batch() {
 fn an_initial_state_may_be_an_rdd() {
     for form in 0..2 {
         let test = TestContext::new("test").unwrap();
-        let known = test.ssc.parallelize([('a', 10), ('b', 20)]);
+        let known = test.ssc.parallelize([('a', 10), ('b', 20)], 2);
         let input = test.ssc.queue_stream(&queue_of(&["a1", "b1"]));
         let states = match form {
             0 => input.map_with_state_and_snapshots(sums().initial_state_rdd(known)).state_snapshots(),
