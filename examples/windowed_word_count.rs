@@ -3,14 +3,12 @@
 //! Each window's counts are made of the last window's: what came is added, and what left is taken out by the inverse
 //! function. Without the filter a word that left would stay for ever, with the count 0.
 //!
-//! Reads the lines of a Kafka topic:
-//!
 //! ```console
-//! $ cargo run --example windowed_word_count -- localhost:9092 lines
-//! $ kafka-console-producer.sh --bootstrap-server localhost:9092 --topic lines
+//! $ nc -lk 9999
+//! $ cargo run --example windowed_word_count -- localhost 9999
 //! ```
 
-use tidemill::{DStream, Duration, KafkaSource, Result, StreamingContext};
+use tidemill::{DStream, Duration, Result, StreamingContext};
 
 const WINDOW: Duration = Duration::seconds(30);
 const SLIDE: Duration = Duration::seconds(10);
@@ -29,13 +27,12 @@ fn word_counts(lines: &DStream<String>) -> Result<DStream<(String, u64)>> {
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let brokers = arguments.next().unwrap_or_else(|| "localhost:9092".to_owned());
-    let topic = arguments.next().unwrap_or_else(|| "lines".to_owned());
+    let host = arguments.next().unwrap_or_else(|| "localhost".to_owned());
+    let port = arguments.next().and_then(|port| port.parse().ok()).unwrap_or(9999);
 
     let ssc =
         StreamingContext::builder("windowed-word-count").batch_interval(Duration::seconds(5)).build()?;
-    let lines = ssc.kafka_direct_stream(KafkaSource::new(brokers, [topic])).text();
-    word_counts(&lines)?.print();
+    word_counts(&ssc.socket_text_stream(&host, port))?.print();
     ssc.start()?;
     ssc.await_termination()
 }
