@@ -8,9 +8,9 @@
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use tidemill::{DStream, Duration, Receiver, ReceiverHandle, Result, StreamingContext};
+use tidemill::{Clock, DStream, Duration, Receiver, ReceiverHandle, Result, StreamingContext, SystemClock};
 
-/// Makes `events` numbered events a second, in a hundred portions, until it is stopped or has made `limit`.
+/// Makes `events` numbered events a second, a portion every ten milliseconds, until it is stopped or has made `limit`.
 struct DummySource {
     events: u64,
     limit: u64,
@@ -35,15 +35,15 @@ impl DummySource {
 impl Receiver<u64> for DummySource {
     fn on_start(&self, handle: ReceiverHandle<u64>) -> Result<()> {
         *self.stopped.lock().unwrap_or_else(PoisonError::into_inner) = false;
-        let portion = (self.events / 100).max(1);
+        let clock = SystemClock::default();
+        let start = clock.now();
         let mut next = 0;
-        while next < self.limit && !handle.is_stopped() {
-            let until = self.limit.min(next + portion);
-            handle.store_many(next..until)?;
-            next = until;
-            if self.stopped_while_waiting() {
-                break;
-            }
+        while next < self.limit && !handle.is_stopped() && !self.stopped_while_waiting() {
+            // However long storing and waiting take, the rate is right.
+            let elapsed = (clock.now() - start).as_secs_f64();
+            let due = self.limit.min((self.events as f64 * elapsed) as u64);
+            handle.store_many(next..due)?;
+            next = due.max(next);
         }
         Ok(())
     }
