@@ -39,6 +39,10 @@
 //! | join streams, or a stream with a table | [`DStream::join`], [`DStream::transform`], [`StreamingContext::text_file`] |
 //! | look at the last minutes | [`DStream::window`], [`DStream::reduce_by_key_and_window`], [`DStream::slice`] |
 //! | share values with tasks, and count in them | [`StreamingContext::broadcast`], [`StreamingContext::long_accumulator`] |
+#![cfg_attr(
+    feature = "sql",
+    doc = "| query batches with SQL | [`Rdd::create_or_replace_temp_view`], [`SqlSession`], [`DStream::sql`] |"
+)]
 //! | watch a context | [`StreamingListener`], [`Metrics`] |
 //! | test a program | [`testing`] |
 //!
@@ -84,6 +88,8 @@ pub use shared::{
 pub use sink::kafka::{KafkaSink, KafkaSinkSettings, ProducerRecord};
 pub use source::kafka::{ConsumerRecord, KafkaSource, KafkaStream, Record, Start};
 pub use source::{FileOptions, OffsetRange, PartitionLag, RddQueue, Receiver, ReceiverHandle};
+#[cfg(feature = "sql")]
+pub use sql::{DataFrame, SqlColumn, SqlSession};
 pub use state::StateStats;
 pub use time::{Clock, Duration, ManualClock, SystemClock, Time};
 

@@ -201,6 +201,8 @@ impl StreamingContextBuilder {
                 listeners: Arc::new(ListenerBus::new(self.listener_queue)),
                 db,
                 lifecycle: Lifecycle::default(),
+                #[cfg(feature = "sql")]
+                sql_session: std::sync::OnceLock::new(),
             }),
         })
     }

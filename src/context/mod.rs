@@ -57,6 +57,8 @@ pub(crate) struct Inner {
     pub listeners: Arc<ListenerBus>,
     pub db: Option<Arc<StateDb>>,
     pub lifecycle: Lifecycle,
+    #[cfg(feature = "sql")]
+    pub sql_session: std::sync::OnceLock<crate::sql::SqlSession>,
 }
 
 pub(crate) struct Settings {

@@ -5,6 +5,8 @@ use std::fmt;
 use datafusion::common::utils::datafusion_strsim::levenshtein;
 use datafusion::common::{Column, DataFusionError, SchemaError};
 
+use crate::error::Error;
+
 /// Why a query could not be planned, with its place in the text, so that the caller can point into a pipeline file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SqlError {
@@ -29,6 +31,32 @@ impl fmt::Display for SqlError {
 }
 
 impl std::error::Error for SqlError {}
+
+/// What SQL may read here: its names, and what they are called in messages.
+#[derive(Debug, Clone)]
+pub(super) struct Relations {
+    /// `stream` in a pipeline file, `view` in a session.
+    pub(super) noun: &'static str,
+    pub(super) names: Vec<String>,
+}
+
+/// For a program, which has the text at hand only as part of the message.
+impl From<SqlError> for Error {
+    fn from(error: SqlError) -> Self {
+        let hint = error.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+        Error::config(format!("{error}{hint}")).within(naming(&error.sql))
+    }
+}
+
+/// Which query an error is about: its text in one line, cut where it gets long.
+pub(super) fn naming(sql: &str) -> String {
+    const SHOWN: usize = 80;
+    let text = sql.split_whitespace().collect::<Vec<_>>().join(" ");
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("sql `{}…`", &text[..end]),
+        None => format!("sql `{text}`"),
+    }
+}
 
 impl SqlError {
     /// An error about `sql` as a whole.
@@ -57,13 +85,13 @@ impl SqlError {
         self
     }
 
-    /// DataFusion's error about `sql`, in our words where we have better ones. `streams` are the names that may be read.
-    pub(super) fn from_datafusion(sql: &str, error: &DataFusionError, streams: &[String]) -> Self {
+    /// DataFusion's error about `sql`, in our words where we have better ones.
+    pub(super) fn from_datafusion(sql: &str, error: &DataFusionError, readable: &Relations) -> Self {
         // Of several errors the first is the one to correct first.
         if let DataFusionError::Collection(errors) = error
             && let Some(first) = errors.first()
         {
-            return Self::from_datafusion(sql, first, streams);
+            return Self::from_datafusion(sql, first, readable);
         }
         let root = error.find_root();
         let mut this = Self::new(sql, one_line(&root.message()));
@@ -78,15 +106,16 @@ impl SqlError {
             if let Some(name) =
                 diagnostic.message.strip_prefix("table '").and_then(|rest| rest.strip_suffix("' not found"))
             {
-                this.message = format!("there is no stream `{name}`");
-                this.hint = Some(match streams.iter().find(|known| known.eq_ignore_ascii_case(name)) {
+                let Relations { noun, names } = readable;
+                this.message = format!("there is no {noun} `{name}`");
+                this.hint = Some(match names.iter().find(|known| known.eq_ignore_ascii_case(name)) {
                     Some(known) => in_quotes(known),
-                    None => nearest(name, streams, "streams"),
+                    None => nearest(name, names, &format!("{noun}s")),
                 });
             }
         }
         match root {
-            DataFusionError::SchemaError(schema, _) => this.explain_schema(schema),
+            DataFusionError::SchemaError(schema, _) => this.explain_schema(schema, readable.noun),
             DataFusionError::SQL(parser, _) => {
                 let text = parser.to_string();
                 let text = text.strip_prefix("sql parser error: ").unwrap_or(&text);
@@ -101,7 +130,7 @@ impl SqlError {
         this
     }
 
-    fn explain_schema(&mut self, error: &SchemaError) {
+    fn explain_schema(&mut self, error: &SchemaError, noun: &str) {
         match error {
             SchemaError::FieldNotFound { field, valid_fields } => {
                 self.message = format!("there is no column `{}`", plain(field));
@@ -117,8 +146,8 @@ impl SqlError {
             }
             SchemaError::AmbiguousReference { field } => {
                 self.message =
-                    format!("column `{}` is in more than one of the streams that are read", field.name);
-                self.hint = Some(format!("write which one is meant: stream.{}", field.name));
+                    format!("column `{}` is in more than one of the {noun}s that are read", field.name);
+                self.hint = Some(format!("write which one is meant: {noun}.{}", field.name));
             }
             SchemaError::DuplicateQualifiedField { name, .. }
             | SchemaError::DuplicateUnqualifiedField { name } => {

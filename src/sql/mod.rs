@@ -4,34 +4,44 @@
 //! name and turns SQL into a [`Query`] (planned once, run each batch) or a [`Grouping`] (the `group by` of an operator
 //! that keeps state: partial values that can be merged, taken out again and finished). [`Row`]s carry keys and values
 //! to the state store and back. The functions of [`encode`] write rows for a sink.
+//!
+//! For programs there is [`SqlSession`], which keeps RDDs as views and queries them into [`DataFrame`]s.
 
 #![cfg_attr(
     not(feature = "service"),
-    allow(dead_code, unused_imports, reason = "the service is what uses it")
+    allow(dead_code, unused_imports, reason = "the service is what uses the most of it")
 )]
 
 mod columns;
+mod dataframe;
 pub(crate) mod decode;
 pub(crate) mod encode;
 mod error;
+mod files;
 mod grouping;
 mod in_order;
 mod planner;
 mod query;
 mod row;
+mod session;
+mod show;
 mod source;
+mod stream;
+mod typed;
 mod types;
 
 pub(crate) use datafusion::arrow::array::RecordBatch;
 pub(crate) use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 pub(crate) use columns::{batch_of_rows, rows_of_batch};
+pub use dataframe::{DataFrame, SqlColumn};
 pub(crate) use decode::{Decoder, Format};
 pub(crate) use error::SqlError;
 pub(crate) use grouping::Grouping;
 pub(crate) use planner::Planner;
 pub(crate) use query::{Inputs, Query};
 pub(crate) use row::{Row, Value};
+pub use session::SqlSession;
 pub(crate) use types::{data_type, schema, type_name};
 
 #[cfg(test)]

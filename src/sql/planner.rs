@@ -13,6 +13,7 @@ use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
 use datafusion::sql::parser::{DFParserBuilder, Statement as DfStatement};
 use datafusion::sql::sqlparser::ast::Statement;
 
+use crate::sql::error::Relations;
 use crate::sql::in_order::in_order;
 use crate::sql::query::block_on;
 use crate::sql::source::StreamTable;
@@ -22,11 +23,30 @@ use crate::sql::{Grouping, Query, SchemaRef, SqlError, grouping};
 pub(crate) struct Planner {
     context: SessionContext,
     streams: BTreeMap<String, SchemaRef>,
+    dialect: Dialect,
+}
+
+/// Who writes the SQL: decides the words of messages, never what SQL means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dialect {
+    /// The author of a pipeline file, which has streams.
+    Pipeline,
+    /// A program with a session, which has views.
+    Session,
 }
 
 impl Planner {
     /// A planner that knows no stream.
     pub(crate) fn new() -> Self {
+        Self::speaking(Dialect::Pipeline)
+    }
+
+    /// The same, whose messages call what can be read a view.
+    pub(crate) fn of_views() -> Self {
+        Self::speaking(Dialect::Session)
+    }
+
+    fn speaking(dialect: Dialect) -> Self {
         let mut config = SessionConfig::new().with_target_partitions(1).with_information_schema(false);
         let options = config.options_mut();
         options.sql_parser.collect_spans = true;
@@ -46,7 +66,7 @@ impl Planner {
             // `generate_series(…)` and the like are no streams.
             .with_table_functions(HashMap::new())
             .build();
-        Self { context: SessionContext::new_with_state(state), streams: BTreeMap::new() }
+        Self { context: SessionContext::new_with_state(state), streams: BTreeMap::new(), dialect }
     }
 
     /// Makes the stream `name` known to the queries planned from now on; a second one of that name replaces the first.
@@ -59,6 +79,17 @@ impl Planner {
         self.streams.insert(name.to_owned(), schema);
     }
 
+    /// Forgets the stream `name`; false if there was none.
+    pub(crate) fn deregister(&mut self, name: &str) -> bool {
+        let _ = self.context.deregister_table(TableReference::bare(name));
+        self.streams.remove(name).is_some()
+    }
+
+    /// The columns of the stream `name`, if there is one.
+    pub(crate) fn schema(&self, name: &str) -> Option<&SchemaRef> {
+        self.streams.get(name)
+    }
+
     /// The prepared query of one `select` statement.
     ///
     /// # Errors
@@ -68,7 +99,7 @@ impl Planner {
         let state = self.context.state();
         let logical = self.logical_in(&state, sql)?;
         let inputs = self.streams_of(&logical);
-        let failed = |error| SqlError::from_datafusion(sql, &error, &self.names());
+        let failed = |error| SqlError::from_datafusion(sql, &error, &self.readable());
         let physical = block_on(state.create_physical_plan(&logical)).and_then(in_order).map_err(failed)?;
         check_columns(sql, &physical)?;
         check_operators(sql, &physical)?;
@@ -90,6 +121,12 @@ impl Planner {
         grouping::plan(self, from, key, values)
     }
 
+    /// What may be read, as messages name it.
+    pub(super) fn readable(&self) -> Relations {
+        let noun = if self.dialect == Dialect::Session { "view" } else { "stream" };
+        Relations { noun, names: self.names() }
+    }
+
     /// The names of the streams, sorted.
     pub(super) fn names(&self) -> Vec<String> {
         self.streams.keys().cloned().collect()
@@ -101,8 +138,8 @@ impl Planner {
     }
 
     fn logical_in(&self, state: &SessionState, sql: &str) -> Result<LogicalPlan, SqlError> {
-        let failed = |error| SqlError::from_datafusion(sql, &error, &self.names());
-        let statement = parse_select(sql, &failed)?;
+        let failed = |error| SqlError::from_datafusion(sql, &error, &self.readable());
+        let statement = parse_select(sql, self.dialect, &failed)?;
         let plan = block_on(state.statement_to_plan(statement)).map_err(failed)?;
         let only_select =
             SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
@@ -129,6 +166,7 @@ impl Planner {
 /// The one `select` that `sql` consists of.
 fn parse_select(
     sql: &str,
+    dialect: Dialect,
     failed: &dyn Fn(datafusion::common::DataFusionError) -> SqlError,
 ) -> Result<DfStatement, SqlError> {
     let parse = || DFParserBuilder::new(sql).build()?.parse_statements();
@@ -138,10 +176,16 @@ fn parse_select(
             Ok(DfStatement::Statement(statement))
         }
         (None, _) => Err(SqlError::new(sql, "there is no SQL here").with_hint("write a `select … from …`")),
-        (_, false) => Err(SqlError::new(sql, "there is more than one statement here")
-            .with_hint("a stream is one `select`; use `with … as (…)` or several streams")),
-        _ => Err(SqlError::new(sql, "only a `select` can stand here")
-            .with_hint("streams are read with `select`; outputs are written by `outputs:`")),
+        (_, false) => {
+            Err(SqlError::new(sql, "there is more than one statement here").with_hint(match dialect {
+                Dialect::Pipeline => "a stream is one `select`; use `with … as (…)` or several streams",
+                Dialect::Session => "use `with … as (…)`, or run them one after the other",
+            }))
+        }
+        _ => Err(SqlError::new(sql, "only a `select` can stand here").with_hint(match dialect {
+            Dialect::Pipeline => "streams are read with `select`; outputs are written by `outputs:`",
+            Dialect::Session => "views are read with `select`, and made by `create_or_replace_temp_view`",
+        })),
     }
 }
 

@@ -281,6 +281,24 @@ fn errors_name_the_place_and_what_would_be_right() {
 }
 
 #[test]
+fn for_a_program_an_error_has_the_text_and_the_hint() {
+    let mut planner = Planner::of_views();
+    planner.register("words", schema([("word", data_type("text").unwrap())]));
+    let error = |planner: &Planner, sql: &str| crate::Error::from(planner.query(sql).unwrap_err());
+    let short = error(&planner, "select  wrd\nfrom words");
+    assert_eq!(short.kind(), crate::ErrorKind::Config);
+    assert_eq!(
+        short.to_string(),
+        "sql `select wrd from words`: there is no column `wrd` (line 1, column 9); did you mean `word`? the columns are word"
+    );
+    // Cut after eighty characters, not bytes.
+    let long = error(&planner, &format!("select '{}' as x, wrd from words", "ß".repeat(90)));
+    assert!(long.to_string().starts_with(&format!("sql `select '{}…`: there", "ß".repeat(72))), "{long}");
+    assert!(planner.deregister("words") && !planner.deregister("words"));
+    assert!(error(&planner, "select word from words").to_string().ends_with("there are no views here"));
+}
+
+#[test]
 fn only_one_select_can_stand_here() {
     let planner = planner();
     for sql in [

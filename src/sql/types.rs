@@ -57,7 +57,7 @@ pub(crate) fn data_type(name: &str) -> Result<DataType, String> {
     ))
 }
 
-/// The name under which `of` is shown; for types that only a query's result can have, Arrow's own name.
+/// The name under which `of` is shown, as it can be written in SQL; for types that SQL has no name for, Arrow's own.
 pub(crate) fn type_name(of: &DataType) -> String {
     match of {
         DataType::List(field) | DataType::LargeList(field) | DataType::ListView(field) => {
@@ -66,6 +66,11 @@ pub(crate) fn type_name(of: &DataType) -> String {
         DataType::Utf8 | DataType::LargeUtf8 => "text".to_owned(),
         DataType::Binary | DataType::LargeBinary => "bytea".to_owned(),
         DataType::Timestamp(..) => "timestamp".to_owned(),
+        DataType::Int8 => "tinyint".to_owned(),
+        DataType::UInt8 => "tinyint unsigned".to_owned(),
+        DataType::UInt16 => "smallint unsigned".to_owned(),
+        DataType::UInt32 => "int unsigned".to_owned(),
+        DataType::UInt64 => "bigint unsigned".to_owned(),
         other => match NAMES.iter().find(|(_, known)| known == other) {
             Some((name, _)) => (*name).to_owned(),
             None => other.to_string(),

@@ -20,6 +20,8 @@ mod retention;
 mod save;
 mod shared;
 mod sockets;
+#[cfg(feature = "sql")]
+mod sql;
 mod state;
 mod stateless;
 mod store;

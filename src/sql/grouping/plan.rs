@@ -94,8 +94,14 @@ struct Expressions<'a> {
 }
 
 impl Expressions<'_> {
+    /// One expression, with or without `as`.
+    fn parse(&self, text: &str) -> Result<ExprWithAlias, SqlError> {
+        let parsed = DFParserBuilder::new(text).build().and_then(|mut parser| parser.parse_into_expr());
+        parsed.map_err(|error| SqlError::from_datafusion(text, &error, &self.planner.readable()))
+    }
+
     fn key(&self, text: &str) -> Result<Key, SqlError> {
-        let ExprWithAlias { expr, alias } = parse(text)?;
+        let ExprWithAlias { expr, alias } = self.parse(text)?;
         let name = match (alias, &expr) {
             (Some(alias), _) => name_of(&alias),
             (None, Expr::Identifier(column)) => name_of(column),
@@ -111,7 +117,7 @@ impl Expressions<'_> {
     }
 
     fn value<'a>(&self, name: &str, text: &'a str) -> Result<ValueColumn<'a>, SqlError> {
-        let ExprWithAlias { expr, alias } = parse(text)?;
+        let ExprWithAlias { expr, alias } = self.parse(text)?;
         let wrong = |message: &str| SqlError::new(text, message).with_hint(KNOWN);
         if alias.is_some() {
             return Err(wrong("an aggregate is named by its output column, not by `as`"));
@@ -176,12 +182,6 @@ fn type_of(text: &str, plan: &LogicalPlan) -> Result<DataType, SqlError> {
         [field] => Ok(field.data_type().clone()),
         _ => Err(SqlError::new(text, "this is more than one column").with_hint("write each by itself")),
     }
-}
-
-/// One expression, with or without `as`.
-fn parse(text: &str) -> Result<ExprWithAlias, SqlError> {
-    let parsed = DFParserBuilder::new(text).build().and_then(|mut parser| parser.parse_into_expr());
-    parsed.map_err(|error| SqlError::from_datafusion(text, &error, &[]))
 }
 
 /// The argument and the condition of the filter clause of an aggregate's call, or what is wrong with it.
