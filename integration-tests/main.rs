@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
 mod broker;
+mod crash;
 mod direct_stream;
 mod failures;
 mod metrics;

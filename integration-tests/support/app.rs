@@ -93,6 +93,11 @@ impl Run {
         self.process.signal(libc::SIGKILL);
     }
 
+    /// How the run ended, if it did.
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
+        self.process.exit_status()
+    }
+
     #[track_caller]
     pub fn wait_exit(&mut self, limit: Duration) -> ExitStatus {
         let stderr = &self.stderr;

@@ -6,6 +6,7 @@
 mod app;
 mod broker;
 mod client;
+pub mod crash;
 mod http;
 mod pipeline;
 mod process;

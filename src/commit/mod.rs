@@ -104,13 +104,7 @@ impl Committer {
             input.connect()?;
         }
         let clusters: BTreeSet<_> = self.parts.inputs.iter().filter_map(|input| input.cluster()).collect();
-        // A contradiction is told before anything is fenced.
-        if self.parts.db.is_some() && self.parts.offsets.is_none() {
-            let found = self.find()?;
-            if found.prepared.is_none() && found.marker_place.is_none() {
-                decide(&self.parts.app, &found)?;
-            }
-        }
+        self.contradict_early()?;
         for sink in &self.parts.sinks {
             sink.start(&clusters)?;
         }
@@ -121,7 +115,22 @@ impl Committer {
         Ok(recovered)
     }
 
-    fn find(&self) -> Result<Found> {
+    /// Tells a contradiction before anything is fenced, if it can be told that early: a transaction that is under way (an
+    /// instance was killed in the middle) hides the group's offsets until it is taken over.
+    fn contradict_early(&self) -> Result<()> {
+        let Some(db) = &self.parts.db else { return Ok(()) };
+        if self.parts.offsets.is_some() || db.prepared::<Prepared>()?.is_some() {
+            return Ok(());
+        }
+        match self.find(false) {
+            Ok(found) => decide(&self.parts.app, &found).map(|_| ()),
+            Err(error) if error.is_retryable() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What checkpoint and group say; with `wait`, the group is asked until it answers.
+    fn find(&self, wait: bool) -> Result<Found> {
         let mut found = Found { starts_at_group: true, ..Found::default() };
         if let Some(db) = &self.parts.db {
             found.committed = db.get(COMMITTED)?;
@@ -130,7 +139,7 @@ impl Committer {
             found.planned = db.get(PLANNED)?.filter(|p: &Plan| last.is_none_or(|t| p.time > t));
         }
         for input in &self.parts.inputs {
-            let Some(group) = input.group()? else { continue };
+            let Some(group) = input.group(wait)? else { continue };
             found.starts_at_group &= group.is_empty() || input.starts_at_group();
             found.group.extend(group);
             if self.in_transaction(&**input) {
@@ -150,7 +159,7 @@ impl Committer {
     /// Brings the checkpoint to where the last batch that happened left it.
     fn settle(&mut self) -> Result<Recovered> {
         let Some(db) = self.parts.db.clone() else { return Ok(Recovered::default()) };
-        let found = self.find()?;
+        let found = self.find(true)?;
         let decision = match (decide(&self.parts.app, &found), self.parts.offsets) {
             (Ok(decision), _) => decision,
             (Err(error), None) => return Err(error),
@@ -205,7 +214,7 @@ impl Committer {
     /// Whoever had the group before, its offsets are marked as ours from the first batch on.
     fn mark_group(&self, group: &crate::source::GroupOffsets) -> Result<()> {
         for input in self.parts.inputs.iter().filter(|input| !self.in_transaction(&***input)) {
-            let Some(own) = input.group()? else { continue };
+            let Some(own) = input.group(true)? else { continue };
             let offsets = own.keys().filter_map(|place| Some((place.clone(), group.get(place)?.offset)));
             input.publish(&InputPosition::Offsets(offsets.collect()), Some(Time::ZERO), true)?;
         }

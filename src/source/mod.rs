@@ -137,8 +137,8 @@ pub(crate) trait Input: Send + Sync {
         Ok(())
     }
 
-    /// What the consumer group holds of it, for those that have one.
-    fn group(&self) -> Result<Option<GroupOffsets>> {
+    /// What the consumer group holds of it, for those that have one; with `wait`, it is asked until it answers.
+    fn group(&self, _wait: bool) -> Result<Option<GroupOffsets>> {
         Ok(None)
     }
 

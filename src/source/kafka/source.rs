@@ -211,7 +211,7 @@ impl KafkaInput {
             Start::Latest => self.ends(consumer, partitions, self.config.wait),
             Start::Earliest => self.beginnings(consumer, partitions),
             Start::Committed => {
-                let group = group_offsets(&self.committed_offsets(consumer, partitions)?);
+                let group = group_offsets(&self.committed_offsets(consumer, partitions, self.config.wait)?);
                 let committed: Offsets =
                     group.into_iter().map(|((t, p), at)| ((t.into(), p), at.offset)).collect();
                 let missing: Vec<_> =
@@ -228,12 +228,13 @@ impl KafkaInput {
         &self,
         consumer: &Client,
         partitions: &[(Arc<str>, i32)],
+        wait: Duration,
     ) -> Result<TopicPartitionList> {
         let mut list = TopicPartitionList::new();
         for (topic, partition) in partitions {
             list.add_partition(topic, *partition);
         }
-        wait_for(&self.runner, "the consumer group's coordinator", self.config.wait, || {
+        wait_for(&self.runner, "the consumer group's coordinator", wait, || {
             consumer
                 .committed_offsets(list.clone(), REQUEST)
                 .map_err(|e| self.unavailable("the group's committed offsets", e))
@@ -369,9 +370,10 @@ impl Input for KafkaInput {
         self.placed(self.reach())
     }
 
-    fn group(&self) -> Result<Option<GroupOffsets>> {
+    fn group(&self, wait: bool) -> Result<Option<GroupOffsets>> {
         let Reached { asking, partitions, .. } = self.reached()?;
-        self.placed(self.committed_offsets(&asking, &partitions)).map(|list| Some(group_offsets(&list)))
+        let wait = if wait { self.config.wait } else { Duration::ZERO };
+        self.placed(self.committed_offsets(&asking, &partitions, wait)).map(|list| Some(group_offsets(&list)))
     }
 
     fn cluster(&self) -> Option<String> {

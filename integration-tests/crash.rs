@@ -1,0 +1,158 @@
+//! Killed at any moment and at every step of a commit, again and again: under exactly-once each record has its effect
+//! once in every output, under at-least-once none is missing and what comes again is the same.
+//!
+//! `make crash KILLS=100` kills as often in each variant. A failure names its seed; `TIDEMILL_CRASH_SEED` repeats it.
+
+use std::env;
+use std::time::{Duration, Instant};
+
+use crate::support::crash::{Blow, PARTITIONS, Report, Sender, batches, examine, first_batch, kill, pipeline};
+use crate::support::words::Random;
+use crate::support::{App, Broker, pause};
+
+const FILE: &str = "pipeline.yaml";
+const LIMIT: Duration = Duration::from_secs(120);
+const ALL: [&str; 4] = ["each", "totals", "windows", "slides"];
+
+#[test]
+fn exactly_once_into_one_topic() {
+    let points = &Blow::EXACTLY_ONCE;
+    let variant = Variant { name: "one-topic", delivery: "exactly-once", outputs: &ALL[..1], bad_records: false };
+    assert_clean(variant.run(Broker::shared(), 3, points));
+}
+
+#[test]
+fn exactly_once_into_two_topics() {
+    let variant = Variant { name: "two-topics", delivery: "exactly-once", outputs: &ALL[..2], bad_records: false };
+    assert_clean(variant.run(Broker::shared(), 3, &[]));
+}
+
+#[test]
+fn exactly_once_with_windows_and_dead_letters_at_every_fail_point() {
+    let points = &Blow::EXACTLY_ONCE;
+    let variant = Variant { name: "all-outputs", delivery: "exactly-once", outputs: &ALL, bad_records: true };
+    assert_clean(variant.run(Broker::shared(), 7, points));
+}
+
+#[test]
+fn at_least_once_loses_nothing_and_repeats_the_same() {
+    let points = &Blow::AT_LEAST_ONCE;
+    let variant = Variant { name: "at-least", delivery: "at-least-once", outputs: &ALL, bad_records: true };
+    let report = variant.run(Broker::shared(), 3, points);
+    assert_eq!(report.lost, 0);
+}
+
+#[test]
+fn exactly_once_while_the_broker_comes_and_goes() {
+    let variant = Variant { name: "broker-too", delivery: "exactly-once", outputs: &ALL, bad_records: true };
+    let mut broker = Broker::start();
+    let kills = kills(4);
+    let (app, sender, mut random) = variant.begin(&broker);
+    let mut report = Report::default();
+    for n in 0..kills {
+        let mut run = app.start();
+        let done = batches(&mut run, 0);
+        pause(Duration::from_millis(random.below(300)));
+        match n % 4 {
+            0 => {
+                broker.pause();
+                pause(Duration::from_millis(random.below(3_000)));
+                broker.resume();
+                batches(&mut run, done);
+                kill(&mut run);
+            }
+            1 => {
+                broker.restart();
+                batches(&mut run, done);
+                kill(&mut run);
+            }
+            2 => {
+                broker.kill();
+                broker.restart();
+                batches(&mut run, done);
+                kill(&mut run);
+            }
+            _ => {
+                broker.kill();
+                pause(Duration::from_millis(random.below(500)));
+                kill(&mut run);
+                // A start that finds nobody waits.
+                let mut run = app.start();
+                broker.restart();
+                first_batch(&mut run);
+                kill(&mut run);
+                report.kills += 1;
+            }
+        }
+        report.kills += 1;
+    }
+    assert_clean(variant.end(&broker, &app, sender, report));
+}
+
+#[derive(Clone, Copy)]
+struct Variant {
+    name: &'static str,
+    delivery: &'static str,
+    outputs: &'static [&'static str],
+    bad_records: bool,
+}
+
+impl Variant {
+    fn begin(self, broker: &Broker) -> (App, Sender, Random) {
+        let seed = env::var("TIDEMILL_CRASH_SEED").ok().and_then(|it| it.parse().ok()).unwrap_or(20_260_401);
+        eprintln!("{}: TIDEMILL_CRASH_SEED={seed}", self.name);
+        broker.create_topic(self.name, PARTITIONS);
+        let app = broker.run(FILE).file(FILE, &pipeline(self.name, self.delivery, self.outputs));
+        (app, Sender::start(broker, self.name, self.bad_records), Random(seed))
+    }
+
+    fn run(self, broker: &Broker, in_ci: usize, points: &[&'static str]) -> Report {
+        let (app, sender, mut random) = self.begin(broker);
+        let mut report = Report::default();
+        let mut killed = None;
+        // Where each point is struck once, or the number is asked for, all take their turn.
+        let in_turn = if in_ci == points.len() { 1 } else { 2 };
+        for n in 0..kills(in_ci) {
+            let n = if in_turn == 1 && n < in_ci { n * 2 } else { n };
+            let blow = Blow::nth(n, points, &mut random);
+            let first = blow.strike(&app);
+            if let (Some(first), Some(killed)) = (first, killed) {
+                report.recoveries.push(first - killed);
+            }
+            killed = Some(now());
+            report.kills += 1;
+        }
+        self.end(broker, &app, sender, report)
+    }
+
+    /// A last start that reads everything, and a look at what is there.
+    fn end(self, broker: &Broker, app: &App, sender: Sender, mut report: Report) -> Report {
+        let mut run = app.start();
+        first_batch(&mut run);
+        let sent = sender.stop();
+        run.http().wait_until_read(PARTITIONS as usize, sent.numbers, LIMIT);
+        run.sigterm();
+        assert_eq!(run.wait_exit(LIMIT).code(), Some(0), "{}", run.stderr());
+        let lag = broker.group_lag(self.name);
+        assert!(lag.iter().all(|it| it.lag == Some(0)), "{lag:?}");
+        report.records = sent.numbers;
+        (report.lost, report.doubled) = examine(broker, self.name, self.outputs, sent);
+        eprintln!("{}: {report}", self.name);
+        report
+    }
+}
+
+#[track_caller]
+fn assert_clean(report: Report) {
+    assert_eq!((report.lost, report.doubled), (0, 0));
+}
+
+/// How often to kill: as often as is asked for, or a few times.
+fn kills(in_ci: usize) -> usize {
+    env::var("TIDEMILL_CRASH_KILLS").ok().and_then(|it| it.parse().ok()).unwrap_or(in_ci)
+}
+
+#[allow(clippy::disallowed_methods, reason = "other processes live by the clock on the wall")]
+fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,351 @@
+//! The crash harness: a steady stream of numbered records, a service that is killed again and again, and the proof that
+//! its outputs hold each record's effect once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use serde_json::Value;
+
+use super::client::config;
+use super::words::Random;
+use super::{App, Broker, Row, Run, eventually, pause};
+
+pub const PARTITIONS: i32 = 4;
+const KEYS: u64 = 10;
+const LIMIT: Duration = Duration::from_secs(120);
+/// Records that go out every ten milliseconds.
+const AT_ONCE: u64 = 10;
+/// One of so many records is no JSON.
+const ONE_BAD_IN: u64 = 50;
+
+pub const WINDOW: i64 = 2_000;
+pub const SLIDE: i64 = 500;
+
+/// All kinds of output. `BROKERS` is the environment's.
+pub fn pipeline(name: &str, delivery: &str, outputs: &[&str]) -> String {
+    let mut text = format!(
+        "app_id: {name}
+batch_interval: 100ms
+delivery: {delivery}
+checkpoint: data
+http: 127.0.0.1:0
+worker_threads: 2
+sources:
+  numbers:
+    kafka: {{ brokers: \"${{KAFKA_BROKERS}}\", topics: [{name}], start: earliest, wait: 60s, max_records_per_batch: 5000 }}
+    format: json
+    schema: {{ n: bigint, k: text }}
+    on_bad_record: {{ dead_letter: {name}.dlq }}
+streams:
+  each: {{ sql: \"select k, n from numbers\" }}
+  totals: {{ map_with_state: {{ from: numbers, key: [k], state: {{ total: \"count(*)\", sum: \"sum(n)\" }} }} }}
+  windows:
+    reduce_by_key_and_window: {{ from: numbers, key: [k], values: {{ total: \"count(*)\", sum: \"sum(n)\" }}, window: {WINDOW}ms }}
+  slides:
+    reduce_by_key_and_window:
+      {{ from: numbers, key: [k], values: {{ total: \"count(*)\", sum: \"sum(n)\" }}, window: {WINDOW}ms, slide: {SLIDE}ms }}
+outputs:
+"
+    );
+    for output in outputs {
+        text += &format!("  - {{ from: {output}, kafka: {{ topic: {name}-{output}, key: k, partitions: 2 }} }}\n");
+    }
+    text
+}
+
+/// A thread that sends numbered records until it is told to stop.
+pub struct Sender {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Sent>,
+}
+
+/// What was sent: the numbers below `numbers`, of which some came as no JSON.
+#[derive(Debug, Clone, Copy)]
+pub struct Sent {
+    pub numbers: u64,
+    pub bad_records: bool,
+}
+
+impl Sent {
+    fn is_bad(self, n: u64) -> bool {
+        self.bad_records && n % ONE_BAD_IN == ONE_BAD_IN - 1
+    }
+
+    fn key(n: u64) -> String {
+        format!("k{}", n * 7 % KEYS)
+    }
+}
+
+impl Sender {
+    pub fn start(broker: &Broker, topic: &str, bad_records: bool) -> Sender {
+        let stop = Arc::new(AtomicBool::new(false));
+        let producer: BaseProducer = config(broker.bootstrap())
+            .set("enable.idempotence", "true")
+            .set("linger.ms", "1")
+            .create()
+            .expect("a sound configuration");
+        let (stopped, topic) = (stop.clone(), topic.to_owned());
+        let thread = thread::spawn(move || {
+            let mut sent = Sent { numbers: 0, bad_records };
+            while !stopped.load(Ordering::Relaxed) {
+                for _ in 0..AT_ONCE {
+                    let n = sent.numbers;
+                    let value = if sent.is_bad(n) {
+                        format!("bad {n}")
+                    } else {
+                        format!("{{\"n\":{n},\"k\":\"{}\"}}", Sent::key(n))
+                    };
+                    let record = BaseRecord::<str, str>::to(&topic).payload(&value);
+                    let record = record.partition((n % PARTITIONS as u64) as i32);
+                    // A full queue (the broker is away) is tried again.
+                    if producer.send(record).is_err() {
+                        break;
+                    }
+                    sent.numbers += 1;
+                }
+                producer.poll(Duration::ZERO);
+                pause(Duration::from_millis(10));
+            }
+            eventually(LIMIT, "the delivery of the numbers", || {
+                producer.poll(Duration::from_millis(10));
+                let left = producer.in_flight_count();
+                (left == 0).then_some(()).ok_or_else(|| format!("{left} are in flight"))
+            });
+            sent
+        });
+        Sender { stop, thread }
+    }
+
+    /// Stops, and waits until the broker has everything.
+    pub fn stop(self) -> Sent {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the numbers are sent")
+    }
+}
+
+/// What a run of the harness saw.
+#[derive(Debug, Default)]
+pub struct Report {
+    pub kills: usize,
+    pub records: u64,
+    pub lost: usize,
+    pub doubled: usize,
+    /// From a kill to the next start's first committed batch.
+    pub recoveries: Vec<Duration>,
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut times = self.recoveries.clone();
+        times.sort();
+        let at = |share: usize| times.get((times.len() * share / 100).min(times.len().max(1) - 1)).copied();
+        write!(
+            f,
+            "{} kills, {} records, {} lost, {} doubled; recovery median {:.2?}, p90 {:.2?}, longest {:.2?} ({} timed)",
+            self.kills,
+            self.records,
+            self.lost,
+            self.doubled,
+            at(50).unwrap_or_default(),
+            at(90).unwrap_or_default(),
+            at(100).unwrap_or_default(),
+            times.len()
+        )
+    }
+}
+
+/// How a run of the service ends.
+#[derive(Debug, Clone, Copy)]
+pub enum Blow {
+    /// So long after its start.
+    Early(Duration),
+    /// So long after its first committed batch.
+    Later(Duration),
+    /// At a fail point, after it was passed so often.
+    At(&'static str, u64),
+}
+
+impl Blow {
+    pub const EXACTLY_ONCE: [&str; 7] = [
+        "commit::planned",
+        "commit::ran",
+        "commit::prepared",
+        "commit::offsets_sent",
+        "commit::in_transaction",
+        "commit::mid_apply",
+        "commit::applied",
+    ];
+    pub const AT_LEAST_ONCE: [&str; 3] = ["commit::planned", "commit::ran", "commit::applied"];
+
+    /// All points in turn, between them any moments.
+    pub fn nth(n: usize, points: &[&'static str], random: &mut Random) -> Blow {
+        let milliseconds = Duration::from_millis;
+        match n % 2 {
+            0 if !points.is_empty() => Blow::At(points[n / 2 % points.len()], random.below(12)),
+            _ if random.below(4) == 0 => Blow::Early(milliseconds(random.below(1_500))),
+            _ => Blow::Later(milliseconds(random.below(400))),
+        }
+    }
+
+    /// Starts the service and ends it; tells when its first batch was committed, if that was waited for.
+    pub fn strike(self, app: &App) -> Option<Instant> {
+        match self {
+            Blow::Early(delay) => {
+                let mut run = app.start();
+                pause(delay);
+                kill(&mut run);
+                None
+            }
+            Blow::Later(delay) => {
+                let mut run = app.start();
+                let first = first_batch(&mut run);
+                pause(delay);
+                kill(&mut run);
+                Some(first)
+            }
+            Blow::At(point, after) => {
+                let points = format!("{point}={after}*off->return");
+                let mut run = app.clone().env("FAILPOINTS", points).start();
+                let status = run.wait_exit(LIMIT);
+                assert_eq!(status.code(), None, "{self:?}: {}", run.stderr());
+                None
+            }
+        }
+    }
+}
+
+#[track_caller]
+pub fn kill(run: &mut Run) {
+    if let Some(status) = run.exit_status() {
+        panic!("it ended by itself with {status}: {}", run.stderr());
+    }
+    run.sigkill();
+    run.wait_exit(LIMIT);
+}
+
+/// Waits for the first committed batch.
+#[track_caller]
+#[allow(clippy::disallowed_methods, reason = "other processes live by the clock on the wall")]
+pub fn first_batch(run: &mut Run) -> Instant {
+    batches(run, 0);
+    Instant::now()
+}
+
+/// Waits until more than `done` batches were committed, and tells how many.
+#[track_caller]
+pub fn batches(run: &mut Run, done: u64) -> u64 {
+    let http = run.http();
+    eventually(LIMIT, "a committed batch", || {
+        if let Some(status) = run.exit_status() {
+            panic!("it ended by itself with {status}: {}", run.stderr());
+        }
+        let count = http.metrics().sum("tidemill_batches_total", &[("status", "succeeded")]) as u64;
+        (count > done).then_some(count).ok_or_else(|| format!("{count} are: {}", run.stderr()))
+    })
+}
+
+/// A record of an output.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Effect {
+    time: i64,
+    key: String,
+    value: Vec<i64>,
+}
+
+type ByKey = BTreeMap<String, (i64, i64)>;
+
+/// Reads the outputs and compares them with what was sent; gives how many records are missing and how many come again.
+/// Panics if anything else is wrong: a number in two batches, a total or a window that does not follow from the batches.
+pub fn examine(broker: &Broker, name: &str, outputs: &[&str], sent: Sent) -> (usize, usize) {
+    let mut doubled = 0;
+    let mut effects = |output: &str, fields: &[&str]| {
+        let rows: Vec<Effect> =
+            broker.read(&format!("{name}-{output}")).iter().map(|row| effect(row, fields)).collect();
+        let distinct: BTreeSet<Effect> = rows.iter().cloned().collect();
+        doubled += rows.len() - distinct.len();
+        distinct
+    };
+    let each = effects("each", &["n"]);
+    let mut places: BTreeMap<u64, &Effect> = BTreeMap::new();
+    for it in &each {
+        let n = it.value[0] as u64;
+        assert_eq!(it.key, Sent::key(n));
+        if let Some(other) = places.insert(n, it) {
+            panic!("{n} came in two batches: {other:?} and {it:?}");
+        }
+    }
+    let good = (0..sent.numbers).filter(|n| !sent.is_bad(*n));
+    let mut lost = good.filter(|n| !places.contains_key(n)).count();
+    assert!(places.keys().all(|n| *n < sent.numbers && !sent.is_bad(*n)), "a number that was not sent");
+
+    let mut batches: BTreeMap<i64, ByKey> = BTreeMap::new();
+    for it in &each {
+        let sum = batches.entry(it.time).or_default().entry(it.key.clone()).or_default();
+        *sum = (sum.0 + 1, sum.1 + it.value[0]);
+    }
+    let flat = |time: i64, by_key: &ByKey| {
+        let effect = |(key, (count, sum)): (&String, &(i64, i64))| Effect {
+            time,
+            key: key.clone(),
+            value: vec![*count, *sum],
+        };
+        by_key.iter().map(effect).collect::<Vec<_>>()
+    };
+    for output in outputs.iter().filter(|output| **output != "each") {
+        let found = effects(output, &["total", "sum"]);
+        let mut expected = BTreeSet::new();
+        if *output == "totals" {
+            let mut totals = ByKey::new();
+            for (time, batch) in &batches {
+                add(&mut totals, batch);
+                let changed = totals.iter().filter(|(key, _)| batch.contains_key(*key));
+                expected.extend(flat(*time, &changed.map(|(k, v)| (k.clone(), *v)).collect()));
+            }
+        } else {
+            let slide = if *output == "slides" { SLIDE } else { 1 };
+            let times = batches.keys().copied().filter(|time| time % slide == 0);
+            let times: BTreeSet<i64> = times.chain(found.iter().map(|it| it.time)).collect();
+            for time in times {
+                let mut window = ByKey::new();
+                batches.range(time - WINDOW + 1..=time).for_each(|(_, batch)| add(&mut window, batch));
+                expected.extend(flat(time, &window));
+            }
+        }
+        let wrong: Vec<_> = found.symmetric_difference(&expected).take(8).collect();
+        assert!(wrong.is_empty(), "{name}-{output} differs from what its batches say: {wrong:#?}");
+    }
+    if sent.bad_records {
+        let header = |row: &Row, name: &str| {
+            let name = format!("__tidemill.errors.{name}");
+            let found = row.headers.iter().find(|(other, _)| *other == name).expect("a dead letter says where from");
+            String::from_utf8_lossy(&found.1).into_owned()
+        };
+        let letters = broker.read(&format!("{name}.dlq"));
+        let distinct: BTreeMap<_, _> =
+            letters.iter().map(|row| ((header(row, "partition"), header(row, "offset")), row.text())).collect();
+        doubled += letters.len() - distinct.len();
+        let bad: Vec<String> = (0..sent.numbers).filter(|n| sent.is_bad(*n)).map(|n| format!("bad {n}")).collect();
+        let texts: BTreeSet<String> = distinct.into_values().collect();
+        lost += bad.iter().filter(|text| !texts.contains(*text)).count();
+        assert!(texts.len() <= bad.len(), "{texts:?}");
+    }
+    (lost, doubled)
+}
+
+fn add(sums: &mut ByKey, batch: &ByKey) {
+    for (key, (count, sum)) in batch {
+        let sums = sums.entry(key.clone()).or_default();
+        *sums = (sums.0 + count, sums.1 + sum);
+    }
+}
+
+#[track_caller]
+fn effect(row: &Row, fields: &[&str]) -> Effect {
+    let value: Value = serde_json::from_slice(row.value.as_deref().expect("a value")).expect("JSON");
+    let field = |name: &&str| value[*name].as_i64().unwrap_or_else(|| panic!("no {name} in {value}"));
+    Effect { time: row.timestamp, key: row.key_text(), value: fields.iter().map(field).collect() }
+}
