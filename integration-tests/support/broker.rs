@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use super::client::{config, has_leaders};
 use super::eventually;
 use super::process::{Process, output, tail};
+use super::proxy::Proxy;
 
 const START_LIMIT: Duration = Duration::from_secs(90);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
@@ -46,14 +47,23 @@ impl Broker {
 
     /// A broker of one's own, to be stopped, killed and paused.
     pub fn start() -> Broker {
-        let [port, controller_port] = free_ports();
+        Self::start_with("").0
+    }
+
+    /// A broker of one's own that can also be reached through a proxy; with more server properties.
+    pub fn start_with(properties: &str) -> (Broker, Proxy) {
+        let [port, controller_port, proxied_port, proxy_port] = free_ports();
         let bootstrap = format!("127.0.0.1:{port}");
         let folder = new_folder();
         let data = folder.path().join("data");
         let properties = format!(
             "process.roles=broker,controller
 node.id=1
-listeners=PLAINTEXT://{bootstrap},CONTROLLER://127.0.0.1:{controller_port}
+listeners=PLAINTEXT://{bootstrap},PROXIED://127.0.0.1:{proxied_port},CONTROLLER://127.0.0.1:{controller_port}
+# Whoever comes through the proxy is told to go on coming through it.
+advertised.listeners=PLAINTEXT://{bootstrap},PROXIED://127.0.0.1:{proxy_port}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
 controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}
 log.dirs={data}
@@ -68,6 +78,7 @@ transaction.state.log.min.isr=1
 # After a kill the node must wait until its former self's session is over.
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
+{properties}
 ",
             data = data.display()
         );
@@ -79,7 +90,7 @@ broker.heartbeat.interval.ms=500
 
         let mut broker = Broker { process: None, folder, bootstrap };
         broker.launch();
-        broker
+        (broker, Proxy::start(proxy_port, format!("127.0.0.1:{proxied_port}")))
     }
 
     /// What a client takes for `bootstrap.servers`.
@@ -237,7 +248,7 @@ fn new_folder() -> TempDir {
 }
 
 /// Ports nobody listens on, below those that the system gives to outgoing connections: they stay free during a restart.
-fn free_ports() -> [u16; 2] {
+fn free_ports() -> [u16; 4] {
     const FIRST: u16 = 20_000;
     const COUNT: u16 = 12_000;
     static NEXT: OnceLock<AtomicU16> = OnceLock::new();
@@ -245,5 +256,5 @@ fn free_ports() -> [u16; 2] {
     let mut free = (0..COUNT)
         .map(|_| FIRST + next.fetch_add(1, Ordering::Relaxed) % COUNT)
         .filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
-    [(); 2].map(|()| free.next().expect("some port is free"))
+    [(); 4].map(|()| free.next().expect("some port is free"))
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::client::config;
 use super::words::Random;
-use super::{App, Broker, Row, Run, eventually, pause};
+use super::{App, Broker, Record, Row, Run, eventually, pause};
 
 pub const PARTITIONS: i32 = 4;
 const KEYS: u64 = 10;
@@ -70,7 +70,20 @@ pub struct Sent {
     pub bad_records: bool,
 }
 
+/// The records of these numbers.
+pub fn numbers(range: std::ops::Range<u64>) -> impl Iterator<Item = Record> {
+    range.map(|n| {
+        let value = format!("{{\"n\":{n},\"k\":\"{}\"}}", Sent::key(n));
+        Record::from(value).partition((n % PARTITIONS as u64) as i32)
+    })
+}
+
 impl Sent {
+    /// The numbers below `numbers`, all of them good.
+    pub fn all(numbers: u64) -> Sent {
+        Sent { numbers, bad_records: false }
+    }
+
     fn is_bad(self, n: u64) -> bool {
         self.bad_records && n % ONE_BAD_IN == ONE_BAD_IN - 1
     }
@@ -94,11 +107,9 @@ impl Sender {
             while !stopped.load(Ordering::Relaxed) {
                 for _ in 0..AT_ONCE {
                     let n = sent.numbers;
-                    let value = if sent.is_bad(n) {
-                        format!("bad {n}")
-                    } else {
-                        format!("{{\"n\":{n},\"k\":\"{}\"}}", Sent::key(n))
-                    };
+                    let key = Sent::key(n);
+                    let good = format!("{{\"n\":{n},\"k\":\"{key}\"}}");
+                    let value = if sent.is_bad(n) { format!("bad {n}") } else { good };
                     let record = BaseRecord::<str, str>::to(&topic).payload(&value);
                     let record = record.partition((n % PARTITIONS as u64) as i32);
                     // A full queue (the broker is away) is tried again.

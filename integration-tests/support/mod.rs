@@ -10,6 +10,7 @@ pub mod crash;
 mod http;
 mod pipeline;
 mod process;
+pub mod proxy;
 pub mod words;
 
 pub use app::{App, Run, tidemill};
@@ -18,6 +19,7 @@ pub use client::{Record, Row};
 pub use http::{Http, Metrics};
 pub use pipeline::{shipped, word_count_as};
 pub use process::output;
+pub use proxy::Proxy;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;

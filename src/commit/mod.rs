@@ -105,14 +105,24 @@ impl Committer {
         }
         let clusters: BTreeSet<_> = self.parts.inputs.iter().filter_map(|input| input.cluster()).collect();
         self.contradict_early()?;
+        let left_open = self.may_have_left_a_transaction()?;
         for sink in &self.parts.sinks {
-            sink.start(&clusters)?;
+            sink.start(&clusters, left_open)?;
         }
         let recovered = self.settle()?;
         for input in &self.parts.inputs {
             input.start(recovered.positions.get(input.uid()))?;
         }
         Ok(recovered)
+    }
+
+    /// Whether an earlier run worked with transactions and was not seen to end its last one.
+    fn may_have_left_a_transaction(&self) -> Result<bool> {
+        let Some(db) = &self.parts.db else { return Ok(false) };
+        Ok(match db.get::<Committed>(COMMITTED)? {
+            Some(committed) => committed.in_transaction || db.prepared::<Prepared>()?.is_some(),
+            None => db.get::<Plan>(PLANNED)?.is_some(),
+        })
     }
 
     /// Tells a contradiction before anything is fenced, if it can be told that early: a transaction that is under way (an
@@ -366,7 +376,10 @@ impl Committer {
             Err(CommitTrouble::Unknown(error)) => return Err(error),
             Err(CommitTrouble::NotCommitted(error)) => {
                 sink.abort()?;
-                db.drop_prepared()?;
+                // An answer may have been lost before the one that was seen: Kafka has the last word here, too.
+                if decide(&self.parts.app, &self.find(true)?)? == Decision::DropPrepared {
+                    db.drop_prepared()?;
+                }
                 return Err(error);
             }
         }

@@ -75,6 +75,18 @@ struct Expected {
 /// # Errors
 /// If the group and the checkpoint contradict each other.
 pub(super) fn decide(app: &str, found: &Found) -> Result<Decision> {
+    if let Some(prepared) = &found.prepared
+        && found.in_transaction.is_empty()
+        && found.marker_place.is_none()
+    {
+        // It was prepared for a transaction that this program no longer makes: what that would have told tells still.
+        let in_transaction = prepared.positions.keys().cloned().collect();
+        return decide_between(app, &Found { in_transaction, ..found.clone() });
+    }
+    decide_between(app, found)
+}
+
+fn decide_between(app: &str, found: &Found) -> Result<Decision> {
     let before = match (&found.committed, &found.planned) {
         (Some(committed), _) => (committed.positions.clone(), committed.marker),
         // Whoever used the group before the first batch is none of its business.

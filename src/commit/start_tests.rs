@@ -186,6 +186,20 @@ fn without_a_source_on_the_cluster_the_marker_has_a_place_of_its_own() {
     refused(&with(None));
 }
 
+#[test]
+fn a_prepared_batch_of_a_program_that_makes_no_transactions_any_more_is_told_by_the_group_still() {
+    let with = |group| Found {
+        committed: Some(committed(1, [5, 5])),
+        planned: Some(plan(2, [5, 5], [9, 6])),
+        prepared: Some(prepared(2, [9, 6])),
+        group,
+        ..Found::default()
+    };
+    assert_eq!(decided(&with(both([5, 5], 1))), Decision::DropPrepared);
+    assert_eq!(decided(&with(both([9, 6], 2))), Decision::RollForward);
+    refused(&with(GroupOffsets::new()));
+}
+
 /// How far a batch got before the crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Crash {

@@ -23,8 +23,8 @@ pub(crate) enum CommitTrouble {
 /// A destination that takes output while a batch runs, and vouches for it when the batch is committed.
 pub(crate) trait Sink: Send + Sync {
     /// Connects, and makes what is missing; fences an older instance. `source_clusters` are the Kafka clusters that the
-    /// program reads from.
-    fn start(&self, _source_clusters: &BTreeSet<String>) -> Result<()> {
+    /// program reads from; `left_open` says that an earlier run may have left a transaction open.
+    fn start(&self, _source_clusters: &BTreeSet<String>, _left_open: bool) -> Result<()> {
         Ok(())
     }
 

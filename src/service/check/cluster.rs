@@ -7,7 +7,7 @@ use crate::service::file::{At, Options};
 use crate::service::report::Report;
 
 /// Options that Tidemill sets itself, and what to use in their place.
-const OURS: [(&str, &str); 20] = [
+const OURS: [(&str, &str); 19] = [
     ("bootstrap.servers", "set `brokers`"),
     ("metadata.broker.list", "set `brokers`"),
     ("group.id", "it is the `app_id`"),
@@ -22,7 +22,6 @@ const OURS: [(&str, &str); 20] = [
     ("isolation.level", "sources read committed records only"),
     ("enable.partition.eof", "Tidemill needs it to find a slice's end"),
     ("transactional.id", "it is made from the `app_id`"),
-    ("transaction.timeout.ms", "set `delivery`, which decides on transactions"),
     ("enable.idempotence", "the producer is always idempotent"),
     ("enable.gapless.guarantee", "the producer is always idempotent"),
     ("acks", "output counts when all in-sync replicas have it"),

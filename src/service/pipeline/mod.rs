@@ -103,7 +103,8 @@ fn start(ssc: &StreamingContext, options: &RunOptions) -> Result<bool> {
     let starting = ssc.clone();
     let thread = std::thread::spawn(move || starting.start());
     while !thread.is_finished() {
-        if options.stop.wait(LOOK_EVERY.to_std()) {
+        // Once it runs, a stop waits for the running batch.
+        if options.stop.wait(LOOK_EVERY.to_std()) && !thread.is_finished() {
             ssc.cancel();
             break;
         }

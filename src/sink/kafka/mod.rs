@@ -16,6 +16,9 @@ use crate::time::Duration;
 /// Partitions of an output topic that has to be made, unless stated.
 pub(crate) const DEFAULT_PARTITIONS: i32 = 4;
 
+/// librdkafka's name for the time that a transaction may stay open.
+const TRANSACTION_TIMEOUT: &str = "transaction.timeout.ms";
+
 /// A record for an output topic (Kafka's `ProducerRecord`).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ProducerRecord {
@@ -68,9 +71,16 @@ impl KafkaSinkSettings {
         self
     }
 
-    /// Sets one of librdkafka's properties (`compression.type`, `security.protocol`, …).
+    /// Sets one of librdkafka's properties (`compression.type`, `security.protocol`, …). `transaction.timeout.ms` is the
+    /// [`transaction_timeout`](KafkaSinkSettings::transaction_timeout).
     pub fn option(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.options.push((name.into(), value.into()));
+        let (name, value) = (name.into(), value.into());
+        if name == TRANSACTION_TIMEOUT
+            && let Ok(milliseconds) = value.parse()
+        {
+            return self.transaction_timeout(Duration::millis(milliseconds));
+        }
+        self.options.push((name, value));
         self
     }
 }

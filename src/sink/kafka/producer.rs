@@ -2,26 +2,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
-use rdkafka::{ClientContext, TopicPartitionList};
+use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
 
 use super::dead_letter::dead_letter_record;
 use super::topics::Admin;
-use super::transaction::{CALL, Trouble, persist};
-use super::{KafkaSinkSettings, ProducerRecord};
+use super::transaction::{CALL, Calls, Trouble, persist};
+use super::{KafkaSinkSettings, ProducerRecord, TRANSACTION_TIMEOUT};
 use crate::commit::Delivery;
 use crate::error::{Error, Result};
 use crate::rdd::Runner;
 use crate::sink::{CommitTrouble, Sink};
 use crate::source::kafka::{ClientSettings, client_error, error_text, group_offsets, marked_list, wait_for};
 use crate::source::{DeadLetter, GroupOffset};
-use crate::time::{Stopwatch, Time};
+use crate::time::{Duration, Stopwatch, Time};
 
 /// Instances of an application other than the first have other numbers; there is one so far.
 const INSTANCE: u32 = 0;
@@ -37,8 +36,8 @@ pub(super) struct Shared {
     producer: RwLock<Option<ThreadedProducer<Deliveries>>>,
     group: Mutex<Option<Group>>,
     cluster: Mutex<Option<String>>,
-    /// Whether a transaction is open.
-    open: AtomicBool,
+    /// The age of the open transaction.
+    open: Mutex<Option<Stopwatch>>,
     counts: Mutex<BTreeMap<Arc<str>, u64>>,
 }
 
@@ -92,7 +91,7 @@ impl Shared {
             producer: RwLock::new(None),
             group: Mutex::new(None),
             cluster: Mutex::new(None),
-            open: AtomicBool::new(false),
+            open: Mutex::default(),
             counts: Mutex::default(),
         }
     }
@@ -145,16 +144,22 @@ impl Shared {
 
     /// Opens a transaction, unless one is open or none is wanted.
     fn open(&self, producer: &ThreadedProducer<Deliveries>) -> Result<()> {
-        if self.delivery == Delivery::ExactlyOnce && !self.open.load(Ordering::Relaxed) {
+        if self.delivery == Delivery::ExactlyOnce && self.open.lock().is_none() {
             self.persist("begin a transaction", || producer.begin_transaction())
                 .map_err(Trouble::into_error)?;
-            self.open.store(true, Ordering::Relaxed);
+            *self.open.lock() = Some(Stopwatch::start());
         }
         Ok(())
     }
 
     fn persist(&self, doing: &str, call: impl FnMut() -> Result<(), KafkaError>) -> Result<(), Trouble> {
-        persist(&self.runner, &self.app_name, doing, self.settings.transaction_timeout, call)
+        let timeout = self.settings.transaction_timeout;
+        let open = self.open.lock().map(|age| (age, timeout));
+        persist(&Calls { open, ..self.calls(timeout) }, doing, call)
+    }
+
+    fn calls(&self, patience: Duration) -> Calls<'_> {
+        Calls { runner: &self.runner, app: &self.app_name, patience, open: None }
     }
 
     fn enqueue(
@@ -197,6 +202,20 @@ impl Shared {
         }
     }
 
+    /// The transactional producer: fences an older instance, and settles what it left open.
+    fn take_over(&self, mut config: ClientConfig) -> Result<ThreadedProducer<Deliveries>> {
+        config.set("transactional.id", format!("{}-{INSTANCE}", self.app_name));
+        // There it would be no number, which librdkafka tells.
+        if config.get(TRANSACTION_TIMEOUT).is_none() {
+            config.set(TRANSACTION_TIMEOUT, self.settings.transaction_timeout.as_millis().to_string());
+        }
+        let producer = create(&config)?;
+        let doing = "take over the application's transactions";
+        persist(&self.calls(self.settings.wait), doing, || producer.init_transactions(CALL))
+            .map_err(Trouble::into_error)?;
+        Ok(producer)
+    }
+
     /// A client of the application's group that fetches nothing.
     fn join_group(&self, source_clusters: &BTreeSet<String>) -> Result<Group> {
         let mut config = self.client("group").config()?;
@@ -215,12 +234,16 @@ impl Shared {
     }
 }
 
+fn create(config: &ClientConfig) -> Result<ThreadedProducer<Deliveries>> {
+    config.create_with_context(Deliveries::default()).map_err(|e| client_error("producer", e))
+}
+
 impl Sink for Shared {
-    fn start(&self, source_clusters: &BTreeSet<String>) -> Result<()> {
+    fn start(&self, source_clusters: &BTreeSet<String>, left_open: bool) -> Result<()> {
         let mut topics = self.topics.lock().clone();
         let admin = Admin::new(&self.client("admin"))?;
         admin.create(&self.runner, &topics, self.settings.wait)?;
-        *self.cluster.lock() = admin.cluster();
+        *self.cluster.lock() = Some(admin.cluster(&self.runner, self.settings.wait)?);
 
         let mut config = self.client("producer").config()?;
         for (name, value) in
@@ -239,19 +262,15 @@ impl Sink for Shared {
                 admin.create(&self.runner, &topics, self.settings.wait)?;
             }
             *self.group.lock() = Some(group);
-            config
-                .set("transactional.id", format!("{}-{INSTANCE}", self.app_name))
-                .set("transaction.timeout.ms", self.settings.transaction_timeout.as_millis().to_string());
         }
-        let producer: ThreadedProducer<Deliveries> =
-            config.create_with_context(Deliveries::default()).map_err(|e| client_error("producer", e))?;
-        if self.delivery == Delivery::ExactlyOnce {
-            // Fences an older instance, and settles what it left open.
-            let doing = "take over the application's transactions";
-            let patience = self.settings.wait;
-            persist(&self.runner, &self.app_name, doing, patience, || producer.init_transactions(CALL))
-                .map_err(Trouble::into_error)?;
+        let mut producer = None;
+        if self.delivery == Delivery::ExactlyOnce || left_open {
+            producer = Some(self.take_over(config.clone())?);
         }
+        let producer = match producer.filter(|_| self.delivery == Delivery::ExactlyOnce) {
+            Some(producer) => producer,
+            None => create(&config)?,
+        };
         *self.producer.write() = Some(producer);
         Ok(())
     }
@@ -325,7 +344,7 @@ impl Sink for Shared {
         fail::fail_point!("commit::offsets_sent", |_| std::process::abort());
         self.persist("commit the transaction", || producer.commit_transaction(CALL))
             .map_err(Trouble::of_commit)?;
-        self.open.store(false, Ordering::Relaxed);
+        *self.open.lock() = None;
         Ok(())
     }
 
@@ -333,10 +352,10 @@ impl Sink for Shared {
         self.counts.lock().clear();
         let guard = self.producer.read();
         let Some(producer) = &*guard else { return Ok(()) };
-        if self.open.load(Ordering::Relaxed) {
+        if self.open.lock().is_some() {
             self.persist("abort the transaction", || producer.abort_transaction(CALL))
                 .map_err(Trouble::into_error)?;
-            self.open.store(false, Ordering::Relaxed);
+            *self.open.lock() = None;
             producer.context().failure.lock().take();
         }
         Ok(())

@@ -9,7 +9,7 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use crate::error::{Error, Result};
 use crate::rdd::Runner;
-use crate::source::kafka::{ClientSettings, client_error, error_text, wait_for};
+use crate::source::kafka::{ClientSettings, client_error, cluster_id, error_text, wait_for};
 use crate::time::Duration;
 
 const REQUEST: std::time::Duration = std::time::Duration::from_secs(5);
@@ -26,9 +26,9 @@ impl Admin {
         Ok(Self { client, brokers: settings.brokers.clone() })
     }
 
-    /// The cluster's id, once it has answered.
-    pub fn cluster(&self) -> Option<String> {
-        self.client.inner().fetch_cluster_id(REQUEST)
+    /// The cluster's id.
+    pub fn cluster(&self, runner: &Runner, wait: Duration) -> Result<String> {
+        cluster_id(runner, &self.brokers, self.client.inner(), wait)
     }
 
     /// Makes those of `topics` (with their numbers of partitions) that are missing; waits up to `wait` for the brokers.

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | retriable (coordinator moved or loading, no answer) | any | the same call again, until the patience ends |
 //! | abortable | sending, committing | the transaction is aborted, the batch is run again |
-//! | fatal: fenced | any | another instance has started: this one ends |
+//! | fatal: fenced | any | another instance has started, or the transaction outlived its timeout: this one ends |
 //! | fatal: anything else | any | this instance ends, the next start settles it |
 //! | patience ended | committing | the outcome is unknown: this instance ends, the next start reads it from the group |
 
@@ -42,21 +42,33 @@ impl Trouble {
         match self {
             Self::Abortable(error) => CommitTrouble::NotCommitted(error),
             // Fenced or broken: the coordinator may have taken the commit before.
-            Self::Fatal(error) | Self::Patience(error) => CommitTrouble::Unknown(error),
+            Self::Fatal(error) | Self::Patience(error) => CommitTrouble::Unknown(Error::new(
+                error.kind(),
+                format!("{error}; whether the batch is committed is for Kafka to tell at the next start"),
+            )),
         }
     }
 }
 
+/// What a call that fails is judged by.
+pub(super) struct Calls<'a> {
+    pub runner: &'a Runner,
+    pub app: &'a str,
+    /// How long to keep trying.
+    pub patience: Duration,
+    /// The open transaction's age, and how old it may become.
+    pub open: Option<(Stopwatch, Duration)>,
+}
+
 /// Makes `call` until it succeeds, fails for good, or `patience` ends; says now and then what it waits for.
 pub(super) fn persist(
-    runner: &Runner,
-    app: &str,
+    calls: &Calls<'_>,
     doing: &str,
-    patience: Duration,
     mut call: impl FnMut() -> Result<(), KafkaError>,
 ) -> Result<(), Trouble> {
     const SAY_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
     const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+    let &Calls { runner, app, patience, open } = calls;
     let watch = Stopwatch::start();
     let mut said = std::time::Duration::ZERO;
     loop {
@@ -69,6 +81,17 @@ pub(super) fn persist(
         match &error {
             KafkaError::Transaction(e) if e.is_fatal() => {
                 return Err(Trouble::Fatal(match e.code() {
+                    // The coordinator ends a transaction that is too old in the same way as another instance does.
+                    code if is_fencing(code)
+                        && let Some((age, timeout)) = open
+                        && age.elapsed() >= timeout.to_std() =>
+                    {
+                        told(format!(
+                            "the transaction was open for longer than its timeout of {timeout}, and Kafka has aborted it \
+                             (while `{app}` tried to {doing}): lower `max_records_per_batch`, or raise \
+                             `transaction.timeout.ms`"
+                        ))
+                    }
                     code if is_fencing(code) => told(format!(
                         "another instance of `{app}` has started and taken over: this one ends (while it tried to {doing})"
                     )),

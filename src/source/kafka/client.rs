@@ -83,6 +83,20 @@ pub(crate) fn wait_for<T>(
     }
 }
 
+/// The id of the cluster at `brokers`, which decides whether a transaction can hold a source's offsets.
+pub(crate) fn cluster_id<C: ClientContext>(
+    runner: &Runner,
+    brokers: &str,
+    client: &rdkafka::client::Client<C>,
+    wait: Duration,
+) -> Result<String> {
+    const REQUEST: std::time::Duration = std::time::Duration::from_secs(5);
+    wait_for(runner, "the cluster's id", wait, || {
+        let id = client.fetch_cluster_id(REQUEST);
+        id.ok_or_else(|| Error::unavailable(format!("Kafka at {brokers} does not tell its cluster's id")))
+    })
+}
+
 /// What a client's error says, without the type names around it.
 pub(crate) fn error_text(error: &KafkaError) -> String {
     match error.rdkafka_error_code() {

@@ -17,7 +17,7 @@ pub use reader::SliceReader;
 pub use record::{ConsumerRecord, Record};
 pub use stream::KafkaStream;
 
-pub(crate) use client::{ClientSettings, client_error, error_text, wait_for};
+pub(crate) use client::{ClientSettings, client_error, cluster_id, error_text, wait_for};
 pub(crate) use group::{group_offsets, marked_list};
 
 /// Where a stream begins that has no checkpoint.

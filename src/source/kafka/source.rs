@@ -10,7 +10,7 @@ use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::client::{Client, Events, client_error};
+use super::client::{Client, Events, client_error, cluster_id};
 use super::group::{group_offsets, marked_list};
 use super::kept::KeptSlices;
 use super::reader::RdKafkaReader;
@@ -63,7 +63,7 @@ struct Current {
 struct Reached {
     asking: Arc<Client>,
     partitions: Vec<(Arc<str>, i32)>,
-    cluster: Option<String>,
+    cluster: String,
 }
 
 struct Connection {
@@ -297,7 +297,7 @@ impl KafkaInput {
         self.config.check()?;
         let asking = Arc::new(self.consumer("offsets", 1)?);
         let partitions = self.partitions(&asking)?;
-        let cluster = asking.client().fetch_cluster_id(REQUEST);
+        let cluster = cluster_id(&self.runner, &self.config.brokers, asking.client(), self.config.wait)?;
         *self.reached.write() = Some(Reached { asking, partitions, cluster });
         Ok(())
     }
@@ -377,7 +377,7 @@ impl Input for KafkaInput {
     }
 
     fn cluster(&self) -> Option<String> {
-        self.reached.read().as_ref()?.cluster.clone()
+        self.reached.read().as_ref().map(|reached| reached.cluster.clone())
     }
 
     fn starts_at_group(&self) -> bool {

@@ -1,0 +1,355 @@
+//! What Kafka may do to a running application, and what that does: the rows of "Faults" in docs/architecture.md.
+//! That brokers go and come back while it runs is in `crash`.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tidemill::{
+    Delivery, ErrorKind, KafkaSinkSettings, KafkaSource, OffsetRange, ProducerRecord, Start, StreamingContext, Time,
+};
+
+use crate::support::crash::{PARTITIONS, Sent, examine, first_batch, numbers, pipeline};
+use crate::support::proxy::{END_TXN, PRODUCE};
+use crate::support::{App, Broker, Proxy, Run, eventually, pause, unique_name};
+
+const FILE: &str = "pipeline.yaml";
+const LIMIT: Duration = Duration::from_secs(120);
+const OUTPUTS: [&str; 2] = ["each", "totals"];
+const RUNNING_AGAIN: &str = "running the batch again";
+
+/// A transaction is given up after this.
+const PATIENCE: Duration = Duration::from_secs(6);
+
+/// The pipeline with short patience, reading the topic `name`.
+fn impatient(name: &str) -> String {
+    let options = format!("options: {{ transaction.timeout.ms: \"{}\" }}, key: k, ", PATIENCE.as_millis());
+    pipeline(name, "exactly-once", &OUTPUTS).replace("key: k, partitions", &format!("{options}partitions"))
+}
+
+fn prepared(broker: &Broker, prefix: &str, text: impl Fn(&str) -> String) -> (String, App) {
+    let name = unique_name(prefix);
+    broker.create_topic(&name, PARTITIONS);
+    let app = broker.run(FILE).file(FILE, &text(&name));
+    (name, app)
+}
+
+/// A run that has read `sent` numbers.
+#[track_caller]
+fn started(app: &App, sent: u64) -> Run {
+    let mut run = app.start();
+    first_batch(&mut run);
+    read_on(&mut run, sent);
+    run
+}
+
+/// The one message of a run that ends by itself with exit code 1.
+#[track_caller]
+fn failure(run: &mut Run) -> String {
+    let code = run.wait_exit(LIMIT).code();
+    let shown = run.stderr();
+    assert_eq!(code, Some(1), "{shown}");
+    assert!(!shown.contains("fault of Tidemill"), "{shown}");
+    let message = shown.lines().find(|line| line.starts_with("error: "));
+    message.unwrap_or_else(|| panic!("no message: {shown}")).to_owned()
+}
+
+#[track_caller]
+fn read_on(run: &mut Run, sent: u64) {
+    run.http().wait_until_read(PARTITIONS as usize, sent, LIMIT);
+}
+
+#[track_caller]
+fn stop(mut run: Run) {
+    run.sigterm();
+    assert_eq!(run.wait_exit(LIMIT).code(), Some(0), "{}", run.stderr());
+}
+
+#[track_caller]
+fn assert_parts(message: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(message.contains(part), "no {part:?}: {message}");
+    }
+}
+
+#[test]
+fn a_record_that_is_too_large_ends_the_run_and_shows_nothing() {
+    let broker = Broker::shared();
+    let (name, app) = prepared(broker, "large", |name| pipeline(name, "exactly-once", &OUTPUTS));
+    // The other output could be delivered.
+    let topic = format!("{name}-totals");
+    broker.create_topic_with(&topic, 2, &[("max.message.bytes", "100")]);
+    broker.produce(&name, numbers(0..100));
+    let mut run = app.start();
+    let message = failure(&mut run);
+    assert_parts(&message, &["not delivered", &topic, "key `k", "too large"]);
+    assert_eq!(run.stderr().matches(RUNNING_AGAIN).count(), 3, "{}", run.stderr());
+    assert!(broker.read(&format!("{name}-each")).is_empty());
+
+    let server = ["--bootstrap-server", broker.bootstrap(), "--alter", "--entity-type", "topics"];
+    let change = ["--entity-name", &topic, "--add-config", "max.message.bytes=100000"];
+    broker.tool("kafka.admin.ConfigCommand", &[&server[..], &change].concat());
+    stop(started(&app, 100));
+    assert_eq!(examine(broker, &name, &OUTPUTS, Sent::all(100)), (0, 0));
+}
+
+#[test]
+fn an_output_topic_that_is_deleted_ends_the_run() {
+    let broker = Broker::shared();
+    let (name, app) = prepared(broker, "topic-gone", impatient);
+    broker.produce(&name, numbers(0..100));
+    let mut run = started(&app, 100);
+    let topic = format!("{name}-totals");
+    let delete = ["--bootstrap-server", broker.bootstrap(), "--delete", "--topic", &topic];
+    broker.tool("org.apache.kafka.tools.TopicCommand", &delete);
+    broker.produce(&name, numbers(100..200));
+    assert_parts(&failure(&mut run), &[&topic]);
+    // Made anew at the next start, it has what came since.
+    stop(started(&app, 200));
+    assert_eq!(broker.read(&format!("{name}-each")).len(), 200);
+    assert!(!broker.read(&topic).is_empty());
+}
+
+#[test]
+fn a_second_instance_with_a_copy_of_the_checkpoint_fences_the_first() {
+    let broker = Broker::shared();
+    let (name, first) = prepared(broker, "fenced", |name| pipeline(name, "exactly-once", &OUTPUTS));
+    broker.produce(&name, numbers(0..100));
+    stop(started(&first, 100));
+    let second = broker.run(FILE).file(FILE, &pipeline(&name, "exactly-once", &OUTPUTS));
+    copy(&first.dir().join("data"), &second.dir().join("data"));
+
+    let mut former = started(&first, 100);
+    let mut latter = started(&second, 100);
+    broker.produce(&name, numbers(100..200));
+    let message = failure(&mut former);
+    assert_parts(&message, &["another instance of", &name, "taken over"]);
+    assert!(!former.stderr().contains(RUNNING_AGAIN), "{}", former.stderr());
+    read_on(&mut latter, 200);
+    stop(latter);
+    assert_eq!(examine(broker, &name, &OUTPUTS, Sent::all(200)), (0, 0));
+
+    // The first one's checkpoint is behind now.
+    let message = failure(&mut first.start());
+    assert_parts(&message, &["contradict each other", "older checkpoint", "--offsets"]);
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() { copy(&entry.path(), &to) } else { drop(fs::copy(entry.path(), to)) }
+    }
+}
+
+#[test]
+fn a_commit_whose_outcome_is_unknown_is_settled_by_the_next_start() {
+    let (broker, proxy) = Broker::start_with("");
+    for (prefix, committed) in [("was-committed", true), ("was-not", false)] {
+        let (name, app) = prepared(&broker, prefix, impatient);
+        let app = app.env("KAFKA_BROKERS", proxy.bootstrap());
+        broker.produce(&name, numbers(0..100));
+        let mut run = started(&app, 100);
+        if committed { proxy.cut_after(END_TXN) } else { proxy.cut_before(END_TXN) }
+        broker.produce(&name, numbers(100..200));
+        proxy.wait_until_cut();
+        assert_parts(&failure(&mut run), &["cannot commit the transaction", "the next start"]);
+        proxy.open();
+
+        let run = started(&app, 200);
+        let (does, does_not) = ("finishing a batch that was committed", "a batch was prepared and not committed");
+        let (does, does_not) = if committed { (does, does_not) } else { (does_not, does) };
+        assert!(run.stderr().contains(does) && !run.stderr().contains(does_not), "{prefix}: {}", run.stderr());
+        stop(run);
+        assert_eq!(examine(&broker, &name, &OUTPUTS, Sent::all(200)), (0, 0), "{prefix}");
+    }
+}
+
+#[test]
+fn an_answer_that_is_lost_is_asked_for_again() {
+    let (broker, proxy) = Broker::start_with("");
+    for (prefix, request) in [("end", END_TXN), ("produce", PRODUCE)] {
+        for after in [true, false] {
+            let (name, app) = prepared(&broker, prefix, |name| pipeline(name, "exactly-once", &OUTPUTS));
+            let app = app.env("KAFKA_BROKERS", proxy.bootstrap());
+            broker.produce(&name, numbers(0..100));
+            let mut run = started(&app, 100);
+            if after { proxy.cut_after(request) } else { proxy.cut_before(request) }
+            broker.produce(&name, numbers(100..200));
+            proxy.wait_until_cut();
+            pause(Duration::from_millis(500));
+            proxy.open();
+            read_on(&mut run, 200);
+            stop(run);
+            assert_eq!(examine(&broker, &name, &OUTPUTS, Sent::all(200)), (0, 0), "{prefix} {after}");
+        }
+    }
+}
+
+#[test]
+fn a_broker_that_is_away_for_longer_than_a_transaction_may_take_ends_the_run() {
+    let (broker, proxy) = Broker::start_with("transaction.abort.timed.out.transaction.cleanup.interval.ms=500");
+    for (prefix, how) in [("cut", Proxy::cut as fn(&Proxy)), ("frozen", Proxy::freeze)] {
+        let (name, app) = prepared(&broker, prefix, impatient);
+        let app = app.env("KAFKA_BROKERS", proxy.bootstrap());
+        broker.produce(&name, numbers(0..100));
+        let mut run = started(&app, 100);
+        // In the middle of a transaction: its records are delivered, its end is not.
+        proxy.cut_before(END_TXN);
+        broker.produce(&name, numbers(100..200));
+        proxy.wait_until_cut();
+        how(&proxy);
+        let message = failure(&mut run);
+        assert_parts(&message, &["commit", "the next start"]);
+        proxy.open();
+        stop(started(&app, 200));
+        assert_eq!(examine(&broker, &name, &OUTPUTS, Sent::all(200)), (0, 0), "{prefix}");
+    }
+}
+
+#[test]
+fn a_stop_while_the_broker_is_away_leaves_the_batch_to_the_next_start() {
+    let (broker, proxy) = Broker::start_with("");
+    let (name, app) = prepared(&broker, "stopped", |name| pipeline(name, "exactly-once", &OUTPUTS));
+    let app = app.env("KAFKA_BROKERS", proxy.bootstrap());
+    broker.produce(&name, numbers(0..100));
+    let mut run = started(&app, 100);
+    proxy.cut_before(END_TXN);
+    broker.produce(&name, numbers(100..200));
+    proxy.wait_until_cut();
+    run.sigterm();
+    assert_parts(&failure(&mut run), &["cannot commit the transaction", "the next start"]);
+    proxy.open();
+    stop(started(&app, 200));
+    assert_eq!(examine(&broker, &name, &OUTPUTS, Sent::all(200)), (0, 0));
+}
+
+/// A program of numbers, each sent on, that lives in this process.
+fn program(broker: &Broker, name: &str, folder: &Path, timeout: Duration) -> (StreamingContext, tidemill::KafkaSink) {
+    let ssc = StreamingContext::builder(name)
+        .batch_interval(Duration::from_millis(100))
+        .delivery(Delivery::ExactlyOnce)
+        .checkpoint(folder)
+        .build()
+        .unwrap();
+    let sink = ssc.kafka_sink(KafkaSinkSettings::new(broker.bootstrap()).transaction_timeout(timeout));
+    (ssc, sink)
+}
+
+fn source(broker: &Broker, topic: &str) -> KafkaSource {
+    KafkaSource::new(broker.bootstrap(), [topic]).start(Start::Earliest)
+}
+
+fn texts(broker: &Broker, topic: &str) -> Vec<String> {
+    broker.read(topic).iter().map(|row| row.text()).collect()
+}
+
+#[test]
+fn a_batch_that_takes_longer_than_its_transaction_may_is_told_what_to_change() {
+    let (broker, _proxy) = Broker::start_with("transaction.abort.timed.out.transaction.cleanup.interval.ms=500");
+    let (topic, folder) = (broker.unique_topic("slow", 1), tempfile::tempdir().unwrap());
+    broker.produce(&topic, ["a", "b"]);
+    let run = |slow: bool| {
+        let (ssc, sink) = program(&broker, &topic, folder.path(), Duration::from_secs(2));
+        let texts = ssc.kafka_direct_stream(source(&broker, &topic)).text();
+        texts.map(|text| ProducerRecord::new(text.clone(), text)).save_to_kafka(&sink, "slow-out");
+        // An output operation after the one that opened the transaction.
+        texts.foreach_rdd(move |rdd| {
+            if slow && rdd.count().unwrap() > 0 {
+                pause(Duration::from_secs(5));
+            }
+        });
+        ssc
+    };
+    let ssc = run(true);
+    ssc.start().unwrap();
+    let error = ssc.await_termination().unwrap_err();
+    assert_parts(&error.to_string(), &["longer than", "2s", "max_records_per_batch"]);
+    assert_eq!(error.kind(), ErrorKind::Output);
+    assert!(texts(&broker, "slow-out").is_empty());
+    drop(ssc);
+
+    let ssc = run(false);
+    ssc.start().unwrap();
+    eventually(LIMIT, "the batch, run again", || {
+        let found = texts(&broker, "slow-out");
+        (found == ["a", "b"]).then_some(()).ok_or_else(|| format!("{found:?}"))
+    });
+    ssc.stop(true).unwrap();
+}
+
+#[test]
+fn a_task_that_fails_at_first_puts_nothing_twice_into_the_output() {
+    let broker = Broker::shared();
+    let (topic, folder) = (broker.unique_topic("flaky", 1), tempfile::tempdir().unwrap());
+    let out = format!("{topic}-out");
+    broker.produce(&topic, (0..100).map(|n| n.to_string()));
+    let (ssc, sink) = program(broker, &topic, folder.path(), Duration::from_secs(60));
+    let attempts = Arc::new(AtomicU32::new(0));
+    let counted = attempts.clone();
+    let mapped = ssc.kafka_direct_stream(source(broker, &topic)).text().map(move |text| {
+        // Fails in the middle of its partition, three times.
+        if text == "50" && counted.fetch_add(1, Ordering::Relaxed) < 3 {
+            panic!("not yet");
+        }
+        ProducerRecord::new(text.clone(), text)
+    });
+    mapped.save_to_kafka(&sink, &out);
+    ssc.start().unwrap();
+    eventually(LIMIT, "the output", || {
+        let found = texts(broker, &out).len();
+        (found >= 100).then_some(()).ok_or_else(|| format!("{found}"))
+    });
+    ssc.stop(true).unwrap();
+    assert!(attempts.load(Ordering::Relaxed) >= 4);
+    let mut found: Vec<u32> = texts(broker, &out).iter().map(|text| text.parse().unwrap()).collect();
+    found.sort_unstable();
+    assert_eq!(found, (0..100).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_batch_that_is_run_again_has_its_time_and_its_ranges() {
+    let broker = Broker::shared();
+    let (topic, folder) = (broker.unique_topic("idempotent", 2), tempfile::tempdir().unwrap());
+    broker.produce(&topic, ["a", "b", "c"]);
+    type Seen = Arc<Mutex<Vec<(Time, Vec<OffsetRange>, Vec<String>)>>>;
+    let seen = Seen::default();
+    // An outside world without transactions, and a crash after it was told.
+    let run = |fails: bool| {
+        let (ssc, sink) = program(broker, &topic, folder.path(), Duration::from_secs(60));
+        let texts = ssc.kafka_direct_stream(source(broker, &topic)).text();
+        texts.map(|text| ProducerRecord::new(text.clone(), text)).save_to_kafka(&sink, &format!("{topic}-out"));
+        let seen = seen.clone();
+        texts.foreach_rdd_with_time(move |rdd, time| {
+            let (ranges, records) = (rdd.offset_ranges().unwrap().to_vec(), rdd.collect()?);
+            if !ranges.is_empty() {
+                seen.lock().unwrap().push((time, ranges, records));
+                if fails {
+                    return Err(tidemill::Error::task("the world ends"));
+                }
+            }
+            Ok(())
+        });
+        ssc.start().unwrap();
+        ssc
+    };
+    assert!(run(true).await_termination().unwrap_err().to_string().contains("the world ends"));
+    // What comes meanwhile belongs to a later batch.
+    broker.produce(&topic, ["d", "e"]);
+    let ssc = run(false);
+    eventually(LIMIT, "all batches", || {
+        let read: usize = seen.lock().unwrap().iter().map(|(_, _, records)| records.len()).sum();
+        (read >= 8).then_some(()).ok_or_else(|| format!("{read}"))
+    });
+    ssc.stop(true).unwrap();
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen[0], seen[1]);
+    assert_eq!(seen[0].2.len(), 3);
+    assert!(seen[2].0 > seen[1].0);
+    let mut out = texts(broker, &format!("{topic}-out"));
+    out.sort();
+    assert_eq!(out, ["a", "b", "c", "d", "e"]);
+}

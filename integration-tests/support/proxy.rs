@@ -1,0 +1,185 @@
+//! A TCP proxy before a broker that understands just enough of Kafka's protocol to lose the answer to a request of one kind.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use super::eventually;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Kafka's number for the request that ends a transaction.
+pub const END_TXN: i16 = 26;
+/// Kafka's number for the request that brings records.
+pub const PRODUCE: i16 = 0;
+
+/// What the proxy does with what comes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Open,
+    /// Connections are closed, and new ones too.
+    Cut,
+    /// Connections stay, nothing comes through.
+    Frozen,
+    /// Turns to `Cut` before a request of this kind reaches the broker.
+    CutBefore(i16),
+    /// Turns to `Cut` once the broker has answered a request of this kind, and keeps the answer.
+    CutAfter(i16),
+}
+
+/// The proxy; it ends with the process.
+pub struct Proxy {
+    address: String,
+    state: Arc<State>,
+}
+
+struct State {
+    mode: Mutex<Mode>,
+    changed: Condvar,
+    streams: Mutex<Vec<TcpStream>>,
+}
+
+impl Proxy {
+    /// Listens on `port`, and forwards to `broker`.
+    pub fn start(port: u16, broker: String) -> Proxy {
+        let address = format!("127.0.0.1:{port}");
+        let listener = TcpListener::bind(&address).expect("the port is free");
+        let state = Arc::new(State {
+            mode: Mutex::new(Mode::Open),
+            changed: Condvar::new(),
+            streams: Mutex::default(),
+        });
+        let shared = state.clone();
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                if shared.mode() != Mode::Cut
+                    && let Ok(broker) = TcpStream::connect(&broker)
+                {
+                    shared.join(client, broker);
+                }
+            }
+        });
+        Proxy { address, state }
+    }
+
+    /// What a client takes for `bootstrap.servers`.
+    pub fn bootstrap(&self) -> &str {
+        &self.address
+    }
+
+    pub fn open(&self) {
+        self.state.turn(Mode::Open);
+    }
+
+    pub fn cut(&self) {
+        self.state.turn(Mode::Cut);
+    }
+
+    pub fn freeze(&self) {
+        self.state.turn(Mode::Frozen);
+    }
+
+    /// Cuts when the next request of this kind comes; the broker does not see it.
+    pub fn cut_before(&self, request: i16) {
+        self.state.turn(Mode::CutBefore(request));
+    }
+
+    /// Cuts when the next request of this kind has been answered; the client does not see the answer.
+    pub fn cut_after(&self, request: i16) {
+        self.state.turn(Mode::CutAfter(request));
+    }
+
+    /// Waits until the moment has come.
+    #[track_caller]
+    pub fn wait_until_cut(&self) {
+        eventually(LIMIT, "the request that the proxy waits for", || match self.state.mode() {
+            Mode::Cut => Ok(()),
+            mode => Err(format!("{mode:?}")),
+        });
+    }
+}
+
+impl State {
+    fn mode(&self) -> Mode {
+        *self.mode.lock().expect("no thread panicked")
+    }
+
+    fn turn(&self, mode: Mode) {
+        let mut now = self.mode.lock().expect("no thread panicked");
+        self.set(&mut now, mode);
+    }
+
+    fn set(&self, now: &mut Mode, mode: Mode) {
+        *now = mode;
+        if mode == Mode::Cut {
+            for stream in self.streams.lock().expect("no thread panicked").drain(..) {
+                let _ = stream.shutdown(Shutdown::Both);
+            }
+        }
+        self.changed.notify_all();
+    }
+
+    fn join(self: &Arc<Self>, client: TcpStream, broker: TcpStream) {
+        type Requests = Arc<Mutex<HashMap<[u8; 4], i16>>>;
+        let requests = Requests::default();
+        let both = || Some((client.try_clone().ok()?, broker.try_clone().ok()?));
+        let (Some((from_client, to_broker)), Some((kept, kept_too))) = (both(), both()) else { return };
+        self.streams.lock().expect("no thread panicked").extend([kept, kept_too]);
+        let (state, sent) = (self.clone(), requests.clone());
+        thread::spawn(move || {
+            pump(from_client, to_broker, |frame| {
+                // Api key, version, correlation id.
+                let (Some(&[high, low]), Some(id)) = (frame.first_chunk(), frame.get(4..8)) else { return false };
+                let request = i16::from_be_bytes([high, low]);
+                sent.lock().expect("no thread panicked").insert(id.try_into().expect("four bytes"), request);
+                state.lets_through(Mode::CutBefore(request))
+            });
+        });
+        let state = self.clone();
+        thread::spawn(move || {
+            pump(broker, client, |frame| {
+                let Some(id) = frame.first_chunk::<4>() else { return false };
+                let request = requests.lock().expect("no thread panicked").remove(id);
+                request.is_none_or(|request| state.lets_through(Mode::CutAfter(request)))
+            });
+        });
+    }
+
+    fn lets_through(&self, moment: Mode) -> bool {
+        let mut mode = self.mode.lock().expect("no thread panicked");
+        loop {
+            match *mode {
+                Mode::Frozen => mode = self.changed.wait(mode).expect("no thread panicked"),
+                Mode::Cut => return false,
+                now if now == moment => {
+                    self.set(&mut mode, Mode::Cut);
+                    return false;
+                }
+                _ => return true,
+            }
+        }
+    }
+}
+
+/// Forwards frames until one may not pass or a side is closed; then closes both.
+fn pump(mut from: TcpStream, mut to: TcpStream, mut may_pass: impl FnMut(&[u8]) -> bool) {
+    let mut forward = || -> io::Result<bool> {
+        let mut length = [0; 4];
+        from.read_exact(&mut length)?;
+        let mut frame = vec![0; u32::from_be_bytes(length) as usize];
+        from.read_exact(&mut frame)?;
+        if !may_pass(&frame) {
+            return Ok(false);
+        }
+        to.write_all(&length)?;
+        to.write_all(&frame)?;
+        Ok(true)
+    };
+    while let Ok(true) = forward() {}
+    for stream in [from, to] {
+        let _ = stream.shutdown(Shutdown::Both);
+    }
+}
