@@ -105,7 +105,8 @@ fn an_output_topic_that_is_deleted_ends_the_run() {
     let delete = ["--bootstrap-server", broker.bootstrap(), "--delete", "--topic", &topic];
     broker.tool("org.apache.kafka.tools.TopicCommand", &delete);
     broker.produce(&name, numbers(100..200));
-    assert_parts(&failure(&mut run), &[&topic]);
+    let message = failure(&mut run);
+    assert_parts(&message, &[&topic]);
     // Made anew at the next start, it has what came since.
     stop(started(&app, 200));
     assert_eq!(broker.read(&format!("{name}-each")).len(), 200);
@@ -127,9 +128,10 @@ fn a_second_instance_with_a_copy_of_the_checkpoint_fences_the_first() {
     let message = failure(&mut former);
     assert_parts(&message, &["another instance of", &name, "taken over"]);
     assert!(!former.stderr().contains(RUNNING_AGAIN), "{}", former.stderr());
-    read_on(&mut latter, 200);
+    broker.produce(&name, numbers(200..300));
+    read_on(&mut latter, 300);
     stop(latter);
-    assert_eq!(examine(broker, &name, &OUTPUTS, Sent::all(200)), (0, 0));
+    assert_eq!(examine(broker, &name, &OUTPUTS, Sent::all(300)), (0, 0));
 
     // The first one's checkpoint is behind now.
     let message = failure(&mut first.start());

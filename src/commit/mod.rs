@@ -375,7 +375,9 @@ impl Committer {
             // Whether it happened is not known: what was prepared stays, and the next start decides.
             Err(CommitTrouble::Unknown(error)) => return Err(error),
             Err(CommitTrouble::NotCommitted(error)) => {
-                sink.abort()?;
+                sink.abort().map_err(|aborting| {
+                    Error::new(error.kind(), format!("{error}; {aborting}")).with_source(aborting)
+                })?;
                 // An answer may have been lost before the one that was seen: Kafka has the last word here, too.
                 if decide(&self.parts.app, &self.find(true)?)? == Decision::DropPrepared {
                     db.drop_prepared()?;

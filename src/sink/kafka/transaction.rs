@@ -77,7 +77,11 @@ pub(super) fn persist(
             Err(error) => error,
         };
         let told = |what: String| Error::output(what).with_source(error.clone());
-        let text = error_text(&error);
+        // librdkafka says there which partition or which step it was.
+        let text = match &error {
+            KafkaError::Transaction(e) => e.string(),
+            other => error_text(other),
+        };
         match &error {
             KafkaError::Transaction(e) if e.is_fatal() => {
                 return Err(Trouble::Fatal(match e.code() {
@@ -106,7 +110,7 @@ pub(super) fn persist(
                 return Err(Trouble::Abortable(told(format!("cannot {doing}: {text}"))));
             }
             KafkaError::Transaction(e) if !e.is_retriable() => {
-                return Err(Trouble::Fatal(told(format!("cannot {doing}: {text} ({})", e.string()))));
+                return Err(Trouble::Fatal(told(format!("cannot {doing}: {text}"))));
             }
             _ => {}
         }
