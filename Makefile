@@ -5,7 +5,7 @@ export CARGO_TARGET_DIR ?= $(TIDEMILL_CACHE)/target
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test fmt lint doc check-lib licences bench bench-quick
+.PHONY: help setup build demo test crash fmt lint doc check-lib licences bench bench-quick
 
 help: ## Show this
 	@echo 'Tidemill: micro-batches over Kafka. Welcome! Begin with `make demo`; before a commit, `make lint test`.'
@@ -26,6 +26,12 @@ demo: ## Run the demo; pass it arguments with ARGS=
 test: ## Run all tests: units, tests/, a real broker, examples, documentation; choose with ARGS=
 	@scripts/setup test
 	cargo test $(ARGS)
+
+KILLS ?= 100
+
+crash: ## Kill the service KILLS= times (100) per way of delivery, and look whether every record counts once
+	@scripts/setup test
+	TIDEMILL_CRASH_KILLS=$(KILLS) cargo test --test integration crash:: -- --nocapture
 
 fmt: ## Format the code
 	cargo fmt

@@ -100,8 +100,8 @@ pub(super) fn persist(
                         "another instance of `{app}` has started and taken over: this one ends (while it tried to {doing})"
                     )),
                     RDKafkaErrorCode::InvalidTransactionTimeout => Error::config(
-                        "the transaction timeout is above what the broker allows (transaction.max.timeout.ms): lower it with \
-                         `transaction_timeout`, or raise the broker's cap",
+                        "the transaction timeout is above what the broker allows (transaction.max.timeout.ms): lower it \
+                         (`transaction.timeout.ms`), or raise the broker's cap",
                     ),
                     _ => told(format!("cannot {doing}: {text}; the producer is of no more use")),
                 }));
