@@ -6,7 +6,9 @@
 use std::env;
 use std::time::{Duration, Instant};
 
-use crate::support::crash::{Blow, PARTITIONS, Report, Sender, batches, examine, first_batch, kill, pipeline};
+use crate::support::crash::{
+    Blow, PARTITIONS, Report, Sender, batches, examine, first_batch, kill, pipeline,
+};
 use crate::support::words::Random;
 use crate::support::{App, Broker, pause};
 
@@ -17,13 +19,15 @@ const ALL: [&str; 4] = ["each", "totals", "windows", "slides"];
 #[test]
 fn exactly_once_into_one_topic() {
     let points = &Blow::EXACTLY_ONCE;
-    let variant = Variant { name: "one-topic", delivery: "exactly-once", outputs: &ALL[..1], bad_records: false };
+    let variant =
+        Variant { name: "one-topic", delivery: "exactly-once", outputs: &ALL[..1], bad_records: false };
     assert_clean(variant.run(Broker::shared(), 3, points));
 }
 
 #[test]
 fn exactly_once_into_two_topics() {
-    let variant = Variant { name: "two-topics", delivery: "exactly-once", outputs: &ALL[..2], bad_records: false };
+    let variant =
+        Variant { name: "two-topics", delivery: "exactly-once", outputs: &ALL[..2], bad_records: false };
     assert_clean(variant.run(Broker::shared(), 3, &[]));
 }
 

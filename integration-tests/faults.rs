@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tidemill::{
-    Delivery, ErrorKind, KafkaSinkSettings, KafkaSource, OffsetRange, ProducerRecord, Start, StreamingContext, Time,
+    Delivery, ErrorKind, KafkaSinkSettings, KafkaSource, OffsetRange, ProducerRecord, Start,
+    StreamingContext, Time,
 };
 
 use crate::support::crash::{PARTITIONS, Sent, examine, first_batch, numbers, pipeline};
@@ -144,7 +145,11 @@ fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() { copy(&entry.path(), &to) } else { drop(fs::copy(entry.path(), to)) }
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to)
+        } else {
+            drop(fs::copy(entry.path(), to))
+        }
     }
 }
 
@@ -156,16 +161,25 @@ fn a_commit_whose_outcome_is_unknown_is_settled_by_the_next_start() {
         let app = app.env("KAFKA_BROKERS", proxy.bootstrap());
         broker.produce(&name, numbers(0..100));
         let mut run = started(&app, 100);
-        if committed { proxy.cut_after(END_TXN) } else { proxy.cut_before(END_TXN) }
+        if committed {
+            proxy.cut_after(END_TXN)
+        } else {
+            proxy.cut_before(END_TXN)
+        }
         broker.produce(&name, numbers(100..200));
         proxy.wait_until_cut();
         assert_parts(&failure(&mut run), &["cannot commit the transaction", "the next start"]);
         proxy.open();
 
         let run = started(&app, 200);
-        let (does, does_not) = ("finishing a batch that was committed", "a batch was prepared and not committed");
+        let (does, does_not) =
+            ("finishing a batch that was committed", "a batch was prepared and not committed");
         let (does, does_not) = if committed { (does, does_not) } else { (does_not, does) };
-        assert!(run.stderr().contains(does) && !run.stderr().contains(does_not), "{prefix}: {}", run.stderr());
+        assert!(
+            run.stderr().contains(does) && !run.stderr().contains(does_not),
+            "{prefix}: {}",
+            run.stderr()
+        );
         stop(run);
         assert_eq!(examine(&broker, &name, &OUTPUTS, Sent::all(200)), (0, 0), "{prefix}");
     }
@@ -180,7 +194,11 @@ fn an_answer_that_is_lost_is_asked_for_again() {
             let app = app.env("KAFKA_BROKERS", proxy.bootstrap());
             broker.produce(&name, numbers(0..100));
             let mut run = started(&app, 100);
-            if after { proxy.cut_after(request) } else { proxy.cut_before(request) }
+            if after {
+                proxy.cut_after(request)
+            } else {
+                proxy.cut_before(request)
+            }
             broker.produce(&name, numbers(100..200));
             proxy.wait_until_cut();
             pause(Duration::from_millis(500));
@@ -194,7 +212,8 @@ fn an_answer_that_is_lost_is_asked_for_again() {
 
 #[test]
 fn a_broker_that_is_away_for_longer_than_a_transaction_may_take_ends_the_run() {
-    let (broker, proxy) = Broker::start_with("transaction.abort.timed.out.transaction.cleanup.interval.ms=500");
+    let (broker, proxy) =
+        Broker::start_with("transaction.abort.timed.out.transaction.cleanup.interval.ms=500");
     for (prefix, how) in [("cut", Proxy::cut as fn(&Proxy)), ("frozen", Proxy::freeze)] {
         let (name, app) = prepared(&broker, prefix, impatient);
         let app = app.env("KAFKA_BROKERS", proxy.bootstrap());
@@ -265,7 +284,12 @@ fn a_stop_while_the_broker_is_away_leaves_the_batch_to_the_next_start() {
 }
 
 /// A program of numbers, each sent on, that lives in this process.
-fn program(broker: &Broker, name: &str, folder: &Path, timeout: Duration) -> (StreamingContext, tidemill::KafkaSink) {
+fn program(
+    broker: &Broker,
+    name: &str,
+    folder: &Path,
+    timeout: Duration,
+) -> (StreamingContext, tidemill::KafkaSink) {
     let ssc = StreamingContext::builder(name)
         .batch_interval(Duration::from_millis(100))
         .delivery(Delivery::ExactlyOnce)
@@ -286,7 +310,8 @@ fn texts(broker: &Broker, topic: &str) -> Vec<String> {
 
 #[test]
 fn a_batch_that_takes_longer_than_its_transaction_may_is_told_what_to_change() {
-    let (broker, _proxy) = Broker::start_with("transaction.abort.timed.out.transaction.cleanup.interval.ms=500");
+    let (broker, _proxy) =
+        Broker::start_with("transaction.abort.timed.out.transaction.cleanup.interval.ms=500");
     let (topic, folder) = (broker.unique_topic("slow", 1), tempfile::tempdir().unwrap());
     broker.produce(&topic, ["a", "b"]);
     let run = |slow: bool| {
@@ -358,7 +383,9 @@ fn a_batch_that_is_run_again_has_its_time_and_its_ranges() {
     let run = |fails: bool| {
         let (ssc, sink) = program(broker, &topic, folder.path(), Duration::from_secs(60));
         let texts = ssc.kafka_direct_stream(source(broker, &topic)).text();
-        texts.map(|text| ProducerRecord::new(text.clone(), text)).save_to_kafka(&sink, &format!("{topic}-out"));
+        texts
+            .map(|text| ProducerRecord::new(text.clone(), text))
+            .save_to_kafka(&sink, &format!("{topic}-out"));
         let seen = seen.clone();
         texts.foreach_rdd_with_time(move |rdd, time| {
             let (ranges, records) = (rdd.offset_ranges().unwrap().to_vec(), rdd.collect()?);

@@ -52,7 +52,9 @@ outputs:
 "
     );
     for output in outputs {
-        text += &format!("  - {{ from: {output}, kafka: {{ topic: {name}-{output}, key: k, partitions: 2 }} }}\n");
+        text += &format!(
+            "  - {{ from: {output}, kafka: {{ topic: {name}-{output}, key: k, partitions: 2 }} }}\n"
+        );
     }
     text
 }
@@ -332,14 +334,18 @@ pub fn examine(broker: &Broker, name: &str, outputs: &[&str], sent: Sent) -> (us
     if sent.bad_records {
         let header = |row: &Row, name: &str| {
             let name = format!("__tidemill.errors.{name}");
-            let found = row.headers.iter().find(|(other, _)| *other == name).expect("a dead letter says where from");
+            let found =
+                row.headers.iter().find(|(other, _)| *other == name).expect("a dead letter says where from");
             String::from_utf8_lossy(&found.1).into_owned()
         };
         let letters = broker.read(&format!("{name}.dlq"));
-        let distinct: BTreeMap<_, _> =
-            letters.iter().map(|row| ((header(row, "partition"), header(row, "offset")), row.text())).collect();
+        let distinct: BTreeMap<_, _> = letters
+            .iter()
+            .map(|row| ((header(row, "partition"), header(row, "offset")), row.text()))
+            .collect();
         doubled += letters.len() - distinct.len();
-        let bad: Vec<String> = (0..sent.numbers).filter(|n| sent.is_bad(*n)).map(|n| format!("bad {n}")).collect();
+        let bad: Vec<String> =
+            (0..sent.numbers).filter(|n| sent.is_bad(*n)).map(|n| format!("bad {n}")).collect();
         let texts: BTreeSet<String> = distinct.into_values().collect();
         lost += bad.iter().filter(|text| !texts.contains(*text)).count();
         assert!(texts.len() <= bad.len(), "{texts:?}");

@@ -132,7 +132,9 @@ impl State {
         thread::spawn(move || {
             pump(from_client, to_broker, |frame| {
                 // Api key, version, correlation id.
-                let (Some(&[high, low]), Some(id)) = (frame.first_chunk(), frame.get(4..8)) else { return false };
+                let (Some(&[high, low]), Some(id)) = (frame.first_chunk(), frame.get(4..8)) else {
+                    return false;
+                };
                 let request = i16::from_be_bytes([high, low]);
                 sent.lock().expect("no thread panicked").insert(id.try_into().expect("four bytes"), request);
                 state.lets_through(Mode::CutBefore(request))

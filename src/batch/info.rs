@@ -148,7 +148,9 @@ impl StreamInputInfo {
                 Self::new(name, Some(*records), format!("{} blocks", until - from))
             }
             InputPlan::Files { files, .. } => Self::new(name, None, files.join("\n")),
-            InputPlan::Queue { .. } => Self { name: name.into(), num_records: None, metadata: BTreeMap::new() },
+            InputPlan::Queue { .. } => {
+                Self { name: name.into(), num_records: None, metadata: BTreeMap::new() }
+            }
         }
     }
 }

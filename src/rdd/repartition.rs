@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::shuffle::Exchange;
-use super::{Data, Operator, Flow, Rdd, RddNode, Runner, TaskContext};
+use super::{Data, Flow, Operator, Rdd, RddNode, Runner, TaskContext};
 use crate::error::Result;
 
 /// Runs of a parent's partitions.

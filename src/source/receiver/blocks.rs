@@ -251,7 +251,8 @@ mod tests {
     #[test]
     fn what_cannot_be_written_stays_and_comes_before_what_is_stored_later() {
         let folder = tempfile::tempdir().unwrap();
-        let db = Arc::new(StateDb::open(folder.path(), "test", 4, crate::state::DEFAULT_MEMORY_LIMIT).unwrap());
+        let db =
+            Arc::new(StateDb::open(folder.path(), "test", 4, crate::state::DEFAULT_MEMORY_LIMIT).unwrap());
         let blocks = Blocks::<i64>::new("a".to_owned(), Some(db), 0);
         let open = AtomicBool::new(false);
         // There is no room for blocks before `recover`, so that nothing can be written.
