@@ -6,12 +6,13 @@
 //! `BENCH_MANY_KEYS` how many keys must fit (20,000,000), `BENCH_LIMIT_MIB` the state's memory limit (256).
 #![allow(clippy::print_stdout, clippy::disallowed_methods, clippy::unwrap_used, reason = "a benchmark")]
 
+use std::fmt;
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidemill::testing::TestContext;
-use tidemill::{RddQueue, State, StateSpec, StreamingContext, Time};
+use tidemill::{BatchInfo, RddQueue, State, StateSpec, StreamingContext, Time};
 
 /// How many keys a batch adds while the state is made.
 const FILL: u64 = 200_000;
@@ -60,8 +61,9 @@ fn main() {
         println!("{n} keys: made at {rate:.0} keys/s, {} MiB on disk", size_mib(&path));
         let (started, random, hot) = measure(&path, n, touched, batches);
         println!("{n} keys: started in {:.0} ms", started * 1e3);
-        println!("{n} keys: a batch that touches {touched}: any {random:.1} ms, the same ones {hot:.1} ms");
-        medians.push((random, hot));
+        println!("{n} keys: a batch that touches {touched} keys, any ones: {random}");
+        println!("{n} keys: a batch that touches {touched} keys, the same ones: {hot}");
+        medians.push((random.whole, hot.whole));
     }
     let ratio = |f: fn(&(f64, f64)) -> f64| f(&medians[1]) / f(&medians[0]);
     println!("{keys} to {small} keys: any {:.2}, the same ones {:.2}", ratio(|m| m.0), ratio(|m| m.1));
@@ -104,8 +106,34 @@ fn fill(folder: &Path, keys: u64) -> f64 {
     keys as f64 / seconds
 }
 
-/// Seconds to start, and the median milliseconds of batches that touch any keys, and always the same ones.
-fn measure(folder: &Path, keys: u64, touched: u64, batches: u64) -> (f64, f64, f64) {
+/// Medians of batches, in milliseconds.
+struct Batches {
+    whole: f64,
+    phases: Vec<(&'static str, f64)>,
+}
+
+impl Batches {
+    fn of(batches: &[BatchInfo]) -> Self {
+        let median = |of: &dyn Fn(&BatchInfo) -> Duration| {
+            let mut all: Vec<f64> = batches.iter().map(|b| of(b).as_secs_f64() * 1e3).collect();
+            all.sort_by(f64::total_cmp);
+            all[all.len() / 2]
+        };
+        let phase = |i: usize| (batches[0].phases[i].0, median(&|b| b.phases[i].1));
+        let phases = (0..batches[0].phases.len()).map(phase).collect();
+        Self { whole: median(&|b| b.processing_duration.unwrap()), phases }
+    }
+}
+
+impl fmt::Display for Batches {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} ms", self.whole)?;
+        self.phases.iter().try_for_each(|(name, ms)| write!(f, ", {name} {ms:.1}"))
+    }
+}
+
+/// Seconds to start, and how long batches take that touch any keys, and always the same ones.
+fn measure(folder: &Path, keys: u64, touched: u64, batches: u64) -> (f64, Batches, Batches) {
     let filled = keys.div_ceil(FILL);
     let queue = RddQueue::new();
     // What was taken is not taken again.
@@ -122,14 +150,9 @@ fn measure(folder: &Path, keys: u64, touched: u64, batches: u64) -> (f64, f64, f
     test.ssc.stop(true).unwrap();
     let done = test.completed_batches();
     assert_eq!(done.last().unwrap().state[0].1.keys, keys);
-    let median = |batches: &[tidemill::BatchInfo]| {
-        let mut all: Vec<f64> =
-            batches.iter().map(|b| b.processing_duration.unwrap().as_secs_f64() * 1e3).collect();
-        all.sort_by(f64::total_cmp);
-        all[all.len() / 2]
-    };
     let (random, hot) = done.split_at(batches as usize);
-    (started, median(random), median(&hot[1.min(hot.len())..]))
+    // The first of the same ones reads them.
+    (started, Batches::of(random), Batches::of(&hot[1..]))
 }
 
 fn peak_mib() -> f64 {

@@ -18,7 +18,7 @@ pub(crate) struct Cache<K> {
 struct Slot {
     value: Box<[u8]>,
     /// What the entry takes in memory.
-    cost: usize,
+    cost: u32,
     used: bool,
 }
 
@@ -28,10 +28,10 @@ impl<K> Default for Cache<K> {
     }
 }
 
-/// What an entry takes in memory besides the heap that its key and value own: key, slot, hash, its place in the hash
-/// table, and what the allocator adds to the value.
+/// What an entry takes in memory besides the heap that its key and value own: key, slot and hash, of which a quarter more
+/// may stand empty; its place in the hash table, a half of which may; and what the allocator adds to the value.
 fn overhead<K>() -> usize {
-    size_of::<K>() + size_of::<Slot>() + 8 + 12 + 16
+    (size_of::<K>() + size_of::<Slot>() + 8) * 5 / 4 + 16 + 24
 }
 
 /// About the heap that a key of so many encoded bytes owns.
@@ -58,10 +58,10 @@ impl<K: Hash + Eq> Cache<K> {
             // In smaller steps than by doubling: a half of the budget would stand empty.
             self.entries.reserve_exact(self.entries.len() / 4 + 4);
         }
-        let slot = Slot { value: value.into(), cost, used: false };
-        self.bytes += cost;
+        let slot = Slot { value: value.into(), cost: u32::try_from(cost).unwrap_or(u32::MAX), used: false };
+        self.bytes += slot.cost as usize;
         if let Some(before) = self.entries.insert(key, slot) {
-            self.bytes -= before.cost;
+            self.bytes -= before.cost as usize;
         }
         while self.bytes > budget {
             self.evict();
@@ -70,7 +70,7 @@ impl<K: Hash + Eq> Cache<K> {
 
     pub fn remove(&mut self, key: &K) {
         if let Some(slot) = self.entries.swap_remove(key) {
-            self.bytes -= slot.cost;
+            self.bytes -= slot.cost as usize;
         }
     }
 
@@ -88,7 +88,7 @@ impl<K: Hash + Eq> Cache<K> {
                 Some(_) => {
                     // The last entry takes the place.
                     if let Some((_, slot)) = self.entries.swap_remove_index(self.hand) {
-                        self.bytes -= slot.cost;
+                        self.bytes -= slot.cost as usize;
                     }
                     return;
                 }
