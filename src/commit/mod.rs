@@ -148,6 +148,14 @@ impl Committer {
             let last = found.committed.as_ref().map(|c| c.time);
             found.planned = db.get(PLANNED)?.filter(|p: &Plan| last.is_none_or(|t| p.time > t));
         }
+        let known = [
+            found.committed.as_ref().map(|c| &c.positions),
+            found.prepared.as_ref().map(|p| &p.positions),
+        ];
+        found.absent = known.into_iter().flatten().flat_map(Positions::keys).cloned().collect();
+        for input in &self.parts.inputs {
+            found.absent.remove(input.uid());
+        }
         for input in &self.parts.inputs {
             let Some(group) = input.group(wait)? else { continue };
             found.starts_at_group &= group.is_empty() || input.starts_at_group();
@@ -315,7 +323,9 @@ impl Committer {
         for sink in &self.parts.sinks {
             sink.flush()?;
         }
-        let positions = plan.end();
+        // An input that the program has no more keeps its position: it may come back.
+        let mut positions = self.positions.clone();
+        positions.extend(plan.end());
         let mut staged = Vec::new();
         for sink in &self.parts.sinks {
             staged.extend(sink.staged()?);
@@ -324,7 +334,7 @@ impl Committer {
         let quiet = positions == self.positions && delta.is_empty() && !gave && staged.is_empty();
         let now = self.parts.clock.now();
         if quiet && (self.marker.is_none() || now - self.told < TELL_EVERY) {
-            return self.note_idle(plan.time);
+            return self.note_idle(plan.time, positions);
         }
         match self.arbiter().cloned() {
             Some(sink) => self.commit_in_transaction(&*sink, plan, positions, staged, delta)?,
@@ -339,16 +349,20 @@ impl Committer {
     }
 
     /// Nothing is to be made final; the time goes on all the same.
-    fn note_idle(&self, time: Time) -> Result<()> {
-        let Some(db) = &self.parts.db else { return Ok(()) };
-        let committed = Committed {
-            time,
-            marker: self.marker,
-            in_transaction: self.told_in_transaction,
-            positions: self.positions.clone(),
-            staged: Vec::new(),
-        };
-        db.put_unsynced(COMMITTED, &committed)
+    fn note_idle(&mut self, time: Time, positions: Positions) -> Result<()> {
+        if let Some(db) = &self.parts.db {
+            let committed = Committed {
+                time,
+                marker: self.marker,
+                in_transaction: self.told_in_transaction,
+                // The same as before, but for what an input keeps beside its position.
+                positions: positions.clone(),
+                staged: Vec::new(),
+            };
+            db.put_unsynced(COMMITTED, &committed)?;
+        }
+        self.positions = positions;
+        Ok(())
     }
 
     fn commit_in_transaction(

@@ -33,6 +33,8 @@ pub(super) struct Found {
     pub group: GroupOffsets,
     /// The inputs whose offsets a transaction holds.
     pub in_transaction: BTreeSet<String>,
+    /// Inputs that the checkpoint knows and the program has not; where their topics' offsets stand is not theirs to say.
+    pub absent: BTreeSet<String>,
     /// Where a transaction leaves its marker if it holds no input's offsets.
     pub marker_place: Option<Place>,
     /// Whether all inputs that have offsets in the group start there without a checkpoint.
@@ -105,7 +107,11 @@ fn decide_between(app: &str, found: &Found) -> Result<Decision> {
     }
     let last = found.expected(&before.0, before.1, true);
     if let Some(prepared) = &found.prepared {
-        if found.expected(&prepared.positions, Some(prepared.time), true).all(&found.group, &[Stand::Exact]) {
+        let now = found.expected(&prepared.positions, Some(prepared.time), true);
+        if now.offsets.is_empty() {
+            return Err(prepared_by_another_program(prepared, &found.absent));
+        }
+        if now.all(&found.group, &[Stand::Exact]) {
             return Ok(Decision::RollForward);
         }
         // With every offset absent one cannot tell, unless there never was one.
@@ -130,6 +136,7 @@ impl Found {
         let mut offsets = BTreeMap::new();
         for (uid, position) in positions {
             if let InputPosition::Offsets(of_input) = position
+                && !self.absent.contains(uid)
                 && self.in_transaction.contains(uid) == in_transaction
             {
                 offsets.extend(of_input.iter().map(|(place, offset)| (place.clone(), *offset)));
@@ -170,6 +177,14 @@ fn group_without_checkpoint(app: &str, group: &GroupOffsets) -> Error {
          offsets set `start: committed`; to begin anew delete the group (kafka-consumer-groups --delete --group {app}) \
          or choose another app_id",
         shown(group.iter().map(|(place, at)| (place, *at)))
+    ))
+}
+
+fn prepared_by_another_program(prepared: &Prepared, absent: &BTreeSet<String>) -> Error {
+    let absent = absent.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    Error::checkpoint(format!(
+        "batch {} of the checkpoint was prepared by a program that committed the offsets of inputs which this one does not          have ({absent}), so that Kafka cannot tell whether it was committed: start the former program once more, and stop          it",
+        prepared.time
     ))
 }
 

@@ -200,6 +200,32 @@ fn a_prepared_batch_of_a_program_that_makes_no_transactions_any_more_is_told_by_
     refused(&with(GroupOffsets::new()));
 }
 
+#[test]
+fn an_input_that_is_gone_has_no_say() {
+    // Another input reads the same topic under another uid, and has gone on.
+    let gone = ["kafka:old".to_owned()];
+    let mut positions = at([9, 9]);
+    positions.insert(gone[0].clone(), at([2, 2]).remove("kafka:in").unwrap());
+    let committed = Committed { positions, ..committed(3, [9, 9]) };
+    let found =
+        Found { committed: Some(committed), group: both([9, 9], 3), absent: gone.into(), ..found() };
+    assert_eq!(decided(&found), Decision::GoOn);
+}
+
+#[test]
+fn a_batch_that_was_prepared_with_other_inputs_cannot_be_judged() {
+    let found = Found {
+        committed: Some(committed(1, [5, 5])),
+        planned: Some(plan(2, [5, 5], [9, 6])),
+        prepared: Some(prepared(2, [9, 6])),
+        group: both([5, 5], 1),
+        absent: ["kafka:in".to_owned()].into(),
+        ..found()
+    };
+    let message = refused(&found);
+    assert!(message.contains("kafka:in") && message.contains("start the former program once more"), "{message}");
+}
+
 /// How far a batch got before the crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Crash {
