@@ -148,10 +148,8 @@ impl Committer {
             let last = found.committed.as_ref().map(|c| c.time);
             found.planned = db.get(PLANNED)?.filter(|p: &Plan| last.is_none_or(|t| p.time > t));
         }
-        let known = [
-            found.committed.as_ref().map(|c| &c.positions),
-            found.prepared.as_ref().map(|p| &p.positions),
-        ];
+        let known =
+            [found.committed.as_ref().map(|c| &c.positions), found.prepared.as_ref().map(|p| &p.positions)];
         found.absent = known.into_iter().flatten().flat_map(Positions::keys).cloned().collect();
         for input in &self.parts.inputs {
             found.absent.remove(input.uid());

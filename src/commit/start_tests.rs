@@ -207,8 +207,7 @@ fn an_input_that_is_gone_has_no_say() {
     let mut positions = at([9, 9]);
     positions.insert(gone[0].clone(), at([2, 2]).remove("kafka:in").unwrap());
     let committed = Committed { positions, ..committed(3, [9, 9]) };
-    let found =
-        Found { committed: Some(committed), group: both([9, 9], 3), absent: gone.into(), ..found() };
+    let found = Found { committed: Some(committed), group: both([9, 9], 3), absent: gone.into(), ..found() };
     assert_eq!(decided(&found), Decision::GoOn);
 }
 
@@ -223,7 +222,10 @@ fn a_batch_that_was_prepared_with_other_inputs_cannot_be_judged() {
         ..found()
     };
     let message = refused(&found);
-    assert!(message.contains("kafka:in") && message.contains("start the former program once more"), "{message}");
+    assert!(
+        message.contains("kafka:in") && message.contains("start the former program once more"),
+        "{message}"
+    );
 }
 
 /// How far a batch got before the crash.

@@ -67,6 +67,7 @@ fn run(batches: &[Vec<Pair>], attempts: &[usize], memory: usize) -> Seen {
     for (batch, attempts) in attempts.iter().take(batches.len()).enumerate() {
         let time = Time::from_millis(1_000 * (batch as i64 + 1));
         inputs[0].begin(time, &inputs[0].plan(time).unwrap()).unwrap();
+        graph.begin(time, Duration::seconds(1));
         let mut given = Vec::new();
         let mut delta = Delta::default();
         for attempt in 1..=*attempts {
@@ -77,13 +78,13 @@ fn run(batches: &[Vec<Pair>], attempts: &[usize], memory: usize) -> Seen {
             };
             given.push((streams.iter().map(output).collect::<Vec<_>>(), changes.clone()));
             if attempt < *attempts {
-                graph.stateful().iter().for_each(|operator| operator.discard().unwrap());
+                graph.forget(time).unwrap();
             } else {
                 graph.stateful().iter().zip(changes).for_each(|(o, changes)| delta.add(o.uid(), changes));
                 store.apply_changes(&delta).unwrap();
                 graph.stateful().iter().for_each(|operator| operator.committed());
+                graph.clear(time);
             }
-            graph.clear(time);
         }
         assert!(given.iter().all(|attempt| *attempt == given[0]), "batch {batch}: all attempts see the same");
         seen.push(given.remove(0));

@@ -59,7 +59,7 @@ fn largest(folder: &Path, extension: &str) -> PathBuf {
 
 fn damaged(folder: &Path, outcome: Result<u64>, what: &str) {
     let error: Error = outcome.expect_err(what);
-    assert_eq!(error.kind(), ErrorKind::Checkpoint, "{what}: {error}");
+    assert_eq!(error.kind(), ErrorKind::Damaged, "{what}: {error}");
     let text = error.to_string();
     assert!(text.contains(&folder.display().to_string()), "{what}: {text}");
     assert!(text.contains("it is damaged: restore a backup"), "{what}: {text}");

@@ -366,11 +366,13 @@ fn a_slice_of_a_stream_whose_function_panics_is_an_error() {
     let test = TestContext::new("test").unwrap();
     let input = seconds(&test, 1).remember(s(9));
     input.foreach_rdd(|_| ());
+    let (line, column) = (line!() + 1, 24);
     let broken = input.transform(|rdd| if rdd.num_partitions() < 9 { panic!("too few") } else { rdd });
     test.run(1).unwrap();
+    let place = format!("operator `transform` at {}:{line}:{column}", file!());
     assert_eq!(
         told(broken.slice(at(1), at(1))),
-        (ErrorKind::Task, "slice from 1000 ms to 1000 ms: panicked: too few".to_owned())
+        (ErrorKind::Task, format!("slice from 1000 ms to 1000 ms: {place}: panicked: too few"))
     );
 }
 
