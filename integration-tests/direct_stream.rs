@@ -279,6 +279,8 @@ fn nothing_times_out_before_the_backlog_has_been_read() {
         let keys = test.ssc.kafka_direct_stream(source).map(|record| (record.text().into_owned(), ()));
         let counts = test.collect(&keys.map_with_state(count.timeout(Duration::from_secs(600))));
         test.run(batches).unwrap();
+        let sizes = test.completed_batches().iter().map(|batch| batch.num_records).collect::<Vec<_>>();
+        assert!(sizes.iter().all(|size| *size <= 10), "{sizes:?}");
         counts
             .take()
             .into_iter()

@@ -8,6 +8,7 @@ mod failures;
 mod faults;
 mod metrics;
 mod recovery;
+mod slicing;
 mod start;
 mod support;
 mod trending;

@@ -6,6 +6,14 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::time::{Clock, Duration, Time};
 
+/// A batch whose turn it is.
+pub(crate) struct DueBatch {
+    pub time: Time,
+    pub submitted: Time,
+    /// How many wait behind it.
+    pub waiting: usize,
+}
+
 /// Batches that are due, oldest first.
 #[derive(Default)]
 pub(crate) struct BatchQueue {
@@ -29,12 +37,14 @@ impl BatchQueue {
         }
     }
 
-    /// The next batch and its submission time; waits for one, and gives none once closed and empty.
-    pub fn pop(&self) -> Option<(Time, Time)> {
+    /// The next batch; waits for one, and gives none once closed and empty.
+    pub fn pop(&self) -> Option<DueBatch> {
         let mut due = self.due.lock();
         loop {
             match due.batches.pop_front() {
-                Some(batch) => return Some(batch),
+                Some((time, submitted)) => {
+                    return Some(DueBatch { time, submitted, waiting: due.batches.len() });
+                }
                 None if due.closed => return None,
                 None => self.changed.wait(&mut due),
             }

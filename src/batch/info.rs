@@ -88,6 +88,8 @@ impl BatchInfo {
                 topic: topic.clone(),
                 partition: *partition,
                 records: stats.records,
+                late: stats.late,
+                future: stats.future,
             });
             self.num_records += stats.records;
             self.num_bytes += stats.bytes;
@@ -164,6 +166,11 @@ pub struct SliceInfo {
     pub partition: i32,
     /// Records that it held.
     pub records: u64,
+    /// Under [`Slicing::Timestamp`](crate::Slicing::Timestamp): records that are from before the batch's interval.
+    pub late: u64,
+    /// Under [`Slicing::Timestamp`](crate::Slicing::Timestamp): records whose timestamp was too far ahead of the clock to be
+    /// believed.
+    pub future: u64,
 }
 
 /// What became of one output operation of a batch (Spark's `OutputOperationInfo`).

@@ -55,6 +55,10 @@ pub trait StreamingListener: Send + Sync {
     /// A batch is due and waits for its turn; `waiting` batches wait in all.
     fn batch_submitted(&self, batch: &BatchInfo, waiting: usize) {}
 
+    /// There is no batch of this time, and of none of those between it and the one before, since there was nothing to do:
+    /// see [`Slicing::Timestamp`](crate::Slicing::Timestamp).
+    fn batch_skipped(&self, time: Time) {}
+
     /// A batch began to run: its scheduling delay is known, and what belongs to it, which is planned only now.
     fn batch_started(&self, batch: &BatchInfo, waiting: usize) {}
 

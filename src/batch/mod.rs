@@ -3,11 +3,13 @@
 mod bus;
 mod generator;
 mod info;
+mod intervals;
 mod listener;
 mod scheduler;
 
 pub(crate) use bus::ListenerBus;
-pub(crate) use generator::{BatchQueue, generate};
+pub(crate) use generator::{BatchQueue, DueBatch, generate};
 pub use info::{BatchInfo, OutputOperationInfo, ReceiverInfo, SliceInfo, StreamInputInfo};
+pub(crate) use intervals::Intervals;
 pub use listener::StreamingListener;
 pub(crate) use scheduler::Scheduler;

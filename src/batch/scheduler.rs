@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{BatchInfo, BatchQueue, ListenerBus, OutputOperationInfo};
+use super::{BatchInfo, DueBatch, ListenerBus, OutputOperationInfo};
 use crate::commit::{Committer, Plan};
 use crate::context::Graph;
 use crate::error::{Error, ErrorKind, Result};
@@ -27,14 +27,13 @@ pub(crate) struct Scheduler {
 }
 
 impl Scheduler {
-    /// Runs the batches of `queue`, which begin at `first` and are `interval` apart, until it is closed and empty, or one
-    /// fails. Then one more, if a graceful stop left something that was received and is in no batch: it ends early.
+    /// Runs the batches that `due` gives until it gives none, or one fails. Then one more, if a graceful stop left something
+    /// that was received and is in no batch: it ends early. Without batches before it, it is the one at `first`.
     pub fn run(
         &mut self,
         unfinished: Option<Plan>,
-        queue: &BatchQueue,
         first: Time,
-        interval: Duration,
+        mut due: impl FnMut() -> Result<Option<DueBatch>>,
     ) -> Result<()> {
         // A kill between a commit and its publication leaves the group behind.
         self.committer.publish(false)?;
@@ -44,9 +43,9 @@ impl Scheduler {
             self.run_batch(plan.time, now, Some(plan), 0)?;
         }
         let mut next = first;
-        while let Some((time, submitted)) = queue.pop() {
-            self.run_batch(time, submitted, None, queue.waiting())?;
-            next = time + interval;
+        while let Some(DueBatch { time, submitted, waiting }) = due()? {
+            self.run_batch(time, submitted, None, waiting)?;
+            next = time + self.interval;
         }
         if self.graph.inputs().iter().any(|input| input.has_unplanned()) {
             let now = self.clock.now();
@@ -174,7 +173,7 @@ impl Scheduler {
         lap(info, "output");
         fail::fail_point!("commit::ran", |_| std::process::abort());
 
-        self.committer.commit(plan, &delta)?;
+        self.committer.commit(plan, &info.slices, &mut delta)?;
         if let Some(store) = &self.volatile {
             store.apply_changes(&delta)?;
         }

@@ -9,16 +9,19 @@
 //! reads from the group's offsets ([`start`] has the table). At least once, and in programs without a Kafka sink, the
 //! checkpoint's own write is the arbiter.
 
+pub(crate) mod log;
 mod records;
 mod start;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use log::LogWriter;
 use records::{COMMITTED, Committed, PLANNED, Positions, Prepared};
 pub(crate) use records::{Plan, StagedFile};
 use start::{Decision, Found, decide};
 
+use crate::batch::SliceInfo;
 use crate::error::{Error, Result};
 use crate::sink::{CommitTrouble, Sink, files};
 use crate::source::{Input, InputPosition};
@@ -80,12 +83,20 @@ pub(crate) struct Committer {
     told_in_transaction: bool,
     /// When the group was told last.
     told: Time,
+    log: LogWriter,
 }
 
 impl Committer {
     pub fn new(parts: Parts) -> Self {
         let told = parts.clock.now();
-        Self { parts, positions: Positions::new(), marker: None, told_in_transaction: false, told }
+        Self {
+            parts,
+            positions: Positions::new(),
+            marker: None,
+            told_in_transaction: false,
+            told,
+            log: LogWriter::default(),
+        }
     }
 
     /// The sink whose transactions decide, if there is one.
@@ -313,11 +324,11 @@ impl Committer {
         })
     }
 
-    /// Makes a batch final, with all that it changed and gave. A batch that did neither commits nothing.
+    /// Makes a batch final, with all that it changed and gave. A batch that did neither commits nothing, and is not logged.
     ///
     /// # Errors
     /// If it could not be made final. Then [`abort`](Committer::abort) tells whether it can be run again.
-    pub fn commit(&mut self, plan: &Plan, delta: &Delta) -> Result<()> {
+    pub fn commit(&mut self, plan: &Plan, slices: &[SliceInfo], delta: &mut Delta) -> Result<()> {
         for sink in &self.parts.sinks {
             sink.flush()?;
         }
@@ -334,9 +345,13 @@ impl Committer {
         if quiet && (self.marker.is_none() || now - self.told < TELL_EVERY) {
             return self.note_idle(plan.time, positions);
         }
+        delta.records.push(self.log.record(plan, slices)?);
         match self.arbiter().cloned() {
             Some(sink) => self.commit_in_transaction(&*sink, plan, positions, staged, delta)?,
             None => self.commit_locally(plan, positions, staged, delta)?,
+        }
+        if let Some(db) = &self.parts.db {
+            self.log.written(db, plan.time)?;
         }
         self.told = now;
         self.parts.sinks.iter().for_each(|sink| sink.committed());

@@ -36,6 +36,12 @@ pub(crate) trait Stateful: Send + Sync {
     fn discard(&self) -> Result<()>;
 
     fn stats(&self) -> StateStats;
+
+    /// The first time after the batch `after` at which it has something to do if no record comes; none if it never has.
+    /// May be earlier than that, but must depend on nothing else than what it holds.
+    fn next_due(&self, after: Time) -> Option<Time> {
+        (self.stats().keys > 0).then_some(after)
+    }
 }
 
 /// A stream whose RDDs are kept: for their batch, or longer.
@@ -275,6 +281,11 @@ impl Graph {
     /// The stateful operators that an output operation reaches, parents before children.
     pub fn stateful(&self) -> Arc<Vec<Arc<dyn Stateful>>> {
         self.reached.read().clone()
+    }
+
+    /// The first time after the batch `after` at which a stateful operator has something to do if no record comes.
+    pub fn next_due(&self, after: Time) -> Option<Time> {
+        self.stateful().iter().filter_map(|operator| operator.next_due(after)).min()
     }
 
     pub fn inputs(&self) -> Vec<Arc<dyn Input>> {

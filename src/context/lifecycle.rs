@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use parking_lot::{Condvar, Mutex};
 
 use super::{StreamingContext, inputs};
-use crate::batch::{BatchInfo, BatchQueue, Scheduler, generate};
+use crate::batch::{BatchInfo, BatchQueue, DueBatch, Intervals, Scheduler, generate};
 use crate::commit::{Committer, Parts, Recovered};
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::{StateDb, cache_share};
@@ -129,7 +129,8 @@ pub(super) fn start(ssc: &StreamingContext) -> Result<()> {
         phase.failure()?;
         phase.started = true;
     }
-    match prepare(ssc).and_then(|(scheduler, recovered)| launch(ssc, scheduler, recovered)) {
+    let prepared = prepare(ssc);
+    match prepared.and_then(|(scheduler, recovered, by_time)| launch(ssc, scheduler, recovered, by_time)) {
         Ok(()) => {
             ssc.note_started();
             Ok(())
@@ -147,7 +148,7 @@ pub(super) fn start(ssc: &StreamingContext) -> Result<()> {
 }
 
 /// Connects everything and restores what the checkpoint holds.
-fn prepare(ssc: &StreamingContext) -> Result<(Scheduler, Recovered)> {
+fn prepare(ssc: &StreamingContext) -> Result<(Scheduler, Recovered, Option<Intervals>)> {
     let inner = &ssc.inner;
     inner.graph.freeze();
     if inner.graph.outputs().is_empty() {
@@ -162,6 +163,7 @@ fn prepare(ssc: &StreamingContext) -> Result<(Scheduler, Recovered)> {
             "two operators have the uid `{twice}`, which would mix up their state: name one otherwise"
         )));
     }
+    let intervals = Intervals::of(inner.graph.inputs(), inner.clock.clone(), ssc.batch_interval())?;
     let outputs = inner.graph.outputs();
     let mut committer = Committer::new(Parts {
         app: ssc.app_name().to_owned(),
@@ -204,7 +206,7 @@ fn prepare(ssc: &StreamingContext) -> Result<(Scheduler, Recovered)> {
         volatile,
         interval: ssc.batch_interval(),
     };
-    Ok((scheduler, recovered))
+    Ok((scheduler, recovered, intervals))
 }
 
 /// Says which operators find their state again, which start without, and which state has lost its operator.
@@ -223,13 +225,23 @@ fn tell_what_becomes_of_state(db: &StateDb, uids: &BTreeSet<Arc<str>>) {
     }
 }
 
-fn launch(ssc: &StreamingContext, mut scheduler: Scheduler, recovered: Recovered) -> Result<()> {
+fn launch(
+    ssc: &StreamingContext,
+    mut scheduler: Scheduler,
+    recovered: Recovered,
+    intervals: Option<Intervals>,
+) -> Result<()> {
     let interval = ssc.batch_interval();
     let last = recovered.unfinished.as_ref().map(|p| p.time).max(recovered.last);
     let now = ssc.inner.clock.now();
-    let mut first = now.floor(interval) + interval;
+    let mut first = match (&intervals, last) {
+        (None, _) => now.floor(interval) + interval,
+        (Some(intervals), None) => intervals.first()?,
+        // The intervals that were missed are run, too.
+        (Some(_), Some(last)) => last.floor(interval) + interval,
+    };
     if let Some(last) = last
-        && first <= last
+        && now.floor(interval) + interval <= last
     {
         let behind = last - now;
         // The last batch of a graceful stop is up to an interval early.
@@ -259,18 +271,30 @@ fn launch(ssc: &StreamingContext, mut scheduler: Scheduler, recovered: Recovered
         ssc.inner.lifecycle.changed.notify_all();
         return Ok(());
     }
-    let generator = ssc.clone();
-    phase.threads.push(spawn("tidemill-generator", move || {
-        let inner = &generator.inner;
-        let queue = &inner.lifecycle.queue;
-        generate(&*inner.clock, first, interval, &|| inner.lifecycle.is_stopping(), |time| {
-            submit(&generator, queue, time)
-        });
-    })?);
+    if intervals.is_none() {
+        let generator = ssc.clone();
+        phase.threads.push(spawn("tidemill-generator", move || {
+            let inner = &generator.inner;
+            let queue = &inner.lifecycle.queue;
+            generate(&*inner.clock, first, interval, &|| inner.lifecycle.is_stopping(), |time| {
+                submit(&generator, queue, time)
+            });
+        })?);
+    }
     let context = ssc.clone();
     phase.threads.push(spawn("tidemill-scheduler", move || {
         let lifecycle = &context.inner.lifecycle;
-        let outcome = scheduler.run(recovered.unfinished, &lifecycle.queue, first, interval);
+        let outcome = match intervals {
+            None => scheduler.run(recovered.unfinished, first, || Ok(lifecycle.queue.pop())),
+            Some(intervals) => {
+                let mut from = first;
+                scheduler.run(recovered.unfinished, first, || {
+                    let due = next_interval(&context, &intervals, from)?;
+                    from = due.as_ref().map_or(from, |due| due.time + interval);
+                    Ok(due)
+                })
+            }
+        };
         // After a failure, too, nothing is received any more.
         context.inner.graph.inputs().iter().for_each(|input| input.stop(false));
         // After a failed batch the positions of the last good one are published all the same.
@@ -287,6 +311,18 @@ fn launch(ssc: &StreamingContext, mut scheduler: Scheduler, recovered: Recovered
         context.inner.clock.wake();
     })?);
     Ok(())
+}
+
+/// The next batch of sources that are sliced by timestamp, `from` or a later one.
+fn next_interval(ssc: &StreamingContext, intervals: &Intervals, from: Time) -> Result<Option<DueBatch>> {
+    let inner = &ssc.inner;
+    let due = inner.graph.next_due(from - intervals.interval);
+    let stopping = || inner.lifecycle.is_stopping() || inner.runner.is_cancelled();
+    let skipped = |time| inner.listeners.announce(move |l| l.batch_skipped(time));
+    let Some(time) = intervals.next(from, due, &stopping, &skipped)? else { return Ok(None) };
+    let submitted = inner.clock.now();
+    inner.listeners.announce(move |l| l.batch_submitted(&BatchInfo::submitted(time, submitted), 1));
+    Ok(Some(DueBatch { time, submitted, waiting: 0 }))
 }
 
 fn submit(ssc: &StreamingContext, queue: &BatchQueue, time: Time) {
@@ -319,7 +355,7 @@ pub(super) fn stop(ssc: &StreamingContext, gracefully: bool) -> Result<()> {
     ssc.inner.graph.inputs().iter().for_each(|input| input.stop(gracefully));
     ssc.inner.clock.wake();
     if !threads.is_empty() {
-        // The generator first: it may still have due batches to hand over.
+        // The generator first, if there is one: it may still have due batches to hand over.
         join(threads.remove(0));
         lifecycle.queue.close(false);
         threads.into_iter().for_each(join);

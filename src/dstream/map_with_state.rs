@@ -277,6 +277,17 @@ impl<K: Key, V: Data, S: Stored, E: Data> Stateful for MapWithState<K, V, S, E> 
     fn stats(&self) -> StateStats {
         self.state.stats()
     }
+
+    /// Just when the first key times out.
+    fn next_due(&self, after: Time) -> Option<Time> {
+        let timeout = self.spec.timeout?;
+        let first =
+            (0..self.partitioner.num_partitions()).map(|partition| self.state.first_touched(partition));
+        // What cannot be read is told by the batch that needs it.
+        let first: Result<Vec<_>> = first.collect();
+        let Ok(first) = first else { return Some(after) };
+        first.into_iter().flatten().min().map(|at| at + timeout + Duration::millis(1))
+    }
 }
 
 impl<K: Key, V: Data, S: Stored, E: Data> DStreamNode<E> for MapWithState<K, V, S, E> {

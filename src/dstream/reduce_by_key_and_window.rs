@@ -314,6 +314,11 @@ impl<K: Key, V: Stored> Stateful for ReduceByKeyAndWindow<K, V> {
             StateStats { keys: sum.keys + stats.keys, bytes: sum.bytes + stats.bytes }
         })
     }
+
+    fn next_due(&self, after: Time) -> Option<Time> {
+        let slide = self.lengths.slide;
+        (self.stats().keys > 0).then(|| after.floor(slide) + slide)
+    }
 }
 
 impl<K: Key, V: Stored> DStreamNode<(K, V)> for ReduceByKeyAndWindow<K, V> {

@@ -104,6 +104,12 @@ impl<T: Stored> Stateful for Window<T> {
         let bytes = batches.values().map(|batch| batch.bytes as u64).sum();
         StateStats { keys: batches.len() as u64, bytes }
     }
+
+    /// An empty window slides unseen.
+    fn next_due(&self, after: Time) -> Option<Time> {
+        let slide = self.lengths.slide;
+        self.batches.lock().values().any(|batch| batch.bytes > 0).then(|| after.floor(slide) + slide)
+    }
 }
 
 impl<T: Stored> DStreamNode<T> for Window<T> {

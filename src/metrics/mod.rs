@@ -38,6 +38,8 @@ pub struct Metrics {
     last_completed: Gauge,
     source_records: IntCounterVec,
     source_bytes: IntCounter,
+    late_records: IntCounterVec,
+    future_records: IntCounterVec,
     bad_records: IntCounter,
     lag_records: IntGaugeVec,
     lag_seconds: GaugeVec,
@@ -70,6 +72,8 @@ impl Metrics {
             last_completed: r.gauge(n::LAST_COMPLETED)?,
             source_records: r.counters(n::SOURCE_RECORDS, &["topic", "partition"])?,
             source_bytes: r.counter(n::SOURCE_BYTES)?,
+            late_records: r.counters(n::LATE_RECORDS, &["topic", "partition"])?,
+            future_records: r.counters(n::FUTURE_RECORDS, &["topic", "partition"])?,
             bad_records: r.counter(n::BAD_RECORDS)?,
             lag_records: r.int_gauges(n::LAG_RECORDS, &["topic", "partition"])?,
             lag_seconds: r.gauges(n::LAG_SECONDS, &["topic", "partition"])?,
@@ -122,7 +126,10 @@ impl StreamingListener for Metrics {
         self.last_completed.set(self.clock.now().as_millis() as f64 / 1_000.0);
         for slice in &batch.slices {
             let partition = slice.partition.to_string();
-            self.source_records.with_label_values(&[&*slice.topic, &partition]).inc_by(slice.records);
+            let place = [&*slice.topic, &*partition];
+            self.source_records.with_label_values(&place).inc_by(slice.records);
+            self.late_records.with_label_values(&place).inc_by(slice.late);
+            self.future_records.with_label_values(&place).inc_by(slice.future);
         }
         self.source_bytes.inc_by(batch.num_bytes);
         self.bad_records.inc_by(batch.bad_records);

@@ -28,6 +28,14 @@ pub(super) const BAD_RECORDS: Name = (
     "tidemill_source_bad_records_total",
     "Records that could not be decoded and were skipped or dead-lettered.",
 );
+pub(super) const LATE_RECORDS: Name = (
+    "tidemill_source_late_records_total",
+    "Records from before the interval of their batch, in sources that are sliced by timestamp.",
+);
+pub(super) const FUTURE_RECORDS: Name = (
+    "tidemill_source_future_records_total",
+    "Records whose timestamp was too far ahead to be believed, in sources that are sliced by timestamp.",
+);
 pub(super) const LAG_RECORDS: Name =
     ("tidemill_source_lag_records", "Records of the partition not yet processed.");
 pub(super) const LAG_SECONDS: Name =

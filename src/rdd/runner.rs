@@ -32,6 +32,8 @@ pub(crate) struct SliceStats {
     pub records: u64,
     pub bytes: u64,
     pub last_timestamp: Option<i64>,
+    pub late: u64,
+    pub future: u64,
 }
 
 impl Effects {

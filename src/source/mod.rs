@@ -158,6 +158,11 @@ pub(crate) trait Input: Send + Sync {
     /// Decides what belongs to the batch that begins now.
     fn plan(&self, time: Time) -> Result<InputPlan>;
 
+    /// This, if its records' timestamps say what belongs to a batch.
+    fn by_time(&self) -> Option<&dyn SlicedByTime> {
+        None
+    }
+
     /// Makes `plan` what this input's stream gives for `time`. Called for a fresh plan and for one
     /// that is run again.
     fn begin(&self, time: Time, plan: &InputPlan) -> Result<()>;
@@ -199,6 +204,30 @@ pub(crate) trait Input: Send + Sync {
     fn lag(&self) -> Vec<PartitionLag> {
         Vec::new()
     }
+}
+
+/// An input whose records' timestamps say what belongs to a batch.
+pub(crate) trait SlicedByTime: Send + Sync {
+    /// When the first record that waits was written, if one waits.
+    fn first(&self, now: Time) -> Result<Option<Time>>;
+
+    /// Looks whether all of the batch `time`, which would follow the last one that began, is there. If so, it is what
+    /// [`plan`](Input::plan) gives for `time`.
+    fn look(&self, time: Time, now: Time) -> Result<Interval>;
+}
+
+/// What an input knows of an interval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Interval {
+    /// More of it may come.
+    Open,
+    /// All of it is there.
+    Closed {
+        /// Whether it has a record.
+        has_records: bool,
+        /// If it has none: no record that is to come is from before this time, or it is late.
+        quiet_until: Time,
+    },
 }
 
 /// How far one partition is behind its end.

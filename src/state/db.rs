@@ -337,6 +337,9 @@ impl StateDb {
                 }
             }
         }
+        for (name, value) in &delta.records {
+            batch.put(name, value);
+        }
         Ok(batch)
     }
 
@@ -354,6 +357,31 @@ impl StateDb {
                 if sync { synced.note(self.db.latest_sequence_number()) } else { Ok(()) }
             }
         }
+    }
+
+    /// Calls `each` with the checkpoint's own records whose names are in `from..until`, in the order of their names, for as
+    /// long as it says so.
+    pub fn scan_between(
+        &self,
+        from: &[u8],
+        until: &[u8],
+        mut each: impl FnMut(&[u8], &[u8]) -> Result<bool>,
+    ) -> Result<()> {
+        let start = rocksdb::IteratorMode::From(from, rocksdb::Direction::Forward);
+        for entry in self.db.iterator(start) {
+            let (key, value) = entry.map_err(|e| self.error("read the checkpoint", e))?;
+            if *key >= *until || !each(&key, &value)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes the checkpoint's own records whose names are in `from..until`.
+    pub fn delete_between(&self, from: &[u8], until: &[u8]) -> Result<()> {
+        let mut batch = WriteBatch::default();
+        batch.delete_range(from, until);
+        self.write("prune the checkpoint", batch, false)
     }
 
     pub(super) fn error(&self, doing: &str, error: rocksdb::Error) -> Error {

@@ -17,6 +17,8 @@ pub(crate) enum Change {
 #[derive(Debug, Default)]
 pub(crate) struct Delta {
     pub operators: Vec<(Arc<str>, Vec<Change>)>,
+    /// Records of the checkpoint itself that go with them, by name; they alone are no change.
+    pub records: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Delta {

@@ -87,6 +87,9 @@ impl StateDb {
                 }
             }
         }
+        for (name, value) in &delta.records {
+            piece.put(name, value);
+        }
         if !piece.is_empty() {
             pieces.push(piece);
         }
@@ -121,7 +124,7 @@ mod tests {
     }
 
     fn delta(changes: Vec<Change>) -> Delta {
-        Delta { operators: vec![(Arc::from("totals"), changes)] }
+        Delta { operators: vec![(Arc::from("totals"), changes)], records: Vec::new() }
     }
 
     fn state(db: &StateDb) -> Vec<(Vec<u8>, usize)> {
@@ -148,6 +151,17 @@ mod tests {
         assert_eq!(state(&db), [(vec![1], 3), (vec![2], 4)]);
         assert!(db.prepared::<String>().unwrap().is_none());
         assert_eq!(db.get::<String>(b"done").unwrap().as_deref(), Some("two"));
+    }
+
+    #[test]
+    fn records_of_the_checkpoint_are_applied_with_the_delta() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = open(folder.path());
+        let records = vec![(b"log/1".to_vec(), crate::codec::encode_value(&"one").unwrap())];
+        let pieces = db.prepare(&Delta { records, ..delta(vec![put(1, 3)]) }, &"one").unwrap();
+        assert_eq!(db.get::<String>(b"log/1").unwrap(), None);
+        db.apply_prepared(pieces, b"done", &"one").unwrap();
+        assert_eq!(db.get::<String>(b"log/1").unwrap().as_deref(), Some("one"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::delta::{kind, kind_range, prefix, single_key, split_key};
 use super::{KeyedState, Shard, StateDb};
 use crate::codec::{Key, decode_key, decode_value, encode_values};
 use crate::error::Result;
-use crate::rdd::finished;
+use crate::rdd::{Stop, finished};
 use crate::time::Time;
 
 /// A state as it is stored: with the time of its last touch before it.
@@ -52,6 +52,26 @@ fn touched_prefix(partition: usize, at: Time) -> Vec<u8> {
 }
 
 impl<K: Key, M: super::keyed::Memory<K>> KeyedState<K, M> {
+    /// The oldest last touch of all keys in the store.
+    pub fn first_touched(&self, partition: usize) -> Result<Option<Time>> {
+        let shard = self.shard(partition);
+        // What is older than this is gone; the store would have to step over its remains once more.
+        let from = shard.counters.touched_from.map(|from| touched_prefix(partition, from));
+        drop(shard);
+        let all = kind_range(partition, kind::TOUCHED);
+        let opened = self.opened()?;
+        let mut first = None;
+        let range = from.unwrap_or(all.start)..all.end;
+        finished(opened.store.visit(&opened.uid, range, true, &mut |stored, _| {
+            let (_, _, timed) = split_key(stored)?;
+            if let Some((at, _)) = timed.split_first_chunk() {
+                first = Some(Time::from_millis((u64::from_be_bytes(*at) ^ 1 << 63) as i64));
+            }
+            Err(Stop::Enough)
+        }))?;
+        Ok(first)
+    }
+
     /// The keys whose last touch is older than `before`, oldest first, each with its place in the store.
     pub fn touched_before(
         &self,

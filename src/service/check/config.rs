@@ -11,6 +11,7 @@ use crate::time::Duration;
 
 pub(crate) use crate::commit::Delivery;
 pub(crate) use crate::service::file::Start;
+pub(crate) use crate::source::kafka::Slicing;
 
 /// A checked pipeline.
 #[derive(Debug)]
@@ -61,6 +62,7 @@ pub(crate) struct Source {
     pub(crate) cluster: Cluster,
     pub(crate) topics: Vec<String>,
     pub(crate) start: Start,
+    pub(crate) slicing: Slicing,
     /// How long to wait for the broker and the topics at start.
     pub(crate) wait: Duration,
     /// Records per second.

@@ -60,6 +60,9 @@ pub(crate) fn check(report: &mut Report) -> Option<Config> {
 
     let sources: Vec<Source> =
         written_sources.iter().filter_map(|source| sources::check(source, report)).collect();
+    if !report.has_errors() {
+        sources::same_slicing(written_sources, report);
+    }
     let names = written_sources.iter().map(|source| source.name.as_str());
     let declared =
         streams::Declared::new(names.chain(written_streams.iter().map(|stream| stream.name.as_str())));

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU64;
 
-use super::config::{BadRecord, Source, Start};
+use super::config::{BadRecord, Slicing, Source, Start};
 use super::{cluster, names};
 use crate::service::file::{self, At, Entry, Format};
 use crate::service::report::Report;
@@ -32,6 +32,7 @@ pub(super) fn check(source: &Entry<file::Source>, report: &mut Report) -> Option
         Some(file::BadRecord::Skip) => Some(BadRecord::Skip),
         Some(file::BadRecord::DeadLetter(topic)) => dead_letter(topic, topics.as_deref(), report),
     };
+    let slicing = kafka.and_then(|kafka| slicing(kafka, report));
     let (kafka, format) = (kafka?, format?);
     let source = Source {
         name: named.then(|| source.name.clone())?,
@@ -39,6 +40,7 @@ pub(super) fn check(source: &Entry<file::Source>, report: &mut Report) -> Option
         cluster: cluster?,
         topics: topics?,
         start: At::get(&kafka.start).unwrap_or(Start::Earliest),
+        slicing: slicing?,
         wait: At::get(&kafka.wait).unwrap_or(WAIT),
         max_rate_per_partition: At::get(&kafka.max_rate_per_partition).map(NonZeroU64::get),
         max_records_per_batch: At::get(&kafka.max_records_per_batch)
@@ -51,6 +53,45 @@ pub(super) fn check(source: &Entry<file::Source>, report: &mut Report) -> Option
         on_bad_record: on_bad_record?,
     };
     Some(source)
+}
+
+/// What says which batch a record belongs to, with its numbers.
+fn slicing(kafka: &file::KafkaSource, report: &mut Report) -> Option<Slicing> {
+    if kafka.slicing.as_ref().is_some_and(|slicing| slicing.value == file::Slicing::Timestamp) {
+        let mut slicing = Slicing::timestamp();
+        if let Slicing::Timestamp { max_future, grace } = &mut slicing {
+            *max_future = At::get(&kafka.max_future).unwrap_or(*max_future);
+            *grace = At::get(&kafka.grace).unwrap_or(*grace);
+        }
+        return Some(slicing);
+    }
+    let mut fine = true;
+    for (name, given) in [("grace", &kafka.grace), ("max_future", &kafka.max_future)] {
+        if let Some(given) = given {
+            report
+                .error(given.key_at.clone(), format!("`{name}` belongs to slicing by timestamp"))
+                .label("this source is sliced by arrival")
+                .help(format!("add `slicing: timestamp`, or remove `{name}`"));
+            fine = false;
+        }
+    }
+    fine.then_some(Slicing::Arrival)
+}
+
+/// Reports sources of which some are sliced by arrival and some by timestamp.
+pub(super) fn same_slicing(sources: &[Entry<file::Source>], report: &mut Report) {
+    let sliced = sources.iter().filter_map(|source| {
+        let kafka = &source.value.as_ref()?.value.kafka.as_ref()?.value;
+        let by_time = kafka.slicing.as_ref().filter(|slicing| slicing.value == file::Slicing::Timestamp);
+        Some((source, by_time))
+    });
+    let (by_time, by_arrival): (Vec<_>, Vec<_>) = sliced.partition(|(_, by_time)| by_time.is_some());
+    if let (Some((_, Some(slicing))), Some((other, _))) = (by_time.first(), by_arrival.first()) {
+        report
+            .error(slicing.at.clone(), "sources must all be sliced in the same way")
+            .also(other.at.clone(), format!("`{}` is sliced by arrival", other.name))
+            .help("it is either the clock or the records that say which batches there are");
+    }
 }
 
 fn dead_letter(

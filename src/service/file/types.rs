@@ -66,6 +66,12 @@ mapping! {
         required topics: Vec<At<String>>,
         /// Where to begin when there is no checkpoint.
         optional start: Start,
+        /// What says which batch a record belongs to.
+        optional slicing: Slicing,
+        /// How long after its time a batch waits for partitions that have shown no record at or past it.
+        optional grace: Duration,
+        /// How far ahead of the clock a record's timestamp is still believed.
+        optional max_future: Duration,
         /// How long to wait for the broker and the topics at start.
         optional wait: Duration,
         /// The most records that a batch takes from a partition, per second of the interval.
@@ -86,6 +92,16 @@ choice! {
         "latest" => Latest,
         /// Where the consumer group stands.
         "committed" => Committed,
+    }
+}
+
+choice! {
+    /// What says which batch a record belongs to.
+    Slicing {
+        /// When it is there to be read.
+        "arrival" => Arrival,
+        /// Its timestamp.
+        "timestamp" => Timestamp,
     }
 }
 

@@ -34,6 +34,11 @@ impl Progress {
 }
 
 impl StreamingListener for Progress {
+    /// Nothing to do is done at once.
+    fn batch_skipped(&self, _: Time) {
+        self.last.lock().completed = Some(self.ssc.clock().now());
+    }
+
     fn batch_completed(&self, batch: &BatchInfo) {
         if batch.failure.is_some() {
             return;

@@ -1,12 +1,20 @@
 //! What the consumer group holds for this application: the next offset to read per partition, and beside it the time of
 //! the batch that committed it.
 
+use std::sync::mpsc;
+
+use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::error_text;
+use super::source::KafkaInput;
 use crate::error::{Error, Result};
-use crate::source::{GroupOffset, GroupOffsets};
+use crate::source::{GroupOffset, GroupOffsets, Input, InputPosition};
 use crate::time::Time;
+
+/// How long the last commit before a stop may take.
+const LAST_COMMIT: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Leads the metadata of offsets that this application committed.
 const MARK: &str = "tidemill:";
@@ -49,6 +57,45 @@ pub(crate) fn group_offsets(list: &TopicPartitionList) -> GroupOffsets {
         _ => None,
     };
     list.elements().iter().filter_map(told).collect()
+}
+
+impl KafkaInput {
+    /// Commits `position` to the consumer group; with `wait`, tells the outcome.
+    pub(super) fn commit_to_group(
+        &self,
+        position: &InputPosition,
+        marker: Option<Time>,
+        wait: bool,
+    ) -> Result<()> {
+        let (InputPosition::Offsets(offsets), Some(reached)) = (position, &*self.reached.read()) else {
+            return Ok(());
+        };
+        let list = marked_list(offsets.iter().map(|((t, p), offset)| (t.as_str(), *p, *offset)), marker)?;
+        self.committed(position);
+        let failed = |e: rdkafka::error::KafkaError| {
+            Error::unavailable(format!(
+                "cannot commit the offsets of group `{}`: {}",
+                self.group,
+                error_text(&e)
+            ))
+        };
+        if !wait {
+            return reached.asking.commit(&list, CommitMode::Async).map_err(failed);
+        }
+        // librdkafka's own wait has no end, and a stop must have one.
+        let (done, outcome) = mpsc::channel();
+        let consumer = reached.asking.clone();
+        std::thread::spawn(move || done.send(consumer.commit(&list, CommitMode::Sync)));
+        match outcome.recv_timeout(LAST_COMMIT) {
+            Ok(result) => result.map_err(failed),
+            Err(_) => Err(Error::unavailable(format!(
+                "the last offsets of group `{}` could not be committed within {} s; the checkpoint has them, and the \
+                 group follows at the next start",
+                self.group,
+                LAST_COMMIT.as_secs()
+            ))),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The Kafka direct stream: per batch and partition a range of offsets, each a slice that a task reads.
 
+mod arrival;
 mod client;
 mod group;
 mod headers;
@@ -7,7 +8,9 @@ mod kept;
 mod reader;
 mod record;
 mod source;
+mod start;
 mod stream;
+mod timestamp;
 
 use crate::error::{Error, Result};
 use crate::time::Duration;
@@ -32,6 +35,51 @@ pub enum Start {
     Committed,
 }
 
+/// What says which batch a record belongs to.
+///
+/// All sources of a context are sliced in the same way: it is either the clock or the records that say which batches there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Slicing {
+    /// When it was there to be read: a batch takes what the partitions hold when it begins, within the source's limits. After a
+    /// downtime one batch takes up where the last one ended. What belongs to which batch depends on when the program runs.
+    #[default]
+    Arrival,
+    /// Its timestamp: batch *t* is, in each partition, what stands before the first record whose timestamp is at or past
+    /// *t*. Run again over the same topics, a program gives the same batches, at any pace.
+    ///
+    /// Intervals that were missed while the program was down are run as they would have been, one after another; so are
+    /// those of a backlog that is there at the first start, from the interval of its first record on. A batch's time is never
+    /// ahead of the clock.
+    ///
+    /// - Timestamps need not rise from record to record. An older record belongs to the batch in which its offset falls,
+    ///   and is counted as *late* ([`SliceInfo::late`](crate::SliceInfo::late)).
+    /// - A batch is run when each partition has shown a record at or past *t*. A partition that has not is waited for until
+    ///   `grace` is over; what it shows then belongs to a later batch, and is late.
+    /// - A record without a timestamp, or with one more than `max_future` ahead of the clock when it is first seen, takes
+    ///   that of the record before it. The latter are counted ([`SliceInfo::future`](crate::SliceInfo::future)).
+    /// - An interval without records is run if an operator with state or a window has something to do in it: a window that
+    ///   slides and is not empty, a state that times out, any key of `update_state_by_key`; else there is no batch of that time
+    ///   (but for one a day, which keeps the group's offsets from expiring), and so no empty RDD in `foreach_rdd`, and no 0 of a
+    ///   `count`.
+    /// - [`max_rate_per_partition`](KafkaSource::max_rate_per_partition) and
+    ///   [`max_records_per_batch`](KafkaSource::max_records_per_batch) do not apply: nothing cuts such a slice.
+    /// - A stop ends after the batch that runs, and never waits for one that is open: what is not run then is run at the
+    ///   next start, with the same records.
+    Timestamp {
+        /// How far ahead of the clock a record's timestamp is still believed.
+        max_future: Duration,
+        /// How long after its time a batch waits for partitions that have shown no record at or past it.
+        grace: Duration,
+    },
+}
+
+impl Slicing {
+    /// By timestamp, believed up to 10 seconds ahead of the clock, with a grace of 5 seconds.
+    pub fn timestamp() -> Self {
+        Self::Timestamp { max_future: Duration::seconds(10), grace: Duration::seconds(5) }
+    }
+}
+
 /// What to read, and from where (Spark's `LocationStrategies` and `ConsumerStrategies` in one).
 ///
 /// The consumer group is the context's app name. The stream is no member of the group: it assigns its
@@ -41,6 +89,7 @@ pub struct KafkaSource {
     pub(crate) brokers: String,
     pub(crate) topics: Vec<String>,
     pub(crate) start: Start,
+    pub(crate) slicing: Slicing,
     pub(crate) wait: Duration,
     pub(crate) max_rate_per_partition: Option<u64>,
     pub(crate) max_records_per_batch: u64,
@@ -56,6 +105,7 @@ impl KafkaSource {
             brokers: brokers.into(),
             topics: topics.into_iter().map(Into::into).collect(),
             start: Start::default(),
+            slicing: Slicing::default(),
             wait: Duration::seconds(30),
             max_rate_per_partition: None,
             max_records_per_batch: 1_000_000,
@@ -68,6 +118,19 @@ impl KafkaSource {
     /// Where to begin without a checkpoint; [`Start::Latest`] unless set.
     pub fn start(mut self, start: Start) -> Self {
         self.start = start;
+        self
+    }
+
+    /// What says which batch a record belongs to; [`Slicing::Arrival`] unless set.
+    ///
+    /// ```
+    /// use tidemill::{Duration, KafkaSource, Slicing, Start};
+    /// let replayed = KafkaSource::new("localhost:9092", ["clicks"])
+    ///     .start(Start::Earliest)
+    ///     .slicing(Slicing::Timestamp { max_future: Duration::seconds(10), grace: Duration::seconds(2) });
+    /// ```
+    pub fn slicing(mut self, slicing: Slicing) -> Self {
+        self.slicing = slicing;
         self
     }
 
@@ -124,6 +187,11 @@ impl KafkaSource {
         }
         if self.max_records_per_batch == 0 || self.max_rate_per_partition == Some(0) {
             return Err(Error::config("a Kafka source's limits must be at least 1"));
+        }
+        if let Slicing::Timestamp { max_future, grace } = self.slicing
+            && max_future.min(grace) < Duration::ZERO
+        {
+            return Err(Error::config("a Kafka source's `max_future` and `grace` must not be negative"));
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ffi::CString;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rdkafka::bindings as rd;
 use rdkafka::consumer::Consumer;
 use rdkafka::{Offset, TopicPartitionList};
@@ -28,6 +28,15 @@ pub trait SliceReader: Send + Sync {
     /// If offsets of the range do not exist any more, with the range in the message. A broker that is away is
     /// waited for.
     fn read(&self, range: &OffsetRange, visit: &mut dyn FnMut(&Record<'_>) -> Flow) -> Flow;
+
+    /// Pushes the offsets and timestamps of the records of `range` into `visit`, before a slice of them is read. A reader
+    /// that keeps what it saw need not fetch it twice.
+    ///
+    /// # Errors
+    /// As [`read`](SliceReader::read).
+    fn peek(&self, range: &OffsetRange, visit: &mut dyn FnMut(i64, Option<i64>) -> Flow) -> Flow {
+        self.read(range, &mut |record| visit(record.offset, record.timestamp))
+    }
 }
 
 /// Messages taken from librdkafka at once.
@@ -42,6 +51,8 @@ pub(super) struct RdKafkaReader {
     partitions: BTreeMap<(Arc<str>, i32), Mutex<Partition>>,
     consumer: Arc<Client>,
     runner: Arc<Runner>,
+    /// Bytes that are kept of what was looked at in a partition and not yet read.
+    kept_ahead: usize,
 }
 
 struct Partition {
@@ -53,11 +64,16 @@ struct Partition {
     ahead: VecDeque<Message>,
 }
 
+/// A wait for records, which must end when the context does.
+#[derive(Default)]
+struct Wait(Option<Stopwatch>);
+
 impl RdKafkaReader {
     /// Assigns the partitions to `consumer`, each from its offset on.
     pub fn assign(
         consumer: Arc<Client>,
         positions: &BTreeMap<(Arc<str>, i32), i64>,
+        kept_ahead: usize,
         runner: Arc<Runner>,
     ) -> Result<Self> {
         let mut assignment = TopicPartitionList::new();
@@ -70,7 +86,7 @@ impl RdKafkaReader {
             assignment.add_partition_offset(topic, *partition, Offset::Offset(*offset)).map_err(internal)?;
         }
         consumer.assign(&assignment).map_err(internal)?;
-        Ok(Self { partitions, consumer, runner })
+        Ok(Self { partitions, consumer, runner, kept_ahead })
     }
 }
 
@@ -79,17 +95,11 @@ impl SliceReader for RdKafkaReader {
         if range.is_empty() {
             return Ok(());
         }
-        let place = (range.topic.clone(), range.partition);
-        let Some(partition) = self.partitions.get(&place) else {
-            return Err(Error::internal(format!("{range} is of a partition that was not assigned")).into());
-        };
-        let mut partition = partition.lock();
+        let mut partition = self.partition(range)?;
         if partition.position != range.from {
-            partition.ahead.clear();
-            self.seek(range)?;
-            partition.position = range.from;
+            self.seek(&mut partition, range)?;
         }
-        let mut quiet = None;
+        let mut wait = Wait::default();
         loop {
             while let Some(message) = partition.ahead.pop_front() {
                 match message.check(range)? {
@@ -108,7 +118,7 @@ impl SliceReader for RdKafkaReader {
                     Delivered::Record(offset) if offset < partition.position => continue,
                     Delivered::Record(offset) => {
                         partition.position = offset + 1;
-                        quiet = None;
+                        wait = Wait::default();
                         visit(&message.record(&partition.topic))?;
                         if offset + 1 == range.until {
                             return Ok(());
@@ -116,32 +126,98 @@ impl SliceReader for RdKafkaReader {
                     }
                 }
             }
-            let wanted = usize::try_from(range.until - partition.position).unwrap_or(BATCH).clamp(1, BATCH);
-            let Partition { queue, ahead, .. } = &mut *partition;
-            queue.take(wanted, ahead);
-            if partition.ahead.is_empty() {
-                if self.runner.is_cancelled() {
-                    return Err(Error::unavailable(format!(
-                        "reading {range} was given up at offset {}",
-                        partition.position
-                    ))
-                    .into());
+            self.take(&mut partition, range, &mut wait)?;
+        }
+    }
+
+    /// What was looked at stays ahead, up to a bound: a slice beyond it is fetched again when it is read.
+    fn peek(&self, range: &OffsetRange, visit: &mut dyn FnMut(i64, Option<i64>) -> Flow) -> Flow {
+        if range.is_empty() {
+            return Ok(());
+        }
+        let mut partition = self.partition(range)?;
+        if range.from < partition.position {
+            self.seek(&mut partition, range)?;
+        }
+        let (mut looked, mut bytes, mut wait) = (0, 0, Wait::default());
+        loop {
+            while let Some(message) = partition.ahead.get(looked) {
+                bytes += message.size();
+                looked += 1;
+                match message.check(range)? {
+                    Delivered::End(offset) if offset >= range.until => return Ok(()),
+                    Delivered::End(_) | Delivered::Nothing => {}
+                    Delivered::Record(offset) if offset >= range.until => return Ok(()),
+                    Delivered::Record(offset) if offset < range.from => {}
+                    Delivered::Record(offset) => {
+                        wait = Wait::default();
+                        visit(offset, message.timestamp())?;
+                        if offset + 1 == range.until {
+                            return Ok(());
+                        }
+                    }
                 }
-                if quiet.get_or_insert_with(Stopwatch::start).elapsed() >= SAY_EVERY {
-                    tracing::warn!("still waiting for records of {range}, at offset {}", partition.position);
-                    quiet = None;
+                if bytes > self.kept_ahead {
+                    // The reader goes back for it.
+                    partition.skip(looked);
+                    (looked, bytes) = (0, 0);
                 }
+            }
+            self.take(&mut partition, range, &mut wait)?;
+        }
+    }
+}
+
+impl Partition {
+    /// Lets go of the first messages ahead.
+    fn skip(&mut self, count: usize) {
+        for message in self.ahead.drain(..count) {
+            if message.raw().err == rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+                self.position = message.raw().offset + 1;
             }
         }
     }
 }
 
 impl RdKafkaReader {
-    fn seek(&self, range: &OffsetRange) -> Result<()> {
+    fn partition(&self, range: &OffsetRange) -> Result<MutexGuard<'_, Partition>> {
+        match self.partitions.get(&(range.topic.clone(), range.partition)) {
+            Some(partition) => Ok(partition.lock()),
+            None => Err(Error::internal(format!("{range} is of a partition that was not assigned"))),
+        }
+    }
+
+    /// Goes to where `range` begins.
+    fn seek(&self, partition: &mut Partition, range: &OffsetRange) -> Result<()> {
         const SEEK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
+        partition.ahead.clear();
         self.consumer.seek(&range.topic, range.partition, Offset::Offset(range.from), SEEK_TIMEOUT).map_err(
             |e| Error::unavailable(format!("cannot go to {range}: {}", error_text(&e))).with_source(e),
-        )
+        )?;
+        partition.position = range.from;
+        Ok(())
+    }
+
+    /// Takes messages from the queue, if it has any soon.
+    fn take(&self, partition: &mut Partition, range: &OffsetRange, wait: &mut Wait) -> Result<()> {
+        let wanted = usize::try_from(range.until - partition.position).unwrap_or(BATCH).clamp(1, BATCH);
+        let Partition { queue, ahead, .. } = partition;
+        let before = ahead.len();
+        queue.take(wanted, ahead);
+        if ahead.len() > before {
+            return Ok(());
+        }
+        if self.runner.is_cancelled() {
+            return Err(Error::unavailable(format!(
+                "reading {range} was given up at offset {}",
+                partition.position
+            )));
+        }
+        if wait.0.get_or_insert_with(Stopwatch::start).elapsed() >= SAY_EVERY {
+            tracing::warn!("still waiting for records of {range}, at offset {}", partition.position);
+            wait.0 = None;
+        }
+        Ok(())
     }
 }
 
@@ -217,11 +293,22 @@ impl Message {
         }
     }
 
-    fn record<'a>(&'a self, topic: &'a Arc<str>) -> Record<'a> {
-        let raw = self.raw();
+    /// When it was written, in milliseconds since the epoch, if Kafka knows.
+    fn timestamp(&self) -> Option<i64> {
         let mut kind = rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         // SAFETY: the message is valid.
         let timestamp = unsafe { rd::rd_kafka_message_timestamp(self.0, &mut kind) };
+        (timestamp >= 0).then_some(timestamp)
+    }
+
+    /// About how many bytes it takes.
+    fn size(&self) -> usize {
+        const OVERHEAD: usize = 256;
+        self.raw().len + self.raw().key_len + OVERHEAD
+    }
+
+    fn record<'a>(&'a self, topic: &'a Arc<str>) -> Record<'a> {
+        let raw = self.raw();
         let bytes = |start: *const std::ffi::c_void, len| {
             // SAFETY: librdkafka gives null, or as many bytes as it says, for as long as the message lives.
             (!start.is_null()).then(|| unsafe { std::slice::from_raw_parts(start.cast::<u8>(), len) })
@@ -230,7 +317,7 @@ impl Message {
             topic,
             partition: raw.partition,
             offset: raw.offset,
-            timestamp: (timestamp >= 0).then_some(timestamp),
+            timestamp: self.timestamp(),
             key: bytes(raw.key, raw.key_len),
             value: bytes(raw.payload, raw.len),
             headers: Headers::of(self.0),

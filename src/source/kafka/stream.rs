@@ -1,6 +1,7 @@
 //! The Kafka stream before its first operator: its records are still in the reader's buffer.
 
 use std::cell::Cell;
+use std::ops::Range;
 use std::panic::Location;
 use std::sync::Arc;
 
@@ -137,7 +138,8 @@ where
 
     fn compute(&self, time: Time) -> Result<Option<Rdd<U>>> {
         let (reader, ranges) = self.input.slices(time)?;
-        let slices = Slices { reader, ranges, input: self.input.clone(), f: self.f.clone() };
+        let (input, f) = (self.input.clone(), self.f.clone());
+        let slices = Slices { reader, ranges, due: input.due_in(time), input, f };
         Ok(Some(Rdd::new(&self.runner, slices)))
     }
 }
@@ -146,6 +148,8 @@ where
 struct Slices<F> {
     reader: Arc<dyn SliceReader>,
     ranges: Arc<[OffsetRange]>,
+    /// The timestamps that the batch's records bear by rights, if timestamps say what belongs to it.
+    due: Option<Range<i64>>,
     input: Arc<KafkaInput>,
     f: Arc<F>,
 }
@@ -173,6 +177,11 @@ where
                 at.set(record.offset);
                 stats.records += 1;
                 stats.bytes += record.len() as u64;
+                if let (Some(due), Some(at)) = (&self.due, record.timestamp) {
+                    stats.late += u64::from(at < due.start);
+                    // Only a timestamp that was not believed is no end of the batch.
+                    stats.future += u64::from(at >= due.end);
+                }
                 stats.last_timestamp = record.timestamp.or(stats.last_timestamp);
                 visit(record)
             })

@@ -1,0 +1,196 @@
+//! Slicing by timestamp: where batches end is read off the records.
+//!
+//! A batch ends, in each partition, before the first record whose *effective* timestamp is at or past the batch time. The
+//! effective timestamp of a record that has none, or one from too far in the future, is its predecessor's. So such a record
+//! never ends a batch, and what has to be looked for is the first record *with* a believable timestamp at or past the time.
+
+use std::collections::BTreeMap;
+
+use super::source::{KafkaInput, Offsets, Place};
+use crate::error::{Error, Result};
+use crate::rdd::Stop;
+use crate::source::{InputPlan, Interval, OffsetRange, SlicedByTime};
+use crate::time::{Duration, Time};
+
+/// How often an answer that does not come is told.
+const SAY_EVERY: Duration = Duration::seconds(10);
+
+/// Shows the offsets and timestamps of a range's records, in order, until it is told that it is enough.
+type Peek<'a> = &'a dyn Fn(&OffsetRange, &mut dyn FnMut(i64, Option<i64>) -> bool) -> Result<()>;
+
+/// Where batches end.
+pub(super) struct Cuts {
+    max_future: Duration,
+    grace: Duration,
+    seen: BTreeMap<Place, Seen>,
+    /// The last batch that was found to be closed.
+    closed: Option<(Time, Vec<OffsetRange>)>,
+    /// When it was told last that the partitions' ends are not known.
+    said: Option<Time>,
+}
+
+/// What was seen of a partition beyond what was planned.
+#[derive(Default)]
+struct Seen {
+    /// The next offset to look at.
+    next: i64,
+    /// The first record beyond what was planned.
+    first: Option<i64>,
+    /// The last record that was looked at, if it may be the first of a batch.
+    mark: Option<(i64, Time)>,
+}
+
+impl Seen {
+    /// The first record of `range` whose timestamp is believable and at or past `time`. What was passed over before is
+    /// not looked at again: it was from before an earlier time, or not believable.
+    fn mark(
+        &mut self,
+        range: &OffsetRange,
+        time: Time,
+        horizon: Time,
+        peek: Peek<'_>,
+    ) -> Result<Option<(i64, Time)>> {
+        let (mark, first) = (self.mark.filter(|(o, _)| *o >= range.from), self.first);
+        self.first = first.filter(|o| *o >= range.from).or(mark.map(|(offset, _)| offset));
+        self.mark = mark.filter(|(_, at)| *at >= time);
+        self.next = self.next.max(range.from);
+        if self.mark.is_none() && self.next < range.until {
+            peek(&OffsetRange { from: self.next, ..range.clone() }, &mut |offset, at| {
+                self.next = offset + 1;
+                self.first.get_or_insert(offset);
+                let at = at.map(Time::from_millis).filter(|at| (time..=horizon).contains(at));
+                self.mark = at.map(|at| (offset, at));
+                at.is_some()
+            })?;
+            if self.mark.is_none() {
+                self.next = range.until;
+            }
+        }
+        Ok(self.mark)
+    }
+}
+
+impl Cuts {
+    pub fn new(max_future: Duration, grace: Duration) -> Self {
+        Self { max_future, grace, seen: BTreeMap::new(), closed: None, said: None }
+    }
+
+    /// Looks whether the batch `time`, which begins at `next`, is closed, in partitions that end at `ends`.
+    fn look(
+        &mut self,
+        next: &Offsets,
+        ends: &Offsets,
+        time: Time,
+        now: Time,
+        peek: Peek<'_>,
+    ) -> Result<Interval> {
+        let (mut ranges, mut has_records, mut quiet_until) = (Vec::new(), false, None);
+        for (place, from) in next {
+            let Some(end) = ends.get(place) else { return Ok(Interval::Open) };
+            let mut range = whole(place, *from, *end);
+            let seen = self.seen.entry(place.clone()).or_default();
+            let (until, quiet) = match seen.mark(&range, time, now + self.max_future, peek)? {
+                Some(mark) => mark,
+                // What comes from here on is late for it.
+                None if now >= time + self.grace => (range.until, now - self.grace),
+                None => return Ok(Interval::Open),
+            };
+            range.until = until;
+            has_records |= seen.first.is_some_and(|first| first < until);
+            quiet_until = Some(quiet_until.map_or(quiet, |before: Time| before.min(quiet)));
+            ranges.push(range);
+        }
+        self.closed = Some((time, ranges));
+        Ok(Interval::Closed { has_records, quiet_until: quiet_until.unwrap_or(time) })
+    }
+
+    /// The earliest of the partitions' first believable timestamps.
+    fn first(&self, next: &Offsets, ends: &Offsets, now: Time, peek: Peek<'_>) -> Result<Option<Time>> {
+        let horizon = now + self.max_future;
+        let mut first: Option<Time> = None;
+        for (place, from) in next {
+            let range = whole(place, *from, ends.get(place).copied().unwrap_or(*from));
+            peek(&range, &mut |_, at| {
+                let at = at.map(Time::from_millis).filter(|at| *at <= horizon);
+                first = first.min(at).or(first).or(at);
+                at.is_some()
+            })?;
+        }
+        Ok(first)
+    }
+
+    /// The ranges of the batch `time`.
+    pub fn plan(&self, time: Time) -> Result<InputPlan> {
+        match &self.closed {
+            Some((closed, ranges)) if *closed == time => Ok(InputPlan::Offsets(ranges.clone())),
+            _ => Err(Error::internal(format!("batch {time} was planned before it was closed"))),
+        }
+    }
+}
+
+/// All that a partition holds beyond `from`.
+fn whole((topic, partition): &Place, from: i64, end: i64) -> OffsetRange {
+    OffsetRange { topic: topic.clone(), partition: *partition, from, until: end.max(from) }
+}
+
+impl KafkaInput {
+    /// Calls `look` with what it needs to know of the partitions, if that is known.
+    fn with_log<R>(
+        &self,
+        now: Time,
+        look: impl FnOnce(&mut Cuts, &Offsets, &Offsets, Peek<'_>) -> Result<R>,
+    ) -> Result<Option<R>> {
+        let Some(cuts) = &self.cuts else {
+            return Err(Error::internal(format!("input `{}` is not cut by timestamp", self.uid)));
+        };
+        let connection = self.connection()?;
+        let mut cuts = cuts.lock();
+        let ends = match self.ends_now(&connection) {
+            Ok(ends) => ends,
+            // No batch ends unseen.
+            Err(error) if error.is_retryable() => {
+                if cuts.said.is_none_or(|at| now - at >= SAY_EVERY) {
+                    tracing::warn!("{error}; no batch begins before that is known");
+                    cuts.said = Some(now);
+                }
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        cuts.said = None;
+        let next = self.progress.lock().next.clone();
+        let peek = |range: &OffsetRange, visit: &mut dyn FnMut(i64, Option<i64>) -> bool| {
+            let mut visit = |offset, at| if visit(offset, at) { Err(Stop::Enough) } else { Ok(()) };
+            match connection.reader.peek(range, &mut visit) {
+                Ok(()) | Err(Stop::Enough) => Ok(()),
+                Err(Stop::Failed(error)) => Err(*error),
+            }
+        };
+        let seen = look(&mut cuts, &next, &ends, &peek)?;
+        drop(cuts);
+        self.progress.lock().latest.extend(ends);
+        Ok(Some(seen))
+    }
+}
+
+impl SlicedByTime for KafkaInput {
+    fn first(&self, now: Time) -> Result<Option<Time>> {
+        let first = self.with_log(now, |cuts, next, ends, peek| cuts.first(next, ends, now, peek));
+        self.placed(first).map(Option::flatten)
+    }
+
+    fn look(&self, time: Time, now: Time) -> Result<Interval> {
+        let seen = self.with_log(now, |cuts, next, ends, peek| {
+            let interval = cuts.look(next, ends, time, now, peek)?;
+            if interval != Interval::Open {
+                self.progress.lock().found(ends.clone())?;
+            }
+            Ok(interval)
+        });
+        self.placed(seen).map(|seen| seen.unwrap_or(Interval::Open))
+    }
+}
+
+#[cfg(test)]
+#[path = "timestamp_tests.rs"]
+mod tests;
