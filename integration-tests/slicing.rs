@@ -369,15 +369,13 @@ fn a_partition_that_shows_nothing_is_waited_for_until_the_grace_is_over() {
 #[test]
 fn a_larger_slice_than_is_kept_ahead_is_read_whole() {
     let broker = Broker::shared();
-    let topic = broker.unique_topic("large", 1);
+    let topic = broker.unique_topic("large", 64);
     let begin = now() / 60_000 * 60_000 - 120_000;
-    // 100 MB in one batch, and one record in the next.
-    let (records, size) = (1_000, 100_000);
-    let value = |n: usize| vec![n as u8; size];
-    for some in (0..records).collect::<Vec<_>>().chunks(100) {
-        broker.produce(&topic, some.iter().map(|n| Record::bytes(value(*n)).timestamp(begin)));
-    }
-    broker.produce(&topic, [Record::from("last").timestamp(begin + 10_000)]);
+    // Of so many partitions a megabyte is kept of each. 5 MB are in one batch, and one record in the next.
+    let (records, size) = (500, 10_000);
+    let value = |n: usize| Record::bytes(vec![n as u8; size]).partition(0).timestamp(begin);
+    let last = Record::from("last").partition(0).timestamp(begin + 10_000);
+    broker.produce(&topic, (0..records).map(value).chain([last]));
     let builder = StreamingContext::builder(unique_name("large")).batch_interval(Duration::from_secs(10));
     let test = TestContext::from_builder(builder, Time::from_millis(begin + 60_000)).unwrap();
     let lengths = test.collect(
