@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use serde_json::Value;
 
 use super::client::config;
@@ -98,7 +98,7 @@ impl Sent {
 impl Sender {
     pub fn start(broker: &Broker, topic: &str, bad_records: bool) -> Sender {
         let stop = Arc::new(AtomicBool::new(false));
-        let producer: BaseProducer = config(broker.bootstrap())
+        let producer: ThreadedProducer<DefaultProducerContext> = config(broker.bootstrap())
             .set("enable.idempotence", "true")
             .set("linger.ms", "1")
             .create()
@@ -120,11 +120,9 @@ impl Sender {
                     }
                     sent.numbers += 1;
                 }
-                producer.poll(Duration::ZERO);
                 pause(Duration::from_millis(10));
             }
             eventually(LIMIT, "the delivery of the numbers", || {
-                producer.poll(Duration::from_millis(10));
                 let left = producer.in_flight_count();
                 (left == 0).then_some(()).ok_or_else(|| format!("{left} are in flight"))
             });
