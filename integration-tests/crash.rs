@@ -20,7 +20,8 @@ const ALL: [&str; 4] = ["each", "totals", "windows", "slides"];
 fn exactly_once_into_one_topic() {
     // There is no state to apply in pieces.
     let points: Vec<_> = Blow::EXACTLY_ONCE.into_iter().filter(|it| *it != "commit::mid_apply").collect();
-    let variant = Variant { name: "one-topic", delivery: "exactly-once", outputs: &ALL[..1], bad_records: false };
+    let variant =
+        Variant { name: "one-topic", delivery: "exactly-once", outputs: &ALL[..1], bad_records: false };
     assert_clean(variant.run(Broker::shared(), 3, &points));
 }
 

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use crate::support::{App, Broker, Run, tidemill, unique_name, word_count_as};
+use crate::support::{App, Broker, Record, Run, eventually, tidemill, unique_name, word_count_as};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const FILE: &str = "pipeline.yaml";
@@ -125,6 +125,27 @@ fn a_checkpoint_has_one_owner_and_goes_with_the_group() {
         broker.read_counts(&format!("{name}-counts"), "count").into_iter().map(|it| it.word).collect();
     assert_eq!(words.iter().filter(|word| *word == "a").count(), 1, "{words:?}");
     assert!(words.contains(&"c".to_owned()), "{words:?}");
+}
+
+#[test]
+fn a_second_signal_does_not_wait_for_the_running_batch() {
+    let broker = Broker::shared();
+    for (number, code) in [(1, 143), (2, 130)] {
+        let name = broker.unique_topic(&format!("impatient-{number}"), 1);
+        broker.produce(&name, [Record::from("a")]);
+        // A batch that never ends.
+        let app = broker.run("pipeline.yaml").env("FAILPOINTS", "commit::prepared=pause");
+        let mut run = app.file("pipeline.yaml", &word_count_as(&name, &[])).start();
+        let http = run.http();
+        eventually(LIMIT, "batches that wait for the one that hangs", || {
+            let waiting = http.metrics().sum("tidemill_batches_waiting", &[]);
+            (waiting >= 2.0).then_some(()).ok_or_else(|| format!("{waiting} batches wait"))
+        });
+        run.sigterm();
+        run.wait_for_stderr("stopping after the running batch", LIMIT);
+        if code == 143 { run.sigterm() } else { run.sigint() }
+        assert_eq!(run.wait_exit(LIMIT).code(), Some(code));
+    }
 }
 
 /// A run that has read `records` from its topic's one partition.

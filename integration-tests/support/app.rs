@@ -89,6 +89,10 @@ impl Run {
     }
 
     #[track_caller]
+    pub fn sigint(&mut self) {
+        self.process.signal(libc::SIGINT);
+    }
+
     pub fn sigkill(&mut self) {
         self.process.signal(libc::SIGKILL);
     }
