@@ -143,7 +143,11 @@ fn a_second_signal_does_not_wait_for_the_running_batch() {
         });
         run.sigterm();
         run.wait_for_stderr("stopping after the running batch", LIMIT);
-        if code == 143 { run.sigterm() } else { run.sigint() }
+        if code == 143 {
+            run.sigterm()
+        } else {
+            run.sigint()
+        }
         assert_eq!(run.wait_exit(LIMIT).code(), Some(code));
     }
 }

@@ -14,6 +14,7 @@ mod records;
 mod start;
 
 use std::collections::BTreeSet;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
 use log::LogWriter;
@@ -24,7 +25,7 @@ use start::{Decision, Found, decide};
 use crate::batch::SliceInfo;
 use crate::error::{Error, Result};
 use crate::sink::{CommitTrouble, Sink, files};
-use crate::source::{Input, InputPosition};
+use crate::source::{Input, InputPosition, Marker};
 use crate::state::{Delta, StateDb};
 use crate::time::{Clock, Duration, Time};
 
@@ -78,8 +79,10 @@ pub(crate) struct Parts {
 pub(crate) struct Committer {
     parts: Parts,
     positions: Positions,
-    /// The batch with which the group is marked.
-    marker: Option<Time>,
+    /// What tells this run of the program from others.
+    run: u64,
+    /// With what the group is marked.
+    marker: Option<Marker>,
     told_in_transaction: bool,
     /// When the group was told last.
     told: Time,
@@ -93,10 +96,16 @@ impl Committer {
             parts,
             positions: Positions::new(),
             marker: None,
+            // Random keys of a hasher: any two runs have different ones.
+            run: RandomState::new().hash_one(()),
             told_in_transaction: false,
             told,
             log: LogWriter::default(),
         }
+    }
+
+    fn marker_of(&self, time: Time) -> Marker {
+        Marker { time, run: self.run }
     }
 
     /// The sink whose transactions decide, if there is one.
@@ -243,7 +252,11 @@ impl Committer {
         for input in self.parts.inputs.iter().filter(|input| !self.in_transaction(&***input)) {
             let Some(own) = input.group(true)? else { continue };
             let offsets = own.keys().filter_map(|place| Some((place.clone(), group.get(place)?.offset)));
-            input.publish(&InputPosition::Offsets(offsets.collect()), Some(Time::ZERO), true)?;
+            input.publish(
+                &InputPosition::Offsets(offsets.collect()),
+                Some(self.marker_of(Time::ZERO)),
+                true,
+            )?;
         }
         Ok(())
     }
@@ -280,7 +293,7 @@ impl Committer {
         self.positions = positions.clone();
         for input in &self.parts.inputs {
             if let Some(position) = positions.get(input.uid()) {
-                input.publish(position, Some(Time::ZERO), true)?;
+                input.publish(position, Some(self.marker_of(Time::ZERO)), true)?;
             }
         }
         Ok(Recovered { last: time, positions, unfinished })
@@ -388,7 +401,7 @@ impl Committer {
     ) -> Result<()> {
         let db = self.parts.db.clone();
         let db = db.ok_or_else(|| Error::internal("a transactional sink without a checkpoint"))?;
-        let prepared = Prepared { time: plan.time, positions, staged };
+        let prepared = Prepared { time: plan.time, run: self.run, positions, staged };
         let pieces = db.prepare(delta, &prepared)?;
         fail::fail_point!("commit::prepared", |_| std::process::abort());
         let mut offsets = Vec::new();
@@ -397,7 +410,7 @@ impl Committer {
                 offsets.extend(of_input.iter().map(|((topic, p), offset)| (topic.clone(), *p, *offset)));
             }
         }
-        match sink.commit(&offsets, plan.time) {
+        match sink.commit(&offsets, prepared.marker()) {
             Ok(()) => {}
             // Whether it happened is not known: what was prepared stays, and the next start decides.
             Err(CommitTrouble::Unknown(error)) => return Err(error),
@@ -418,7 +431,7 @@ impl Committer {
         fail::fail_point!("commit::applied", |_| std::process::abort());
         self.name_staged(&db, &mut committed)?;
         self.positions = committed.positions;
-        self.marker = Some(plan.time);
+        self.marker = Some(self.marker_of(plan.time));
         self.told_in_transaction = true;
         for input in &self.parts.inputs {
             let Some(position) = self.positions.get(input.uid()) else { continue };
@@ -438,8 +451,13 @@ impl Committer {
         staged: Vec<StagedFile>,
         delta: &Delta,
     ) -> Result<()> {
-        let mut committed =
-            Committed { time: plan.time, marker: Some(plan.time), in_transaction: false, positions, staged };
+        let mut committed = Committed {
+            time: plan.time,
+            marker: Some(self.marker_of(plan.time)),
+            in_transaction: false,
+            positions,
+            staged,
+        };
         if let Some(db) = &self.parts.db {
             db.apply(delta, COMMITTED, &committed)?;
             fail::fail_point!("commit::applied", |_| std::process::abort());
@@ -448,7 +466,7 @@ impl Committer {
             files::name(&committed.staged)?;
         }
         self.positions = committed.positions;
-        self.marker = Some(plan.time);
+        self.marker = Some(self.marker_of(plan.time));
         self.told_in_transaction = false;
         self.publish(false)
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::source::{InputPlan, InputPosition};
+use crate::source::{InputPlan, InputPosition, Marker};
 use crate::time::Time;
 
 pub(super) const PLANNED: &[u8] = b"planned";
@@ -47,8 +47,8 @@ pub(crate) struct StagedFile {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Committed {
     pub time: Time,
-    /// The batch with whose time the consumer group's offsets are marked; an idle batch tells the group nothing.
-    pub marker: Option<Time>,
+    /// With what the consumer group's offsets are marked; an idle batch tells the group nothing.
+    pub marker: Option<Marker>,
     /// Whether the group was told in a transaction, so that it can be neither behind nor ahead.
     pub in_transaction: bool,
     pub positions: Positions,
@@ -60,16 +60,23 @@ pub(crate) struct Committed {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Prepared {
     pub time: Time,
+    /// The run of the program that prepared it.
+    pub run: u64,
     pub positions: Positions,
     pub staged: Vec<StagedFile>,
 }
 
 impl Prepared {
+    /// With what its transaction marks the group's offsets.
+    pub fn marker(&self) -> Marker {
+        Marker { time: self.time, run: self.run }
+    }
+
     /// The record that follows once the transaction is committed.
     pub fn committed(&self) -> Committed {
         Committed {
             time: self.time,
-            marker: Some(self.time),
+            marker: Some(self.marker()),
             in_transaction: true,
             positions: self.positions.clone(),
             staged: self.staged.clone(),

@@ -17,8 +17,7 @@ use std::fmt::Write as _;
 
 use super::records::{Committed, Plan, Positions, Prepared};
 use crate::error::{Error, Result};
-use crate::source::{GroupOffset, GroupOffsets, InputPosition};
-use crate::time::Time;
+use crate::source::{GroupOffset, GroupOffsets, InputPosition, Marker};
 
 type Place = (String, i32);
 
@@ -69,7 +68,7 @@ enum Stand {
 /// Where the group should stand, and with which marker; with none, whoever committed it.
 struct Expected {
     offsets: BTreeMap<Place, i64>,
-    marker: Option<Time>,
+    marker: Option<Marker>,
 }
 
 /// What a start does.
@@ -100,14 +99,14 @@ fn decide_between(app: &str, found: &Found) -> Result<Decision> {
     // What is told after a commit, and not in it, may be behind.
     let followers = found.expected(&before.0, before.1, false);
     if !followers.all(&found.group, &[Stand::Exact, Stand::Absent, Stand::Behind]) {
-        let ahead = found.prepared.as_ref().map(|p| found.expected(&p.positions, Some(p.time), false));
+        let ahead = found.prepared.as_ref().map(|p| found.expected(&p.positions, Some(p.marker()), false));
         if !ahead.is_some_and(|e| e.all(&found.group, &[Stand::Exact, Stand::Absent, Stand::Behind])) {
             return Err(contradiction());
         }
     }
     let last = found.expected(&before.0, before.1, true);
     if let Some(prepared) = &found.prepared {
-        let now = found.expected(&prepared.positions, Some(prepared.time), true);
+        let now = found.expected(&prepared.positions, Some(prepared.marker()), true);
         if now.offsets.is_empty() {
             return Err(prepared_by_another_program(prepared, &found.absent));
         }
@@ -132,7 +131,7 @@ fn decide_between(app: &str, found: &Found) -> Result<Decision> {
 
 impl Found {
     /// Where the group stands when the inputs stand at `positions`: of what the transaction holds, or of the rest.
-    fn expected(&self, positions: &Positions, marker: Option<Time>, in_transaction: bool) -> Expected {
+    fn expected(&self, positions: &Positions, marker: Option<Marker>, in_transaction: bool) -> Expected {
         let mut offsets = BTreeMap::new();
         for (uid, position) in positions {
             if let InputPosition::Offsets(of_input) = position
@@ -164,7 +163,9 @@ impl Expected {
             match (self.marker, at.marker) {
                 (None, _) if at.offset == *offset => Stand::Exact,
                 (Some(wanted), Some(found)) if found == wanted && at.offset == *offset => Stand::Exact,
-                (Some(wanted), Some(found)) if found < wanted && at.offset <= *offset => Stand::Behind,
+                (Some(wanted), Some(found)) if found.time < wanted.time && at.offset <= *offset => {
+                    Stand::Behind
+                }
                 _ => Stand::Elsewhere,
             }
         })
@@ -219,7 +220,7 @@ fn moved(app: &str, found: &Found, positions: &Positions) -> Error {
 
 fn shown<'a>(offsets: impl Iterator<Item = (&'a Place, GroupOffset)>) -> String {
     let text = |((topic, partition), at): (&Place, GroupOffset)| match at.marker {
-        Some(marker) => format!("{topic}-{partition} at {} (by batch {marker})", at.offset),
+        Some(marker) => format!("{topic}-{partition} at {} (by batch {})", at.offset, marker.time),
         None => format!("{topic}-{partition} at {}", at.offset),
     };
     let all: Vec<_> = offsets.map(text).collect();

@@ -4,11 +4,19 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::source::{InputPlan, OffsetRange};
+use crate::time::Time;
 
 const APP: &str = "app";
 
 fn t(seconds: i64) -> Time {
     Time::from_millis(seconds * 1_000)
+}
+
+const RUN: u64 = 7;
+
+/// The marker of a batch of this run.
+fn m(seconds: i64) -> Marker {
+    Marker { time: t(seconds), run: RUN }
 }
 
 fn at(offsets: [i64; 2]) -> Positions {
@@ -28,7 +36,7 @@ fn plan(time: i64, from: [i64; 2], until: [i64; 2]) -> Plan {
 fn committed(time: i64, offsets: [i64; 2]) -> Committed {
     Committed {
         time: t(time),
-        marker: Some(t(time)),
+        marker: Some(m(time)),
         in_transaction: true,
         positions: at(offsets),
         staged: Vec::new(),
@@ -36,12 +44,12 @@ fn committed(time: i64, offsets: [i64; 2]) -> Committed {
 }
 
 fn prepared(time: i64, offsets: [i64; 2]) -> Prepared {
-    Prepared { time: t(time), positions: at(offsets), staged: Vec::new() }
+    Prepared { time: t(time), run: RUN, positions: at(offsets), staged: Vec::new() }
 }
 
 fn group(offsets: [Option<i64>; 2], marker: Option<i64>) -> GroupOffsets {
     let entry = |(p, offset): (usize, Option<i64>)| {
-        Some((("in".to_owned(), p as i32), GroupOffset { offset: offset?, marker: marker.map(t) }))
+        Some((("in".to_owned(), p as i32), GroupOffset { offset: offset?, marker: marker.map(m) }))
     };
     offsets.into_iter().enumerate().filter_map(entry).collect()
 }
@@ -175,7 +183,7 @@ fn without_a_source_on_the_cluster_the_marker_has_a_place_of_its_own() {
         planned: Some(Plan { time: t(2), inputs: BTreeMap::new() }),
         prepared: Some(Prepared { positions: Positions::new(), ..prepared(2, [0, 0]) }),
         group: marker
-            .map(|m| (place.clone(), GroupOffset { offset: 0, marker: Some(t(m)) }))
+            .map(|m| (place.clone(), GroupOffset { offset: 0, marker: Some(self::m(m)) }))
             .into_iter()
             .collect(),
         marker_place: Some(place.clone()),
@@ -198,6 +206,20 @@ fn a_prepared_batch_of_a_program_that_makes_no_transactions_any_more_is_told_by_
     assert_eq!(decided(&with(both([5, 5], 1))), Decision::DropPrepared);
     assert_eq!(decided(&with(both([9, 6], 2))), Decision::RollForward);
     refused(&with(GroupOffsets::new()));
+}
+
+#[test]
+fn a_batch_of_the_same_time_that_another_run_committed_is_not_this_one() {
+    let mut group = both([9, 6], 2);
+    group.values_mut().for_each(|at| at.marker = Some(Marker { run: RUN + 1, ..m(2) }));
+    let found = Found {
+        committed: Some(committed(1, [5, 5])),
+        planned: Some(plan(2, [5, 5], [9, 6])),
+        prepared: Some(prepared(2, [9, 6])),
+        group,
+        ..found()
+    };
+    refused(&found);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::commit::StagedFile;
 use crate::error::{Error, Result};
-use crate::source::{DeadLetter, GroupOffset};
+use crate::source::{DeadLetter, GroupOffset, Marker};
 use crate::time::Time;
 
 /// Why a transaction was not committed.
@@ -60,7 +60,7 @@ pub(crate) trait Sink: Send + Sync {
     }
 
     /// Commits all that was handed over, with the group's next `offsets` (topic, partition, offset), marked with the batch.
-    fn commit(&self, _offsets: &[(String, i32, i64)], _marker: Time) -> Result<(), CommitTrouble> {
+    fn commit(&self, _offsets: &[(String, i32, i64)], _marker: Marker) -> Result<(), CommitTrouble> {
         Ok(())
     }
 

@@ -104,13 +104,21 @@ mod as_pairs {
     }
 }
 
+/// What this application leaves beside the offsets that it commits: by which batch, and by which run of the program. Two
+/// runs on copies of one checkpoint may commit the same batch time, and what one has prepared is not the other's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Marker {
+    pub time: Time,
+    pub run: u64,
+}
+
 /// Where the consumer group stands at one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GroupOffset {
     /// The next offset to read.
     pub offset: i64,
-    /// The batch of this application that committed it; none if somebody else did.
-    pub marker: Option<Time>,
+    /// What this application left beside it; nothing if somebody else committed it.
+    pub marker: Option<Marker>,
 }
 
 /// What a consumer group holds, by topic and partition.
@@ -169,7 +177,7 @@ pub(crate) trait Input: Send + Sync {
 
     /// Tells the outside (Kafka's consumer group) where the input stands since the batch `marker`, after its commit.
     /// `wait` asks for the outcome; without it an error may be noticed later.
-    fn publish(&self, _position: &InputPosition, _marker: Option<Time>, _wait: bool) -> Result<()> {
+    fn publish(&self, _position: &InputPosition, _marker: Option<Marker>, _wait: bool) -> Result<()> {
         Ok(())
     }
 

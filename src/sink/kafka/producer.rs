@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::rdd::Runner;
 use crate::sink::{CommitTrouble, Sink};
 use crate::source::kafka::{ClientSettings, client_error, error_text, group_offsets, marked_list, wait_for};
-use crate::source::{DeadLetter, GroupOffset};
+use crate::source::{DeadLetter, GroupOffset, Marker};
 use crate::time::{Duration, Stopwatch, Time};
 
 /// Instances of an application other than the first have other numbers; there is one so far.
@@ -322,7 +322,7 @@ impl Sink for Shared {
         Ok(Some((place, at)))
     }
 
-    fn commit(&self, offsets: &[(String, i32, i64)], marker: Time) -> Result<(), CommitTrouble> {
+    fn commit(&self, offsets: &[(String, i32, i64)], marker: Marker) -> Result<(), CommitTrouble> {
         let not_begun = |error| CommitTrouble::NotCommitted(error);
         let guard = self.producer.read();
         let group = self.group.lock();

@@ -10,7 +10,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::error_text;
 use super::source::KafkaInput;
 use crate::error::{Error, Result};
-use crate::source::{GroupOffset, GroupOffsets, Input, InputPosition};
+use crate::source::{GroupOffset, GroupOffsets, Input, InputPosition, Marker};
 use crate::time::Time;
 
 /// How long the last commit before a stop may take.
@@ -19,20 +19,21 @@ const LAST_COMMIT: std::time::Duration = std::time::Duration::from_secs(30);
 /// Leads the metadata of offsets that this application committed.
 const MARK: &str = "tidemill:";
 
-/// The metadata of offsets that batch `time` commits.
-pub(crate) fn marker_text(time: Time) -> String {
-    format!("{MARK}{}", time.as_millis())
+/// The metadata of offsets that are committed with `marker`.
+fn marker_text(marker: Marker) -> String {
+    format!("{MARK}{}:{:x}", marker.time.as_millis(), marker.run)
 }
 
 /// The batch that committed an offset with this metadata, if it was one of ours.
-fn marker_of(metadata: &str) -> Option<Time> {
-    metadata.strip_prefix(MARK)?.parse().ok().map(Time::from_millis)
+fn marker_of(metadata: &str) -> Option<Marker> {
+    let (time, run) = metadata.strip_prefix(MARK)?.split_once(':')?;
+    Some(Marker { time: Time::from_millis(time.parse().ok()?), run: u64::from_str_radix(run, 16).ok()? })
 }
 
 /// `offsets` as Kafka takes them, each marked with the batch that commits them.
 pub(crate) fn marked_list<'a>(
     offsets: impl Iterator<Item = (&'a str, i32, i64)>,
-    marker: Option<Time>,
+    marker: Option<Marker>,
 ) -> Result<TopicPartitionList> {
     let refused =
         |e: rdkafka::error::KafkaError| Error::internal("librdkafka refused an offset").with_source(e);
@@ -40,8 +41,8 @@ pub(crate) fn marked_list<'a>(
     for (topic, partition, offset) in offsets {
         let mut element = list.add_partition(topic, partition);
         element.set_offset(Offset::Offset(offset)).map_err(refused)?;
-        if let Some(time) = marker {
-            element.set_metadata(marker_text(time));
+        if let Some(marker) = marker {
+            element.set_metadata(marker_text(marker));
         }
     }
     Ok(list)
@@ -64,7 +65,7 @@ impl KafkaInput {
     pub(super) fn commit_to_group(
         &self,
         position: &InputPosition,
-        marker: Option<Time>,
+        marker: Option<Marker>,
         wait: bool,
     ) -> Result<()> {
         let (InputPosition::Offsets(offsets), Some(reached)) = (position, &*self.reached.read()) else {
@@ -104,7 +105,7 @@ mod tests {
 
     #[test]
     fn offsets_and_markers_come_back() {
-        let batch = Time::from_millis(12_000);
+        let batch = Marker { time: Time::from_millis(12_000), run: 0xabc };
         let list = marked_list([("in", 0, 5), ("in", 1, 7)].into_iter(), Some(batch)).unwrap();
         let group = group_offsets(&list);
         let ours = |offset| GroupOffset { offset, marker: Some(batch) };
@@ -113,7 +114,9 @@ mod tests {
 
     #[test]
     fn metadata_of_others_is_no_marker() {
-        for metadata in ["", "tidemill", "tidemill:", "tidemill:soon", "12000"] {
+        for metadata in
+            ["", "tidemill", "tidemill:", "tidemill:12000", "tidemill:soon:1", "tidemill:1:x", "12000:1"]
+        {
             assert_eq!(marker_of(metadata), None, "{metadata:?}");
         }
     }

@@ -13,7 +13,9 @@ use super::timestamp::Cuts;
 use super::{KafkaSource, SliceReader, Slicing, Start};
 use crate::error::{Error, Result};
 use crate::rdd::Runner;
-use crate::source::{GroupOffsets, Input, InputPlan, InputPosition, OffsetRange, PartitionLag, SlicedByTime};
+use crate::source::{
+    GroupOffsets, Input, InputPlan, InputPosition, Marker, OffsetRange, PartitionLag, SlicedByTime,
+};
 use crate::time::{Duration, Time};
 
 /// A new leader may answer with an old end for a while; after as many plans it is the truth.
@@ -260,7 +262,7 @@ impl Input for KafkaInput {
         }
     }
 
-    fn publish(&self, position: &InputPosition, marker: Option<Time>, wait: bool) -> Result<()> {
+    fn publish(&self, position: &InputPosition, marker: Option<Marker>, wait: bool) -> Result<()> {
         self.commit_to_group(position, marker, wait)
     }
 
