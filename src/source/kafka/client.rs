@@ -46,6 +46,10 @@ impl ClientSettings {
             }
             config.set(name, value);
         }
+        // A broker that is back is found within a second; librdkafka would wait up to ten.
+        if config.get("reconnect.backoff.max.ms").is_none() {
+            config.set("reconnect.backoff.max.ms", "1000");
+        }
         config.set("bootstrap.servers", &self.brokers).set("client.id", &self.client_id);
         // Errors of single connections are told by what waits for them, not by a line each.
         config.set_log_level(rdkafka::config::RDKafkaLogLevel::Critical);
