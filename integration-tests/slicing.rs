@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -353,10 +353,8 @@ fn a_partition_that_shows_nothing_is_waited_for_until_the_grace_is_over() {
     test.clock.set(Time::from_millis(at(20)));
     completed(2);
 
-    // The third batch is open, and a stop does not wait for it.
-    let before = Instant::now();
+    // The third batch is open, and a stop does not wait for it: this clock would never come to its end.
     test.ssc.stop(true).unwrap();
-    assert!(before.elapsed() < Duration::from_secs(5), "{:?}", before.elapsed());
     let sorted = batches.take().into_iter().map(|(time, mut texts)| {
         texts.sort();
         (time.as_millis(), texts.join(" "))

@@ -68,7 +68,8 @@ controller.listener.names=CONTROLLER
 controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}
 log.dirs={data}
 auto.create.topics.enable=false
-# Small and quick.
+# Small and quick. The cleaner would take 128 MB of the heap for itself, and a broker short of memory answers nobody.
+log.cleaner.dedupe.buffer.size=8388608
 group.initial.rebalance.delay.ms=0
 offsets.topic.num.partitions=4
 offsets.topic.replication.factor=1
@@ -153,7 +154,7 @@ broker.heartbeat.interval.ms=500
             File::options().create(true).append(true).open(&log).expect("a temporary file can be written");
         let mut command = Command::new("java");
         command
-            .args(["-Xmx512m", "-XX:+UseSerialGC", "-cp"])
+            .args(["-Xmx1g", "-XX:+UseSerialGC", "-cp"])
             .arg(classpath())
             // Some hundred lines of settings would push out what the tail of the log is to show.
             .arg("-Dorg.slf4j.simpleLogger.log.org.apache.kafka.common.config=warn")

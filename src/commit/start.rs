@@ -17,9 +17,7 @@ use std::fmt::Write as _;
 
 use super::records::{Committed, Plan, Positions, Prepared};
 use crate::error::{Error, Result};
-use crate::source::{GroupOffset, GroupOffsets, InputPosition, Marker};
-
-type Place = (String, i32);
+use crate::source::{GroupOffset, GroupOffsets, InputPosition, Marker, Place};
 
 /// What a start finds.
 #[derive(Debug, Clone, Default)]

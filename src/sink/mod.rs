@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::commit::StagedFile;
 use crate::error::{Error, Result};
-use crate::source::{DeadLetter, GroupOffset, Marker};
+use crate::source::{DeadLetter, GroupOffset, Marker, Place};
 use crate::time::Time;
 
 /// Why a transaction was not committed.
@@ -55,7 +55,7 @@ pub(crate) trait Sink: Send + Sync {
     }
 
     /// Where its transactions leave their marker if they hold no source's offsets, and what stands there.
-    fn marker(&self) -> Result<Option<((String, i32), Option<GroupOffset>)>> {
+    fn marker(&self) -> Result<Option<(Place, Option<GroupOffset>)>> {
         Ok(None)
     }
 

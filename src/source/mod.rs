@@ -121,8 +121,11 @@ pub(crate) struct GroupOffset {
     pub marker: Option<Marker>,
 }
 
-/// What a consumer group holds, by topic and partition.
-pub(crate) type GroupOffsets = BTreeMap<(String, i32), GroupOffset>;
+/// A topic and the number of one of its partitions.
+pub(crate) type Place = (String, i32);
+
+/// What a consumer group holds.
+pub(crate) type GroupOffsets = BTreeMap<Place, GroupOffset>;
 
 /// A record that could not be decoded, as it came, with what was wrong.
 #[derive(Debug, Clone)]

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::rdd::Runner;
 use crate::sink::{CommitTrouble, Sink};
 use crate::source::kafka::{ClientSettings, client_error, error_text, group_offsets, marked_list, wait_for};
-use crate::source::{DeadLetter, GroupOffset, Marker};
+use crate::source::{DeadLetter, GroupOffset, Marker, Place};
 use crate::time::{Duration, Stopwatch, Time};
 
 /// Instances of an application other than the first have other numbers; there is one so far.
@@ -304,7 +304,7 @@ impl Sink for Shared {
         self.cluster.lock().clone()
     }
 
-    fn marker(&self) -> Result<Option<((String, i32), Option<GroupOffset>)>> {
+    fn marker(&self) -> Result<Option<(Place, Option<GroupOffset>)>> {
         let group = self.group.lock();
         let Some((group, topic)) = group.as_ref().and_then(|g| Some((g, g.marker_topic.clone()?))) else {
             return Ok(None);
