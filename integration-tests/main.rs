@@ -6,6 +6,7 @@ mod crash;
 mod direct_stream;
 mod failures;
 mod faults;
+mod files;
 mod metrics;
 mod recovery;
 mod slicing;

@@ -18,7 +18,7 @@ pub use broker::{Broker, GroupLag};
 pub use client::{Record, Row};
 pub use http::{Http, Metrics};
 pub use pipeline::{shipped, word_count_as};
-pub use process::output;
+pub use process::{Process, output};
 pub use proxy::Proxy;
 
 use std::sync::atomic::{AtomicU32, Ordering};

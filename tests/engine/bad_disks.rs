@@ -220,3 +220,57 @@ fn a_folder_that_another_process_has_open_is_refused_and_untouched() {
     other.wait().unwrap();
     assert_eq!(open(folder.path()).unwrap(), 16);
 }
+
+const FULL: &str = "TIDEMILL_TEST_FULL";
+
+/// How often each of eight keys came, with much to write for each; `batches` batches from the epoch on, up to the first
+/// that fails.
+fn counted(folder: &Path, from: i64, batches: usize) -> (Vec<(u32, u64)>, Result<()>) {
+    let test = TestContext::from_builder(builder("test").checkpoint(folder), at(from)).unwrap();
+    let queue = RddQueue::new();
+    (0..400u32).for_each(|batch| queue.push([(batch % 8, batch)]));
+    let count = |new: Vec<u32>, state: Option<(u64, String)>| {
+        let (n, _) = state.unwrap_or_default();
+        let n = n + new.len() as u64;
+        Some((n, format!("{n:0>20000}")))
+    };
+    let counts = test.ssc.queue_stream(&queue).update_state_by_key(count).map(|(key, (n, _))| (key, n));
+    let output = test.collect(&counts);
+    let outcome = test.run(batches);
+    let mut last = output.take().pop().map(|(_, counts)| counts).unwrap_or_default();
+    last.sort();
+    (last, outcome)
+}
+
+/// Not a test by itself: the program of the next one, whose files may not grow beyond a megabyte.
+#[test]
+fn a_program_on_a_full_disk() {
+    let Ok(folder) = std::env::var(FULL) else { return };
+    let limit = libc::rlimit { rlim_cur: 1 << 20, rlim_max: 1 << 20 };
+    // SAFETY: plain system calls that change this process alone; a write beyond the limit is to be an error, not a signal.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+        assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &limit), 0);
+    }
+    let (_, outcome) = counted(Path::new(&folder), 0, 400);
+    let error = outcome.unwrap_err();
+    println!("\n{:?}: {error}", error.kind());
+}
+
+#[test]
+fn a_full_disk_ends_the_run_and_loses_nothing() {
+    let folder = folder();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["engine::bad_disks::a_program_on_a_full_disk", "--exact", "--nocapture"])
+        .env(FULL, folder.path())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
+    let line = told.lines().find(|line| line.starts_with("Checkpoint: ")).unwrap_or_else(|| panic!("{told}"));
+    assert!(line.contains(folder.path().to_str().unwrap()) && line.contains("File too large"), "{line}");
+    // With room again all goes on, from the batch that failed: after 400 batches each key has come 50 times.
+    let (counts, outcome) = counted(folder.path(), 400, 400);
+    outcome.unwrap();
+    assert_eq!(counts, (0..8).map(|key| (key, 50)).collect::<Vec<_>>());
+}
