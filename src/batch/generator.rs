@@ -79,7 +79,11 @@ pub(crate) fn generate(
         clock.wait_until(next, stopping);
         // Ticks that were due before the stop are let happen; the scheduler decides what becomes of them.
         if clock.now() < next {
-            return;
+            if stopping() {
+                return;
+            }
+            // It was set back meanwhile.
+            continue;
         }
         submit(next);
         next = next + interval;

@@ -39,8 +39,9 @@ impl Scheduler {
         self.committer.publish(false)?;
         if let Some(plan) = unfinished {
             tracing::info!(batch_time = plan.time.as_millis(), "running an unfinished batch again");
-            let now = self.clock.now();
-            self.run_batch(plan.time, now, Some(plan), 0)?;
+            let (time, now) = (plan.time, self.clock.now());
+            self.listeners.announce(move |l| l.batch_submitted(&BatchInfo::submitted(time, now), 1));
+            self.run_batch(time, now, Some(plan), 0)?;
         }
         let mut next = first;
         while let Some(DueBatch { time, submitted, waiting }) = due()? {
@@ -151,10 +152,17 @@ impl Scheduler {
             watch = Stopwatch::start();
         };
         let mut delta = Delta::default();
+        let mut failed: Option<Error> = None;
         for operator in self.graph.stateful().iter() {
-            let changes = caught(|| Operator::named(operator.uid()).make(|| operator.evaluate(time)))
-                .map_err(|e| e.within(format!("operator `{}`", operator.uid())))?;
-            delta.add(operator.uid(), changes);
+            match caught(|| Operator::named(operator.uid()).make(|| operator.evaluate(time))) {
+                Ok(changes) => delta.add(operator.uid(), changes),
+                // What does not read it goes on.
+                Err(error) => {
+                    let error = error.within(format!("operator `{}`", operator.uid()));
+                    self.graph.fail(operator, time, &error);
+                    failed.get_or_insert(error);
+                }
+            }
         }
         lap(info, "process");
 
@@ -162,7 +170,7 @@ impl Scheduler {
         let mut effects = self.runner.take_effects();
         effects.keep_within(&info.offset_ranges);
         info.read(&plan.inputs, &effects);
-        outcome?;
+        failed.map_or(outcome, Err)?;
         let letters: Vec<_> = effects.bad_records.into_values().filter(|l| l.destination.is_some()).collect();
         if !letters.is_empty() {
             self.graph
@@ -208,6 +216,10 @@ impl Scheduler {
     fn output(&self, time: Time, info: &mut BatchInfo) -> Result<()> {
         let mut first: Option<Error> = None;
         for (id, operation) in self.graph.outputs().iter().enumerate() {
+            // Between its slides a stream has nothing, and there is no operation.
+            if !time.is_multiple_of(operation.slide) {
+                continue;
+            }
             let mut told = OutputOperationInfo {
                 batch_time: time,
                 id,

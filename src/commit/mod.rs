@@ -87,6 +87,8 @@ pub(crate) struct Committer {
     /// When the group was told last.
     told: Time,
     log: LogWriter,
+    /// Whether the running batch is committed, perhaps: nothing of it may be taken back any more.
+    decided: bool,
 }
 
 impl Committer {
@@ -101,6 +103,7 @@ impl Committer {
             told_in_transaction: false,
             told,
             log: LogWriter::default(),
+            decided: false,
         }
     }
 
@@ -123,6 +126,7 @@ impl Committer {
         for input in &self.parts.inputs {
             input.connect()?;
         }
+        self.refuse_shared_topics()?;
         let clusters: BTreeSet<_> = self.parts.inputs.iter().filter_map(|input| input.cluster()).collect();
         self.contradict_early()?;
         let left_open = self.may_have_left_a_transaction()?;
@@ -160,6 +164,23 @@ impl Committer {
     }
 
     /// What checkpoint and group say; with `wait`, the group is asked until it answers.
+    /// The group has one offset for a partition, whoever reads it.
+    fn refuse_shared_topics(&self) -> Result<()> {
+        let mut readers = std::collections::BTreeMap::new();
+        for input in &self.parts.inputs {
+            for topic in input.topics() {
+                if let Some(other) = readers.insert(topic.clone(), input.uid()) {
+                    return Err(Error::config(format!(
+                        "sources `{other}` and `{}` both read topic `{topic}`, and the consumer group has one offset for each \
+                         of its partitions: read it with one source, and make several streams of that",
+                        input.uid()
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn find(&self, wait: bool) -> Result<Found> {
         let mut found = Found { starts_at_group: true, ..Found::default() };
         if let Some(db) = &self.parts.db {
@@ -199,6 +220,7 @@ impl Committer {
         let decision = match (decide(&self.parts.app, &found), self.parts.offsets) {
             (Ok(decision), _) => decision,
             (Err(error), None) => return Err(error),
+            (Err(error), Some(OffsetsFrom::Checkpoint)) if found.is_new() => return Err(error),
             (Err(error), Some(side)) => {
                 tracing::warn!("{error}; going on from the {side:?}'s offsets, as was asked for");
                 return self.take_side(&db, found, side);
@@ -261,9 +283,38 @@ impl Committer {
         Ok(())
     }
 
+    /// Begins where the group stands, with an empty state.
+    fn start_at_group(&mut self) -> Result<Recovered> {
+        for input in &self.parts.inputs {
+            let Some(group) = input.group(true)?.filter(|group| !group.is_empty()) else { continue };
+            let offsets = group.into_iter().map(|(place, at)| (place, at.offset)).collect();
+            let position = InputPosition::Offsets(offsets);
+            input.publish(&position, Some(self.marker_of(Time::ZERO)), true)?;
+            self.positions.insert(input.uid().to_owned(), position);
+        }
+        Ok(Recovered { last: None, positions: self.positions.clone(), unfinished: None })
+    }
+
     /// Goes on from one side's offsets; the other's are lost.
     fn take_side(&mut self, db: &StateDb, found: Found, side: OffsetsFrom) -> Result<Recovered> {
-        db.drop_prepared()?;
+        let mut found = found;
+        if let Some((prepared, pieces)) = db.prepared::<Prepared>()? {
+            // Where the group was not moved it may still tell that the transaction was committed.
+            if found.group.values().any(|at| at.marker == Some(prepared.marker())) {
+                let record = prepared.committed();
+                db.apply_prepared(pieces, COMMITTED, &record)?;
+                found.committed = Some(record);
+                found.planned = None;
+            } else {
+                db.drop_prepared()?;
+            }
+        }
+        if let Some(committed) = &mut found.committed {
+            self.name_staged(db, committed)?;
+        }
+        if found.is_new() {
+            return self.start_at_group();
+        }
         let mut unfinished = found.planned;
         let planned = unfinished.as_ref().map(|plan| (plan.time, plan.begin()));
         let time = found.committed.as_ref().map(|c| c.time).max(planned.as_ref().map(|(time, _)| *time));
@@ -342,12 +393,14 @@ impl Committer {
     /// # Errors
     /// If it could not be made final. Then [`abort`](Committer::abort) tells whether it can be run again.
     pub fn commit(&mut self, plan: &Plan, slices: &[SliceInfo], delta: &mut Delta) -> Result<()> {
+        self.decided = false;
         for sink in &self.parts.sinks {
             sink.flush()?;
         }
-        // An input that the program has no more keeps its position: it may come back.
+        // An input that the program has no more keeps its position, even if the batch was planned with it: it was not read.
         let mut positions = self.positions.clone();
-        positions.extend(plan.end());
+        let is_here = |uid: &String| self.parts.inputs.iter().any(|input| input.uid() == uid);
+        positions.extend(plan.end().into_iter().filter(|(uid, _)| is_here(uid)));
         let mut staged = Vec::new();
         for sink in &self.parts.sinks {
             staged.extend(sink.staged()?);
@@ -358,7 +411,9 @@ impl Committer {
         if quiet && (self.marker.is_none() || now - self.told < TELL_EVERY) {
             return self.note_idle(plan.time, positions);
         }
-        delta.records.push(self.log.record(plan, slices)?);
+        if self.parts.db.is_some() {
+            delta.records.push(self.log.record(plan, slices)?);
+        }
         match self.arbiter().cloned() {
             Some(sink) => self.commit_in_transaction(&*sink, plan, positions, staged, delta)?,
             None => self.commit_locally(plan, positions, staged, delta)?,
@@ -425,6 +480,7 @@ impl Committer {
                 return Err(error);
             }
         }
+        self.decided = true;
         fail::fail_point!("commit::in_transaction", |_| std::process::abort());
         let mut committed = prepared.committed();
         db.apply_prepared(pieces, COMMITTED, &committed)?;
@@ -458,6 +514,8 @@ impl Committer {
             positions,
             staged,
         };
+        // A write that failed may have reached the disk all the same.
+        self.decided = true;
         if let Some(db) = &self.parts.db {
             db.apply(delta, COMMITTED, &committed)?;
             fail::fail_point!("commit::applied", |_| std::process::abort());
@@ -487,6 +545,9 @@ impl Committer {
     /// # Errors
     /// If the transaction's end is not certain; the next start settles it.
     pub fn abort(&self) -> Result<bool> {
+        if self.decided {
+            return Ok(false);
+        }
         if let Some(db) = &self.parts.db
             && db.prepared::<Prepared>()?.is_some()
         {
@@ -502,7 +563,9 @@ impl Committer {
     pub fn publish(&self, wait: bool) -> Result<()> {
         for input in self.parts.inputs.iter().filter(|input| !self.in_transaction(&***input)) {
             if let Some(position) = self.positions.get(input.uid()) {
-                input.publish(position, self.marker, wait)?;
+                // Before the first batch, too, the group is to know whose offsets these are.
+                let marker = self.marker.unwrap_or(self.marker_of(Time::ZERO));
+                input.publish(position, Some(marker), wait)?;
             }
         }
         Ok(())

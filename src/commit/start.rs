@@ -112,8 +112,11 @@ fn decide_between(app: &str, found: &Found) -> Result<Decision> {
             return Ok(Decision::RollForward);
         }
         // With every offset absent one cannot tell, unless there never was one.
-        let tells = before.1.is_none() || last.any(&found.group, Stand::Exact);
-        return if tells && last.all(&found.group, &[Stand::Exact, Stand::Absent]) {
+        // What was told after the commit before, and not in it, may not have been heard.
+        let late = found.committed.as_ref().is_some_and(|c| !c.in_transaction);
+        let tells = late || before.1.is_none() || last.any(&found.group, Stand::Exact);
+        let behind: &[Stand] = if late { &[Stand::Behind] } else { &[] };
+        return if tells && last.all(&found.group, &[&[Stand::Exact, Stand::Absent], behind].concat()) {
             Ok(Decision::DropPrepared)
         } else {
             Err(contradiction())
@@ -128,6 +131,11 @@ fn decide_between(app: &str, found: &Found) -> Result<Decision> {
 }
 
 impl Found {
+    /// Whether the checkpoint knows nothing yet.
+    pub fn is_new(&self) -> bool {
+        self.committed.is_none() && self.planned.is_none() && self.prepared.is_none()
+    }
+
     /// Where the group stands when the inputs stand at `positions`: of what the transaction holds, or of the rest.
     fn expected(&self, positions: &Positions, marker: Option<Marker>, in_transaction: bool) -> Expected {
         let mut offsets = BTreeMap::new();
@@ -182,7 +190,9 @@ fn group_without_checkpoint(app: &str, group: &GroupOffsets) -> Error {
 fn prepared_by_another_program(prepared: &Prepared, absent: &BTreeSet<String>) -> Error {
     let absent = absent.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
     Error::checkpoint(format!(
-        "batch {} of the checkpoint was prepared by a program that committed the offsets of inputs which this one does not          have ({absent}), so that Kafka cannot tell whether it was committed: start the former program once more, and stop          it",
+        "batch {} of the checkpoint was prepared by a program that committed the offsets of inputs which this one does not \
+         have ({absent}), so that Kafka cannot tell whether it was committed: start the former program once more, and stop \
+         it",
         prepared.time
     ))
 }

@@ -223,6 +223,22 @@ fn a_batch_of_the_same_time_that_another_run_committed_is_not_this_one() {
 }
 
 #[test]
+fn the_first_transaction_after_at_least_once_can_be_dropped() {
+    let committed = Committed { in_transaction: false, ..committed(3, [5, 5]) };
+    let with = |group| Found {
+        committed: Some(committed.clone()),
+        planned: Some(plan(4, [5, 5], [9, 6])),
+        prepared: Some(prepared(4, [9, 6])),
+        group,
+        ..found()
+    };
+    // The group never heard of batch 3, or of any.
+    assert_eq!(decided(&with(both([2, 5], 1))), Decision::DropPrepared);
+    assert_eq!(decided(&with(GroupOffsets::new())), Decision::DropPrepared);
+    assert_eq!(decided(&with(both([9, 6], 4))), Decision::RollForward);
+}
+
+#[test]
 fn an_input_that_is_gone_has_no_say() {
     // Another input reads the same topic under another uid, and has gone on.
     let gone = ["kafka:old".to_owned()];

@@ -65,6 +65,8 @@ pub(crate) trait Retained: Send + Sync {
     fn clear(&self, time: Time);
     /// Forgets the RDD of batch `time`, which is run again.
     fn forget(&self, time: Time);
+    /// Gives `error` in place of the RDD of batch `time`.
+    fn fail(&self, time: Time, error: &Error);
 }
 
 /// Which batches there have been since the start.
@@ -123,8 +125,9 @@ pub(crate) struct OutputOperation {
     pub name: Arc<str>,
     /// Where the program made it.
     pub description: Arc<str>,
-    /// The stream that it reads.
+    /// The stream that it reads, and how far apart that stream's RDDs are.
     pub stream: usize,
+    pub slide: Duration,
     /// Whether it does something outside that is not taken back with the batch.
     pub is_external: bool,
     pub action: Box<dyn Fn(Time) -> Result<()> + Send + Sync>,
@@ -300,6 +303,16 @@ impl Graph {
     pub fn forget(&self, time: Time) -> Result<()> {
         self.nodes.read().iter().for_each(|node| node.retained.forget(time));
         self.stateful().iter().try_for_each(|operator| operator.discard())
+    }
+
+    /// The stateful `operator` could not take in batch `time`: whoever reads it gets the error.
+    pub fn fail(&self, operator: &Arc<dyn Stateful>, time: Time, error: &Error) {
+        let nodes = self.nodes.read();
+        let is_it = |node: &Node| node.stateful.as_ref().is_some_and(|own| Arc::ptr_eq(own, operator));
+        let Some(id) = nodes.iter().position(is_it) else { return };
+        // Views of its state read the operator itself, not its stream.
+        let readers = nodes.iter().filter(|node| node.parents.contains(&id) && node.stateful.is_none());
+        readers.chain([&nodes[id]]).for_each(|node| node.retained.fail(time, error));
     }
 
     /// The inputs give batch `time` from now on.

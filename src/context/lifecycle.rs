@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, ThreadId};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -45,6 +45,8 @@ struct Phase {
     /// Operators that were made too late, or with wrong arguments.
     mistake: Option<String>,
     threads: Vec<JoinHandle<()>>,
+    /// Those that run batches: they cannot wait for their own end.
+    engine: Vec<ThreadId>,
 }
 
 impl Phase {
@@ -96,12 +98,16 @@ impl Lifecycle {
             }
         }
         // The threads have nothing left to do but to let go of the context, and of its checkpoint.
-        let (own, others) = std::mem::take(&mut phase.threads).into_iter().partition(is_current);
-        phase.threads = own;
+        let threads = std::mem::take(&mut phase.threads);
         let outcome = phase.failure();
         drop(phase);
-        others.into_iter().for_each(join);
+        threads.into_iter().for_each(join);
         outcome.map(|()| true)
+    }
+
+    /// What stopped the context, if anything went wrong.
+    pub fn failure(&self) -> Result<()> {
+        self.phase.lock().failure()
     }
 
     /// From now on, the context ends as if the process had been killed.
@@ -162,6 +168,12 @@ fn prepare(ssc: &StreamingContext) -> Result<(Scheduler, Recovered, Option<Inter
         return Err(Error::config(format!(
             "two operators have the uid `{twice}`, which would mix up their state: name one otherwise"
         )));
+    }
+    if inner.graph.sinks().iter().filter(|sink| sink.is_transactional()).count() > 1 {
+        return Err(Error::config(
+            "two Kafka sinks under exactly-once delivery: an application has one producer, whose transaction holds all \
+             outputs; use one sink for all topics",
+        ));
     }
     let intervals = Intervals::of(inner.graph.inputs(), inner.clock.clone(), ssc.batch_interval())?;
     let outputs = inner.graph.outputs();
@@ -288,8 +300,10 @@ fn launch(
             None => scheduler.run(recovered.unfinished, first, || Ok(lifecycle.queue.pop())),
             Some(intervals) => {
                 let mut from = first;
+                // The first batch is run whatever it has: it writes down where the sources begin.
+                let mut is_first = recovered.last.is_none() && recovered.unfinished.is_none();
                 scheduler.run(recovered.unfinished, first, || {
-                    let due = next_interval(&context, &intervals, from)?;
+                    let due = next_interval(&context, &intervals, from, std::mem::take(&mut is_first))?;
                     from = due.as_ref().map_or(from, |due| due.time + interval);
                     Ok(due)
                 })
@@ -310,13 +324,19 @@ fn launch(
         lifecycle.queue.close(true);
         context.inner.clock.wake();
     })?);
+    phase.engine = phase.threads.iter().map(|thread| thread.thread().id()).collect();
     Ok(())
 }
 
 /// The next batch of sources that are sliced by timestamp, `from` or a later one.
-fn next_interval(ssc: &StreamingContext, intervals: &Intervals, from: Time) -> Result<Option<DueBatch>> {
+fn next_interval(
+    ssc: &StreamingContext,
+    intervals: &Intervals,
+    from: Time,
+    is_due: bool,
+) -> Result<Option<DueBatch>> {
     let inner = &ssc.inner;
-    let due = inner.graph.next_due(from - intervals.interval);
+    let due = if is_due { Some(from) } else { inner.graph.next_due(from - intervals.interval) };
     let stopping = || inner.lifecycle.is_stopping() || inner.runner.is_cancelled();
     let skipped = |time| inner.listeners.announce(move |l| l.batch_skipped(time));
     let Some(time) = intervals.next(from, due, &stopping, &skipped)? else { return Ok(None) };
@@ -337,12 +357,8 @@ fn submit(ssc: &StreamingContext, queue: &BatchQueue, time: Time) {
 pub(super) fn stop(ssc: &StreamingContext, gracefully: bool) -> Result<()> {
     let lifecycle = &ssc.inner.lifecycle;
     let mut threads = {
+        refuse_inside_a_batch(ssc, "stop")?;
         let mut phase = lifecycle.phase.lock();
-        if phase.threads.iter().any(is_current) {
-            return Err(Error::usage(
-                "a batch cannot stop the context that waits for it: stop from another thread",
-            ));
-        }
         phase.stopping = true;
         if !phase.started {
             phase.stopped = true;
@@ -364,15 +380,23 @@ pub(super) fn stop(ssc: &StreamingContext, gracefully: bool) -> Result<()> {
     lifecycle.wait(None).map(|_| ())
 }
 
+/// # Errors
+/// If this is called by what a batch runs, on whichever of its threads: it would wait for itself.
+pub(super) fn refuse_inside_a_batch(ssc: &StreamingContext, what: &str) -> Result<()> {
+    let own = std::thread::current().id();
+    if ssc.inner.lifecycle.phase.lock().engine.contains(&own) || ssc.inner.runner.is_worker() {
+        return Err(Error::usage(format!(
+            "a batch cannot {what} the context that waits for it: {what} from another thread"
+        )));
+    }
+    Ok(())
+}
+
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(body)
         .map_err(|e| Error::internal(format!("cannot start the thread {name}")).with_source(e))
-}
-
-fn is_current(thread: &JoinHandle<()>) -> bool {
-    thread.thread().id() == std::thread::current().id()
 }
 
 fn join(thread: JoinHandle<()>) {

@@ -183,8 +183,9 @@ impl StreamingContext {
     /// Waits until the context has stopped.
     ///
     /// # Errors
-    /// The failure that stopped it.
+    /// The failure that stopped it; and if a batch calls this, which would wait for itself.
     pub fn await_termination(&self) -> Result<()> {
+        lifecycle::refuse_inside_a_batch(self, "await")?;
         let outcome = self.inner.lifecycle.wait(None);
         self.inner.listeners.close();
         outcome.map(|_| ())
@@ -193,8 +194,9 @@ impl StreamingContext {
     /// Waits until the context has stopped, at most `timeout`; tells whether it has.
     ///
     /// # Errors
-    /// The failure that stopped it.
+    /// The failure that stopped it; and if a batch calls this, which would wait for itself.
     pub fn await_termination_or_timeout(&self, timeout: impl Into<Duration>) -> Result<bool> {
+        lifecycle::refuse_inside_a_batch(self, "await")?;
         let outcome = self.inner.lifecycle.wait(Some(timeout.into()));
         if !matches!(outcome, Ok(false)) {
             self.inner.listeners.close();

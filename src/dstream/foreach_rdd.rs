@@ -75,6 +75,7 @@ impl<T: Data> DStream<T> {
                 name: name.into(),
                 description: format!("{name}{}", super::made_at(place)).into(),
                 stream: self.id(),
+                slide: self.slide_duration(),
                 is_external,
                 action: Box::new(action),
             };

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use super::{DStreamNode, StateName};
 use crate::context::{BatchTimes, Retained};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::rdd::{CachedRdd, Data, Operator, Rdd};
 use crate::time::{Duration, Time};
 
@@ -23,6 +23,14 @@ pub(crate) struct StreamCore<T> {
     times: Arc<BatchTimes>,
     retention: Mutex<Retention<T>>,
     generated: Mutex<BTreeMap<Time, Generated<T>>>,
+    /// Why there is no RDD of the batch that runs.
+    failed: Mutex<Option<Failed>>,
+}
+
+struct Failed {
+    time: Time,
+    kind: ErrorKind,
+    message: String,
 }
 
 /// What a stream's RDDs come from.
@@ -68,13 +76,16 @@ impl<T: Data> StreamCore<T> {
         times: Arc<BatchTimes>,
     ) -> Self {
         let retention = Retention { shared: false, persist: None, remember: Duration::ZERO, idle: false };
-        let (retention, generated) = (Mutex::new(retention), Mutex::default());
-        Self { id, operator, node, name, origin, times, retention, generated }
+        let (retention, generated, failed) = (Mutex::new(retention), Mutex::default(), Mutex::new(None));
+        Self { id, operator, node, name, origin, times, retention, generated, failed }
     }
 
     pub(super) fn get_or_compute(&self, time: Time) -> Result<Option<Rdd<T>>> {
         if !time.is_multiple_of(self.node.slide()) {
             return Ok(None);
+        }
+        if let Some(failed) = self.failed.lock().as_ref().filter(|failed| failed.time == time) {
+            return Err(Error::new(failed.kind, failed.message.clone()));
         }
         let mut generated = self.generated.lock();
         if let Some(before) = generated.get(&time) {
@@ -177,6 +188,11 @@ impl<T: Data> Retained for StreamCore<T> {
 
     fn forget(&self, time: Time) {
         self.generated.lock().remove(&time);
+        *self.failed.lock() = None;
+    }
+
+    fn fail(&self, time: Time, error: &Error) {
+        *self.failed.lock() = Some(Failed { time, kind: error.kind(), message: error.to_string() });
     }
 
     fn clear(&self, time: Time) {

@@ -142,6 +142,11 @@ impl Runner {
         &self.accumulators
     }
 
+    /// Whether this thread is one of those that run tasks.
+    pub fn is_worker(&self) -> bool {
+        self.pool.current_thread_index().is_some()
+    }
+
     /// Takes what the tasks left behind since the last call.
     pub fn take_effects(&self) -> Effects {
         std::mem::take(&mut self.effects.lock())

@@ -49,8 +49,11 @@ impl Drop for Part {
     }
 }
 
-/// Makes `folder`, and what it lies in.
-fn create(folder: &Path) -> Result<()> {
+/// Makes `folder`, and what it lies in; in place of one that is there if it `replaces`.
+fn create(folder: &Path, replaces: bool) -> Result<()> {
+    if replaces && folder.is_dir() {
+        fs::remove_dir_all(folder).map_err(|e| unwritten(folder, e))?;
+    }
     let parents = folder.parent().map_or(Ok(()), fs::create_dir_all);
     parents.and_then(|()| fs::create_dir(folder)).map_err(|e| match e.kind() {
         IoErrorKind::AlreadyExists => Error::output(format!(
@@ -70,7 +73,8 @@ impl<T: Data> Rdd<T> {
         element: impl Fn(&T, &mut Vec<u8>) -> Result<()> + Sync,
         end: impl Fn(u64, &mut Vec<u8>) + Sync,
     ) -> Result<()> {
-        create(folder)?;
+        // A batch that is run again finds what it wrote before; it must not fail on that.
+        create(folder, self.runner.accumulators().is_batch_here())?;
         self.runner.run(self, |p, context| {
             let name = format!("part-{p:05}");
             let mut part = Part::create(folder, &name)?;
@@ -101,6 +105,10 @@ impl<T: Data> Rdd<T> {
     /// Each part is written under another name, brought to disk and renamed, so that a part is complete if it is there.
     /// [`text_file`](crate::StreamingContext::text_file) reads the folder again; an element that has line breaks comes
     /// back as several.
+    ///
+    /// In an output operation a folder that exists already is replaced, since it may be what the same batch wrote before it
+    /// was run again (Spark does likewise). Name it by the batch time, or use
+    /// [`save_as_text_files`](crate::DStream::save_as_text_files), whose folders have their names once the batch is committed.
     ///
     /// # Errors
     /// Of the kind [`Output`](crate::ErrorKind::Output) if the folder exists already or cannot be written; what is written

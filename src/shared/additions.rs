@@ -141,6 +141,11 @@ impl RunningBatch {
 }
 
 impl Accumulators {
+    /// Whether this thread runs a batch.
+    pub fn is_batch_here(&self) -> bool {
+        self.batch.is_here()
+    }
+
     /// A batch begins, on this thread.
     pub fn begin_batch(&self) {
         *self.batch.thread.lock() = Some(std::thread::current().id());

@@ -1,5 +1,6 @@
 //! Folders of files, named by batch time: written under a temporary name, renamed when the batch is committed.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
@@ -22,20 +23,40 @@ impl FileSink {
             Error::output(format!("{} is no name for a folder", folder.display())).with_source(e)
         })?;
         let from = temporary(folder);
-        remove(&from)?;
         let text = |path: &Path| {
             path.to_str()
                 .map(str::to_owned)
                 .ok_or_else(|| Error::config(format!("the name of folder {} is not UTF-8", path.display())))
         };
-        self.staged.lock().push(StagedFile { from: text(&from)?, to: text(folder)? });
+        let file = StagedFile { from: text(&from)?, to: text(folder)? };
+        let mut staged = self.staged.lock();
+        if staged.contains(&file) {
+            return Err(Error::config(format!(
+                "two output operations write the folder {}: give one of them another prefix or suffix",
+                folder.display()
+            )));
+        }
+        // What an attempt that was killed left there.
+        remove(&from)?;
+        staged.push(file);
+        drop(staged);
         write(&from)
     }
 }
 
 impl Sink for FileSink {
+    /// The folders' contents are synced by whoever wrote them; here their own entries are.
     fn staged(&self) -> Result<Vec<StagedFile>> {
-        Ok(self.staged.lock().clone())
+        let staged = self.staged.lock().clone();
+        let parents: BTreeSet<_> =
+            staged.iter().filter_map(|folder| Path::new(&folder.from).parent()).collect();
+        for parent in parents {
+            let failed = |e| Error::output(format!("cannot sync {}: {e}", parent.display())).with_source(e);
+            sync(parent).map_err(failed)?;
+            // It may have been made for this batch.
+            parent.parent().map_or(Ok(()), sync).map_err(failed)?;
+        }
+        Ok(staged)
     }
 
     fn committed(&self) {
@@ -74,11 +95,9 @@ pub(crate) fn name(staged: &[StagedFile]) -> Result<()> {
             if to.exists() {
                 continue;
             }
-            return Err(Error::output(format!(
-                "the output folder {} of a committed batch is gone: {} was removed before it could be renamed",
-                to.display(),
-                from.display()
-            )));
+            // It had its name before a crash, most likely, and somebody has taken it since.
+            tracing::warn!("the output folder {} of a committed batch is not there any more", to.display());
+            continue;
         }
         remove(to)?;
         let renamed = std::fs::rename(from, to).and_then(|()| sync(to.parent().unwrap_or(to)));

@@ -158,6 +158,11 @@ pub(crate) trait Input: Send + Sync {
         None
     }
 
+    /// The Kafka topics that it reads.
+    fn topics(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Whether a program without a checkpoint goes on where the group stands.
     fn starts_at_group(&self) -> bool {
         false

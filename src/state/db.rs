@@ -19,7 +19,7 @@ use crate::rdd::Flow;
 
 pub(super) type Db = rocksdb::DBWithThreadMode<MultiThreaded>;
 
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 const IDENTITY: &[u8] = b"identity";
 const SCHEMAS: &[u8] = b"operators";
 /// Operators' column families are prefixed, so that no uid can collide with RocksDB's `default`.

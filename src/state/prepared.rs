@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Change, Delta, StateDb};
 use crate::codec::encode_value;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 const SEAL: &[u8] = b"prepared";
 const PIECES: &[u8] = b"prepared/";
@@ -27,23 +27,37 @@ impl StateDb {
         let pieces = self.pieces(delta)?;
         for (number, piece) in pieces.iter().enumerate() {
             let mut write = WriteBatch::default();
+            if number == 0 {
+                // What a crash in the middle of an earlier one left is no part of this one.
+                write.delete_range(PIECES, PIECES_END);
+            }
             write.put(piece_key(number), piece.data());
             self.write("write down a batch", write, false)?;
         }
         let mut seal = WriteBatch::default();
-        seal.put(SEAL, encode_value(record)?);
+        if pieces.is_empty() {
+            seal.delete_range(PIECES, PIECES_END);
+        }
+        seal.put(SEAL, encode_value(&(pieces.len(), record))?);
         self.write("seal a batch", seal, true)?;
         Ok(Pieces(pieces))
     }
 
     /// The sealed record and its pieces, if a batch is prepared.
     pub fn prepared<T: DeserializeOwned>(&self) -> Result<Option<(T, Pieces)>> {
-        let Some(record) = self.get::<T>(SEAL)? else { return Ok(None) };
+        let Some((count, record)) = self.get::<(usize, T)>(SEAL)? else { return Ok(None) };
         let mut pieces = Vec::new();
         self.scan_records(PIECES, |_, value| {
             pieces.push(WriteBatch::from_data(value));
             Ok(())
         })?;
+        if pieces.len() != count {
+            return Err(Error::damaged(format!(
+                "the prepared batch of the checkpoint {} has {} pieces, but {count} were sealed: restore a backup",
+                self.path().display(),
+                pieces.len()
+            )));
+        }
         Ok(Some((record, Pieces(pieces))))
     }
 
@@ -185,6 +199,22 @@ mod tests {
         db.apply_prepared(pieces, b"done", &"large").unwrap();
         assert!(db.prepared::<String>().unwrap().is_none());
         assert_eq!(state(&db).len(), 4);
+    }
+
+    #[test]
+    fn what_a_crash_before_the_seal_left_is_no_part_of_the_next_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = open(folder.path());
+        let large = (1..=5).map(|key| put(key, 2 << 20)).collect();
+        db.prepare(&delta(large), &"never sealed").unwrap();
+        let mut crashed = WriteBatch::default();
+        crashed.delete(SEAL);
+        db.write("test", crashed, false).unwrap();
+        for again in [vec![put(9, 3)], vec![]] {
+            db.prepare(&delta(again.clone()), &"again").unwrap();
+            let (_, pieces) = db.prepared::<String>().unwrap().unwrap();
+            assert_eq!(pieces.0.len(), again.len());
+        }
     }
 
     #[test]

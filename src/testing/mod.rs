@@ -85,7 +85,7 @@ pub use restarts::{Row, run_with_restarts};
 pub use run::{run_batches, run_batches_sorted, run_batches2, run_batches2_sorted};
 
 use crate::batch::{BatchInfo, OutputOperationInfo, StreamingListener};
-use crate::context::StreamingContext;
+use crate::context::{ContextState, StreamingContext};
 use crate::dstream::DStream;
 use crate::error::{Error, Result};
 use crate::rdd::Data;
@@ -185,7 +185,7 @@ impl TestContext {
     /// heard of it.
     ///
     /// # Errors
-    /// If the batch fails.
+    /// If the batch fails, or the context is not active.
     pub fn step(&self) -> Result<()> {
         let interval = self.ssc.batch_interval();
         let due = self.clock.now().floor(interval) + interval;
@@ -195,11 +195,20 @@ impl TestContext {
 
     /// Waits until the batch `time` has completed.
     fn wait_for(&self, time: Time) -> Result<()> {
-        if self.told.wait_for(time) {
-            self.ssc.inner.listeners.flush();
-            Ok(())
-        } else {
-            self.ssc.await_termination()
+        let is_active = || self.ssc.state() == ContextState::Active;
+        match self.told.wait_for(time, is_active) {
+            Waited::Completed => {
+                self.ssc.inner.listeners.flush();
+                Ok(())
+            }
+            Waited::Failed => self.ssc.await_termination(),
+            Waited::Inactive => {
+                // A context that ended by a failure tells that.
+                self.ssc.inner.lifecycle.failure()?;
+                Err(Error::usage(format!(
+                    "batch {time} will not come: the context is not active; call `start` before a step, and none after `stop`"
+                )))
+            }
         }
     }
 
@@ -253,26 +262,46 @@ struct Told(Mutex<Announced>, Condvar);
 struct Announced {
     started: Vec<BatchInfo>,
     completed: Vec<BatchInfo>,
+    /// The last batch time at which there was nothing to do.
+    skipped: Option<Time>,
     operations: Vec<OutputOperationInfo>,
 }
 
+/// What became of a batch that was waited for.
+enum Waited {
+    Completed,
+    Failed,
+    /// It will not come.
+    Inactive,
+}
+
 impl Told {
-    /// Waits for the batch `time`; false if a batch failed.
-    fn wait_for(&self, time: Time) -> bool {
+    fn wait_for(&self, time: Time, is_active: impl Fn() -> bool) -> Waited {
+        /// How often to look whether the context has ended meanwhile, which nobody announces.
+        const LOOK: std::time::Duration = std::time::Duration::from_millis(50);
         let mut announced = self.0.lock();
         loop {
             if announced.completed.iter().any(|b| b.failure.is_some()) {
-                return false;
+                return Waited::Failed;
             }
-            if announced.completed.iter().any(|b| b.batch_time >= time) {
-                return true;
+            let completed = announced.completed.iter().any(|b| b.batch_time >= time);
+            if completed || announced.skipped.is_some_and(|skipped| skipped >= time) {
+                return Waited::Completed;
             }
-            self.1.wait(&mut announced);
+            if !is_active() {
+                return Waited::Inactive;
+            }
+            self.1.wait_for(&mut announced, LOOK);
         }
     }
 }
 
 impl StreamingListener for Told {
+    fn batch_skipped(&self, time: Time) {
+        self.0.lock().skipped = Some(time);
+        self.1.notify_all();
+    }
+
     fn batch_started(&self, batch: &BatchInfo, _: usize) {
         self.0.lock().started.push(batch.clone());
     }

@@ -361,3 +361,23 @@ fn a_batch_with_no_element_calls_no_function_that_could_fail() {
         run_batches(vec![vec![], vec![]], |n: &DStream<i32>| n.map(|_| -> i32 { panic!("not called") }));
     assert_eq!(out.unwrap(), [vec![0i32; 0], vec![]]);
 }
+
+#[test]
+fn what_does_not_read_a_failed_state_still_runs() {
+    let test = TestContext::from_builder(builder("test").max_attempts(1), Time::ZERO).unwrap();
+    let input = test.input([pairs("a1"), pairs("a5")]);
+    let seen = test.collect(&input);
+    let states = input.update_state_by_key(|new: Vec<i64>, _: Option<i64>| {
+        assert!(!new.contains(&5), "no five is wanted");
+        new.first().copied()
+    });
+    let failed = test.collect(&states);
+    let downstream = test.collect(&states.window(Duration::seconds(1), Duration::seconds(1)).unwrap());
+    let error = test.run(2).unwrap_err();
+    assert!(error.to_string().contains("operator `update_state_by_key-1`"), "{error}");
+    seen.assert_batches([pairs("a1"), pairs("a5")]);
+    failed.assert_batches([pairs("a1")]);
+    downstream.assert_batches([pairs("a1")]);
+    let failures: Vec<_> = test.completed_output_operations().iter().map(|o| o.failure.is_some()).collect();
+    assert_eq!(failures, [false, false, false, false, true, true]);
+}

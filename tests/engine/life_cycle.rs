@@ -476,3 +476,25 @@ fn programs_of_many_keys_and_partitions_give_the_same_at_any_number_of_threads()
     assert_eq!(program(1), program(4));
     assert_eq!(run_batches_sorted(vec![vec![3, 1, 2]], |n| n.map(|n| n)).unwrap(), [[1, 2, 3]]);
 }
+
+#[test]
+fn a_batch_cannot_wait_for_the_end_of_its_own_context() {
+    let test = TestContext::new("test").unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let input = test.input([vec![1]]);
+    let (ssc, from_batch) = (test.ssc.clone(), told.clone());
+    input.foreach_rdd(move |_| {
+        let mut told = from_batch.lock().unwrap();
+        told.push(ssc.stop(false).unwrap_err().to_string());
+        told.push(ssc.await_termination().unwrap_err().to_string());
+    });
+    let (ssc, from_task) = (test.ssc.clone(), told.clone());
+    input.foreach_rdd(move |rdd| {
+        let (ssc, told) = (ssc.clone(), from_task.clone());
+        rdd.for_each(move |_| told.lock().unwrap().push(ssc.stop(true).unwrap_err().to_string()))
+    });
+    test.run(1).unwrap();
+    let stop = "a batch cannot stop the context that waits for it: stop from another thread";
+    let wait = "a batch cannot await the context that waits for it: await from another thread";
+    assert_eq!(*told.lock().unwrap(), [stop, wait, stop]);
+}

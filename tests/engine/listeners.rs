@@ -337,3 +337,38 @@ fn listeners_are_let_go_when_the_context_has_stopped() {
     test.run(1).unwrap();
     assert_eq!(Arc::strong_count(&diary), 1);
 }
+
+#[test]
+fn between_the_slides_of_a_window_there_is_no_output_operation() {
+    let test = TestContext::new("test").unwrap();
+    let windows = test.input([vec![1], vec![2], vec![3]]).window(s(3), s(3)).unwrap();
+    windows.foreach_rdd(|_| ());
+    test.run(3).unwrap();
+    let times: Vec<_> = test.completed_output_operations().iter().map(|o| o.batch_time).collect();
+    assert_eq!(times, [at(3)]);
+}
+
+#[test]
+fn a_batch_that_is_run_again_is_submitted_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let context = |now| {
+        let test = TestContext::from_builder(builder("test").checkpoint(folder.path()), at(now)).unwrap();
+        let output = test.collect(&test.input([pairs("a1"), pairs("a2")]));
+        (test, output)
+    };
+    let (test, output) = context(0);
+    test.ssc.start().unwrap();
+    test.step_and_crash().unwrap();
+    drop((test, output));
+    let (test, _output) = context(1);
+    let diary = Arc::new(Diary::default());
+    test.ssc.add_streaming_listener(diary.clone());
+    test.run(1).unwrap();
+    let of_batches: Vec<_> = diary
+        .lines()
+        .into_iter()
+        .filter(|l| l.starts_with("submitted") || l.starts_with("started"))
+        .collect();
+    let of_first: Vec<_> = of_batches.iter().filter(|line| line.contains("1000 ms")).collect();
+    assert_eq!(of_first, ["submitted 1000 ms", "started 1000 ms"]);
+}

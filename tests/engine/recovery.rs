@@ -509,3 +509,29 @@ fn the_state_of_failed_runs_is_that_of_the_pairs_that_were_read() {
     parts.extend(run_all(&folder.path().join("parts"), &batches, 5, 5, false));
     assert_eq!(parts, whole);
 }
+
+#[test]
+fn an_input_that_was_not_there_when_a_batch_ran_again_has_lost_nothing() {
+    let folder = folder();
+    let context = |now, both: bool| {
+        let test = context(folder.path(), now).unwrap();
+        let mut outputs = vec![test.collect(&test.ssc.queue_stream(&queue_of(&["a1", "a2", "a3"])))];
+        if both {
+            outputs.push(test.collect(&test.ssc.queue_stream(&queue_of(&["b1", "b2"]))));
+        }
+        (test, outputs)
+    };
+    let (test, outputs) = context(0, true);
+    test.ssc.start().unwrap();
+    test.step_and_crash().unwrap();
+    drop((test, outputs));
+    // The batch runs again without one of its inputs, and another one after it.
+    let (test, outputs) = context(1, false);
+    test.run(1).unwrap();
+    assert_eq!(shown(outputs[0].take()), ["1s: a1", "2s: a2"]);
+    drop((test, outputs));
+    let (test, outputs) = context(2, true);
+    test.run(1).unwrap();
+    assert_eq!(shown(outputs[0].take()), ["3s: a3"]);
+    assert_eq!(shown(outputs[1].take()), ["3s: b1"]);
+}

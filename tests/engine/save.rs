@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use tidemill::testing::TestContext;
+use tidemill::testing::{Collected, TestContext};
 use tidemill::{Error, RddQueue, StreamingContext};
 
 use super::{at, builder};
@@ -117,4 +117,87 @@ fn a_place_that_cannot_be_written_fails_the_batch_with_its_name() {
     test.ssc.queue_stream(&words(&[&[&["one"]]])).save_as_text_files(file.join("w"), "");
     let error = test.run(1).unwrap_err().to_string();
     assert!(error.contains("save_as_text_files") && error.contains("file/.w-1000.staged"), "{error}");
+}
+
+#[test]
+fn two_outputs_into_one_folder_are_refused() {
+    let out = tempfile::tempdir().unwrap();
+    let test = TestContext::new("save").unwrap();
+    let stream = test.ssc.queue_stream(&words(&[&[&["one"]]]));
+    stream.save_as_text_files(out.path().join("w"), "");
+    stream.save_as_text_files(out.path().join("w"), "");
+    let error = test.run(1).unwrap_err().to_string();
+    assert!(error.contains("two output operations write the folder") && error.contains("w-1000"), "{error}");
+}
+
+/// A context with a checkpoint that saves the words of its queue, and counts its batches in another stream.
+fn saving(checkpoint: &Path, out: &Path, now: i64) -> (TestContext, Collected<(char, u64)>) {
+    let builder = builder("save").checkpoint(checkpoint).state_partitions(2);
+    let test = TestContext::from_builder(builder, at(now)).unwrap();
+    let stream = test.ssc.queue_stream(&words(&[&[&["one"]], &[&["two"]]]));
+    stream.save_as_text_files(out.join("w"), "");
+    let count = stream
+        .map(|_| ('n', 1))
+        .update_state_by_key(|new: Vec<u64>, n: Option<u64>| Some(n.unwrap_or(0) + new.iter().sum::<u64>()));
+    let counts = test.collect(&count);
+    (test, counts)
+}
+
+#[test]
+fn a_committed_batch_whose_folder_cannot_get_its_name_is_not_lost_and_not_run_again() {
+    let (checkpoint, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let in_the_way = out.path().join("w-1000");
+    fs::write(&in_the_way, "no folder").unwrap();
+    let (test, counts) = saving(checkpoint.path(), out.path(), 0);
+    let error = test.run(1).unwrap_err().to_string();
+    assert!(error.contains("w-1000"), "{error}");
+    drop((test, counts));
+
+    fs::remove_file(&in_the_way).unwrap();
+    let (test, counts) = saving(checkpoint.path(), out.path(), 1);
+    test.run(1).unwrap();
+    let all = [("w-1000", "part-00000:one done"), ("w-2000", "part-00000:two done")];
+    assert_eq!(folders(out.path()), expected(&all));
+    counts.assert_batches([vec![('n', 2)]]);
+}
+
+#[test]
+fn a_committed_batch_whose_folder_somebody_took_is_no_obstacle() {
+    let (checkpoint, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let in_the_way = out.path().join("w-1000");
+    fs::write(&in_the_way, "no folder").unwrap();
+    let (test, counts) = saving(checkpoint.path(), out.path(), 0);
+    test.run(1).unwrap_err();
+    drop((test, counts));
+    fs::remove_file(&in_the_way).unwrap();
+    fs::remove_dir_all(out.path().join(".w-1000.staged")).unwrap();
+    let (test, _counts) = saving(checkpoint.path(), out.path(), 1);
+    test.run(1).unwrap();
+    assert_eq!(folders(out.path()), expected(&[("w-2000", "part-00000:two done")]));
+}
+
+#[test]
+fn an_rdd_saved_in_an_output_operation_replaces_what_the_batch_wrote_before_it_was_run_again() {
+    let (checkpoint, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let context = |now| {
+        let builder = builder("save").checkpoint(checkpoint.path());
+        let test = TestContext::from_builder(builder, at(now)).unwrap();
+        let stream = test.ssc.queue_stream(&words(&[&[&["one"]]]));
+        let folder = out.path().to_owned();
+        stream.foreach_rdd_with_time(move |rdd, time| {
+            rdd.save_as_text_file(folder.join(format!("w-{}", time.as_millis())))
+        });
+        let output = test.collect(&stream);
+        (test, output)
+    };
+    let (test, output) = context(0);
+    test.ssc.start().unwrap();
+    test.step_and_crash().unwrap();
+    drop((test, output));
+    let (test, _output) = context(1);
+    test.run(1).unwrap();
+    assert_eq!(folders(out.path())["w-1000"], "part-00000:one done");
+    // Outside of a batch nothing is replaced.
+    let error = test.ssc.parallelize([1], 1).save_as_text_file(out.path().join("w-1000")).unwrap_err();
+    assert!(error.to_string().contains("exists already"), "{error}");
 }

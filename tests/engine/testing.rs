@@ -221,3 +221,15 @@ fn a_batch_that_fails_is_the_error_of_the_run() {
     let error = run_batches(vec![vec![1], vec![0]], |n| n.map(|n| 1 / n)).unwrap_err();
     assert!(error.to_string().starts_with("batch 2000 ms: "), "{error}");
 }
+
+#[test]
+fn a_step_of_a_context_that_is_not_active_is_an_error() {
+    let test = TestContext::new("test").unwrap();
+    test.collect(&test.input([vec![1]]));
+    let told = |test: &TestContext| test.step().unwrap_err().to_string();
+    assert!(told(&test).contains("call `start` before a step"));
+    test.ssc.start().unwrap();
+    test.step().unwrap();
+    test.ssc.stop(true).unwrap();
+    assert!(told(&test).contains("call `start` before a step"));
+}

@@ -210,6 +210,10 @@ impl Input for KafkaInput {
         self.reached.read().as_ref().map(|reached| reached.cluster.clone())
     }
 
+    fn topics(&self) -> Vec<String> {
+        self.config.topics.clone()
+    }
+
     fn starts_at_group(&self) -> bool {
         self.config.start == Start::Committed
     }
