@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
 mod broker;
+mod changes;
 mod crash;
 mod direct_stream;
 mod failures;
@@ -12,5 +13,6 @@ mod recovery;
 mod slicing;
 mod start;
 mod support;
+mod tools;
 mod trending;
 mod word_count;

@@ -13,7 +13,14 @@ fn tidemill(args: &[&str]) -> Output {
 
 #[test]
 fn help_shows_examples() {
-    for args in [&["--help"][..], &["run", "--help"], &["check", "--help"], &["demo", "--help"]] {
+    let state =
+        ["list", "get", "scan", "export", "import", "drop", "rename", "repartition", "backup", "restore"];
+    let state = state.map(|command| ["state", command, "--help"]);
+    let checkpoint = ["show", "verify", "diff"].map(|command| ["checkpoint", command, "--help"]);
+    let commands = [&["--help"][..], &["run", "--help"], &["check", "--help"], &["demo", "--help"]];
+    let more = [&["state", "--help"][..], &["checkpoint", "--help"]].into_iter();
+    let more = more.chain(state.iter().map(|args| &args[..])).chain(checkpoint.iter().map(|args| &args[..]));
+    for args in commands.into_iter().chain(more) {
         let output = tidemill(args);
         let shown = String::from_utf8_lossy(&output.stdout).into_owned();
         assert_eq!(output.status.code(), Some(0), "{args:?}");

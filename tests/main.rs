@@ -6,3 +6,5 @@ mod check;
 #[cfg(feature = "service")]
 mod cli;
 mod engine;
+#[cfg(feature = "service")]
+mod tools;

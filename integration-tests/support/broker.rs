@@ -70,6 +70,8 @@ log.dirs={data}
 auto.create.topics.enable=false
 # Small and quick. The cleaner would take 128 MB of the heap for itself, and a broker short of memory answers nobody.
 log.cleaner.dedupe.buffer.size=8388608
+# Tests come in crowds; who does not get into the queue waits for seconds.
+socket.listen.backlog.size=1024
 group.initial.rebalance.delay.ms=0
 offsets.topic.num.partitions=4
 offsets.topic.replication.factor=1

@@ -17,7 +17,9 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use super::process::output;
 use super::{Broker, eventually, unique_name};
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(60);
+/// How long one question may take before it is asked anew, by another client.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// A record to produce: `"value"`, `("key", "value")`, or step by step.
 #[derive(Debug, Clone, Default)]
@@ -176,7 +178,8 @@ impl Broker {
             .create()
             .expect("a sound configuration");
         let mut unfinished = TopicPartitionList::new();
-        for partition in self.partitions(&consumer, topic) {
+        let partitions = eventually(LIMIT, "the topic's partitions", || self.partitions(&consumer, topic));
+        for partition in partitions {
             unfinished.add_partition_offset(topic, partition, Offset::Beginning).expect("a sound offset");
         }
         consumer.assign(&unfinished).expect("partitions can be assigned");
@@ -196,24 +199,28 @@ impl Broker {
 
     /// The offsets that a group has committed, by partition: the quick way to what `group_lag` asks of the stock tool.
     pub fn committed(&self, group: &str, topic: &str) -> BTreeMap<i32, i64> {
-        let consumer: BaseConsumer =
-            config(self.bootstrap()).set("group.id", group).create().expect("a sound configuration");
-        let mut partitions = TopicPartitionList::new();
-        for partition in self.partitions(&consumer, topic) {
-            partitions.add_partition(topic, partition);
-        }
-        let offsets = consumer.committed_offsets(partitions, LIMIT).expect("the broker answers");
+        let offsets = eventually(LIMIT, "the broker's answer", || {
+            let consumer: BaseConsumer =
+                config(self.bootstrap()).set("group.id", group).create().expect("a sound configuration");
+            let mut partitions = TopicPartitionList::new();
+            for partition in self.partitions(&consumer, topic)? {
+                partitions.add_partition(topic, partition);
+            }
+            consumer.committed_offsets(partitions, ANSWER).map_err(|error| error.to_string())
+        });
         let offset = |offset| {
             if let Offset::Offset(offset) = offset { Some(offset) } else { None }
         };
         offsets.elements().iter().filter_map(|it| Some((it.partition(), offset(it.offset())?))).collect()
     }
 
-    fn partitions(&self, consumer: &BaseConsumer, topic: &str) -> Vec<i32> {
-        let metadata = consumer.fetch_metadata(Some(topic), LIMIT).expect("the broker answers");
+    fn partitions(&self, consumer: &BaseConsumer, topic: &str) -> Result<Vec<i32>, String> {
+        let metadata = consumer.fetch_metadata(Some(topic), ANSWER).map_err(|error| error.to_string())?;
         let topic = metadata.topics().first().expect("metadata names the topic it was asked for");
-        assert!(topic.error().is_none(), "no metadata of {}: {:?}", topic.name(), topic.error());
-        topic.partitions().iter().map(|partition| partition.id()).collect()
+        match topic.error() {
+            None => Ok(topic.partitions().iter().map(|partition| partition.id()).collect()),
+            Some(error) => Err(format!("no metadata of {}: {error:?}", topic.name())),
+        }
     }
 }
 

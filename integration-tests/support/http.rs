@@ -35,9 +35,25 @@ impl Http {
     /// The status and the body of `GET path`.
     #[track_caller]
     pub fn get(&self, path: &str) -> (u16, String) {
+        self.ask("GET", path, &[])
+    }
+
+    /// The status and the body of `POST path` with these headers, and nothing sent.
+    #[track_caller]
+    pub fn post(&self, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
+        self.ask("POST", path, headers)
+    }
+
+    #[track_caller]
+    fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).expect("it listens");
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address)
-            .expect("it reads");
+        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let host = &self.address;
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\n{headers}Content-Length: 0\r\nConnection: close\r\n\r\n"
+        )
+        .expect("it reads");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("it answers in UTF-8");
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");

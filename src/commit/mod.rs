@@ -9,6 +9,8 @@
 //! reads from the group's offsets ([`start`] has the table). At least once, and in programs without a Kafka sink, the
 //! checkpoint's own write is the arbiter.
 
+#[cfg(feature = "service")]
+mod inspect;
 pub(crate) mod log;
 mod records;
 mod start;
@@ -17,9 +19,11 @@ use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
+#[cfg(feature = "service")]
+pub(crate) use inspect::Batches;
 use log::LogWriter;
-use records::{COMMITTED, Committed, PLANNED, Positions, Prepared};
-pub(crate) use records::{Plan, StagedFile};
+use records::{COMMITTED, Committed, PLANNED, Prepared};
+pub(crate) use records::{Plan, Positions, StagedFile};
 use start::{Decision, Found, decide};
 
 use crate::batch::SliceInfo;
@@ -60,6 +64,21 @@ pub(crate) struct Recovered {
     pub positions: Positions,
     /// A batch that was planned and not committed: it is run again, as it was planned.
     pub unfinished: Option<Plan>,
+}
+
+/// An unfinished batch runs again at its own time, at which streams of another interval may give nothing.
+///
+/// # Errors
+/// If they do.
+pub(crate) fn check_interval(unfinished: Option<&Plan>, interval: Duration) -> Result<()> {
+    match unfinished {
+        Some(plan) if !plan.time.is_multiple_of(interval) => Err(Error::checkpoint(format!(
+            "batch {} is unfinished, and is no multiple of the batch interval {interval}: run the program with its former \
+             interval until that batch is committed, then change it",
+            plan.time
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// What a [`Committer`] works with.

@@ -1,5 +1,6 @@
 //! The settings of a context.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -32,6 +33,7 @@ pub struct StreamingContextBuilder {
     clock: Arc<dyn Clock>,
     delivery: Option<Delivery>,
     offsets: Option<OffsetsFrom>,
+    removed_state: BTreeSet<String>,
 }
 
 impl StreamingContextBuilder {
@@ -50,6 +52,7 @@ impl StreamingContextBuilder {
             clock: Arc::new(SystemClock::default()),
             delivery: None,
             offsets: None,
+            removed_state: BTreeSet::new(),
         }
     }
 
@@ -71,7 +74,8 @@ impl StreamingContextBuilder {
         self
     }
 
-    /// Into how many partitions keyed state is cut; 16 unless set, at most 65,536. An existing checkpoint keeps its own.
+    /// Into how many partitions keyed state is cut; 16 unless set, at most 65,536. An existing checkpoint keeps its own,
+    /// which `tidemill state repartition` changes.
     pub fn state_partitions(mut self, partitions: usize) -> Self {
         self.state_partitions = partitions;
         self
@@ -125,6 +129,24 @@ impl StreamingContextBuilder {
     /// The clock that batch times come from; the system's unless set.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Allows the state of an operator that the program does not have any more to be dropped: a start that finds state
+    /// under `uid` deletes it. May be called for several uids, and stay in the program: where there is none, this does
+    /// nothing. State that has lost its operator and is not allowed to be dropped is an error at start; an operator that
+    /// was renamed finds its state by [`DStream::was`](crate::DStream::was).
+    ///
+    /// To name an operator that the program has is an error at start.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// let ssc = tidemill::StreamingContext::builder("totals").remove_state("hourly-totals").build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn remove_state(mut self, uid: impl Into<String>) -> Self {
+        self.removed_state.insert(uid.into());
         self
     }
 
@@ -191,6 +213,7 @@ impl StreamingContextBuilder {
             state_partitions: db.as_ref().map_or(self.state_partitions, |db| db.state_partitions()),
             state_memory_limit: self.state_memory_limit,
             receivers: self.receivers,
+            removed_state: self.removed_state,
         };
         Ok(StreamingContext {
             inner: Arc::new(Inner {

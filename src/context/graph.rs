@@ -6,18 +6,23 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
+use crate::dstream::StateName;
 use crate::error::{Error, Result};
 use crate::rdd::Operator;
 use crate::sink::Sink;
 use crate::sink::files::FileSink;
 use crate::source::Input;
-use crate::state::{Change, OperatorSchema, StateDb, StateStats};
+use crate::state::{Change, OperatorSchema, StateDb, StateStats, Wanted};
 use crate::time::{Duration, Time};
 
 /// An operator that remembers: evaluated for all its partitions exactly once per batch.
 pub(crate) trait Stateful: Send + Sync {
+    fn name(&self) -> &StateName;
+
     /// The stable name that its state belongs to.
-    fn uid(&self) -> Arc<str>;
+    fn uid(&self) -> Arc<str> {
+        self.name().read().uid()
+    }
 
     fn schema(&self) -> OperatorSchema;
 
@@ -289,6 +294,15 @@ impl Graph {
     /// The first time after the batch `after` at which a stateful operator has something to do if no record comes.
     pub fn next_due(&self, after: Time) -> Option<Time> {
         self.stateful().iter().filter_map(|operator| operator.next_due(after)).min()
+    }
+
+    /// What the operators that run want to find in the store.
+    pub fn wanted(&self) -> Vec<Wanted> {
+        let wanted = |operator: &Arc<dyn Stateful>| {
+            let (uid, was) = (operator.uid(), operator.name().read().was());
+            Wanted { uid, was, schema: operator.schema() }
+        };
+        self.stateful().iter().map(wanted).collect()
     }
 
     pub fn inputs(&self) -> Vec<Arc<dyn Input>> {

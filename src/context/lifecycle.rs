@@ -1,6 +1,5 @@
 //! Initialized → active → stopped, and the two threads that live in between.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread::{JoinHandle, ThreadId};
 
@@ -8,9 +7,9 @@ use parking_lot::{Condvar, Mutex};
 
 use super::{StreamingContext, inputs};
 use crate::batch::{BatchInfo, BatchQueue, DueBatch, Intervals, Scheduler, generate};
-use crate::commit::{Committer, Parts, Recovered};
+use crate::commit::{Committer, Parts, Recovered, check_interval};
 use crate::error::{Error, ErrorKind, Result};
-use crate::state::{StateDb, cache_share};
+use crate::state::{StateDb, cache_share, check_names};
 use crate::time::{Duration, Time};
 
 /// How long a clock that is behind the last committed batch is waited for.
@@ -162,13 +161,8 @@ fn prepare(ssc: &StreamingContext) -> Result<(Scheduler, Recovered, Option<Inter
             "no output operation was registered, so there is nothing to run: add `print`, `foreach_rdd`, …",
         ));
     }
-    let mut uids = BTreeSet::new();
-    if let Some(twice) = inner.graph.stateful().iter().map(|o| o.uid()).find(|uid| !uids.insert(uid.clone()))
-    {
-        return Err(Error::config(format!(
-            "two operators have the uid `{twice}`, which would mix up their state: name one otherwise"
-        )));
-    }
+    let wanted = inner.graph.wanted();
+    check_names(&wanted, &inner.settings.removed_state)?;
     if inner.graph.sinks().iter().filter(|sink| sink.is_transactional()).count() > 1 {
         return Err(Error::config(
             "two Kafka sinks under exactly-once delivery: an application has one producer, whose transaction holds all \
@@ -196,16 +190,18 @@ fn prepare(ssc: &StreamingContext) -> Result<(Scheduler, Recovered, Option<Inter
         _ => None,
     };
     let store = inner.db.as_ref().or(volatile.as_ref());
-    if let Some(db) = &inner.db {
-        tell_what_becomes_of_state(db, &uids);
+    // Before anything is changed, or an older instance fenced.
+    let comparison = store.map(|store| store.compare(&wanted, &settings.removed_state));
+    if let (Some(db), Some(comparison)) = (&inner.db, &comparison) {
+        comparison.tell();
+        comparison.check(db)?;
         inputs::tell_of_orphaned_blocks(db, &inner.graph.inputs())?;
     }
-    if let Some(store) = store {
-        operators.iter().try_for_each(|operator| store.register(&operator.uid(), operator.schema()))?;
-    }
-    // A batch whose transaction was committed becomes part of the state here.
+    // A batch whose transaction was committed becomes part of the state here, as the former program had it.
     let recovered = committer.recover()?;
-    if let Some(store) = store {
+    check_interval(recovered.unfinished.as_ref(), ssc.batch_interval())?;
+    if let (Some(store), Some(comparison)) = (store, &comparison) {
+        store.adopt(comparison, wanted)?;
         let cache = cache_share(settings.state_memory_limit) / operators.len().max(1);
         operators.iter().try_for_each(|operator| operator.restore(store, cache))?;
     }
@@ -219,22 +215,6 @@ fn prepare(ssc: &StreamingContext) -> Result<(Scheduler, Recovered, Option<Inter
         interval: ssc.batch_interval(),
     };
     Ok((scheduler, recovered, intervals))
-}
-
-/// Says which operators find their state again, which start without, and which state has lost its operator.
-fn tell_what_becomes_of_state(db: &StateDb, uids: &BTreeSet<Arc<str>>) {
-    let stored = db.uids();
-    let (kept, new): (Vec<_>, Vec<_>) =
-        uids.iter().map(|uid| &**uid).partition(|uid| stored.iter().any(|s| s == uid));
-    tracing::info!(kept = kept.join(", "), new = new.join(", "), "state");
-    let orphaned: Vec<_> = stored.iter().filter(|s| !uids.contains(s.as_str())).map(String::as_str).collect();
-    if !orphaned.is_empty() {
-        tracing::warn!(
-            "the checkpoint holds state of operators that the program does not have: {}; it stays as it is. An operator \
-             that was renamed finds its state under its old `uid`",
-            orphaned.join(", ")
-        );
-    }
 }
 
 fn launch(

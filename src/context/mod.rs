@@ -7,6 +7,7 @@ mod lifecycle;
 mod rdds;
 mod recoverable;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -70,6 +71,8 @@ pub(crate) struct Settings {
     pub state_partitions: usize,
     pub state_memory_limit: usize,
     pub receivers: ReceiverSettings,
+    /// Uids whose state may be dropped.
+    pub removed_state: BTreeSet<String>,
 }
 
 impl StreamingContext {

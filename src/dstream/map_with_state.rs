@@ -229,8 +229,8 @@ fn decode_state<S: Stored>(bytes: &[u8]) -> Result<S> {
 }
 
 impl<K: Key, V: Data, S: Stored, E: Data> Stateful for MapWithState<K, V, S, E> {
-    fn uid(&self) -> Arc<str> {
-        self.name.read().uid.clone()
+    fn name(&self) -> &StateName {
+        &self.name
     }
 
     fn schema(&self) -> OperatorSchema {
@@ -363,6 +363,14 @@ impl<K: Key, S: Stored, E: Data> MapWithStateDStream<K, S, E> {
     /// As there.
     pub fn uid(self, uid: &str) -> Result<Self> {
         Ok(Self { stream: self.stream.uid(uid)?, operator: self.operator })
+    }
+
+    /// Renames the state; see [`DStream::was`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn was(self, old_uid: &str) -> Result<Self> {
+        Ok(Self { stream: self.stream.was(old_uid)?, operator: self.operator })
     }
 
     /// Each batch, every key with its state after the batch (Spark's `stateSnapshots`), on an empty batch too; the first

@@ -122,10 +122,20 @@ pub(crate) type StateName = Arc<RwLock<Named>>;
 /// A stateful operator's uid, and what it says its keys and values are instead of their Rust types.
 pub(crate) struct Named {
     uid: Arc<str>,
+    /// The uid that the state had before.
+    was: Option<Arc<str>>,
     types: Option<(String, String)>,
 }
 
 impl Named {
+    pub fn uid(&self) -> Arc<str> {
+        self.uid.clone()
+    }
+
+    pub fn was(&self) -> Option<Arc<str>> {
+        self.was.clone()
+    }
+
     fn schema<K, V>(&self, operator: &str, partitions: usize) -> OperatorSchema {
         let of_rust = || (std::any::type_name::<K>().into(), std::any::type_name::<V>().into());
         let (key_type, value_type) = self.types.clone().unwrap_or_else(of_rust);
@@ -219,7 +229,7 @@ impl<T: Data> DStream<T> {
         N: DStreamNode<U> + Stateful + 'static,
     {
         let uid = self.ssc.inner.graph.next_uid(operator).into();
-        let name: StateName = Arc::new(RwLock::new(Named { uid, types: None }));
+        let name: StateName = Arc::new(RwLock::new(Named { uid, was: None, types: None }));
         let node = Arc::new(make(name.clone()));
         let parents = [self.core.id];
         let (stateful, name) = (Some(node.clone() as Arc<dyn Stateful>), Some(name));
@@ -266,7 +276,9 @@ impl<T: Data> DStream<T> {
     }
 
     /// Names the state of the operator that made this stream, so that it outlives changes of the
-    /// program. Without it the name is derived from the operator's place (`map_with_state-1`).
+    /// program. Without it the name is derived from the operator's place (`map_with_state-1`). A start that finds state
+    /// under a uid that no operator has is an error: see [`was`](DStream::was) and
+    /// [`remove_state`](crate::StreamingContextBuilder::remove_state).
     ///
     /// # Errors
     /// If the operator keeps no state.
@@ -276,6 +288,37 @@ impl<T: Data> DStream<T> {
             None => {
                 return Err(Error::usage(format!(
                     "uid `{uid}` was given to an operator that keeps no state"
+                )));
+            }
+        }
+        Ok(self)
+    }
+
+    /// Says that the state of the operator that made this stream had the uid `old_uid` in an earlier version of the program.
+    /// If the checkpoint has state under `old_uid`, and none under the operator's own [`uid`](DStream::uid), the start
+    /// gives it the new uid; otherwise this does nothing, so it may stay in the program. Batches, empty or not, do not
+    /// notice.
+    ///
+    /// # Errors
+    /// If the operator keeps no state. The context does not start if the program has an operator `old_uid` besides, or
+    /// two that were `old_uid`.
+    ///
+    /// ```
+    /// use tidemill::{RddQueue, testing::TestContext};
+    /// # fn main() -> tidemill::Result<()> {
+    /// let test = TestContext::new("renamed")?;
+    /// let words = test.ssc.queue_stream(&RddQueue::<(String, u64)>::new());
+    /// let sums = words.update_state_by_key(|new, sum: Option<u64>| Some(sum.unwrap_or(0) + new.iter().sum::<u64>()));
+    /// sums.uid("totals")?.was("update_state_by_key-1")?.print(); // it had no name before
+    /// # test.run(1)
+    /// # }
+    /// ```
+    pub fn was(self, old_uid: &str) -> Result<DStream<T>> {
+        match &self.core.name {
+            Some(name) => name.write().was = Some(old_uid.into()),
+            None => {
+                return Err(Error::usage(format!(
+                    "`was` with the uid `{old_uid}` was given to an operator that keeps no state"
                 )));
             }
         }

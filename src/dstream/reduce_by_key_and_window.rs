@@ -238,8 +238,8 @@ impl<K: Key, V: Stored> Shard<K, V> {
 }
 
 impl<K: Key, V: Stored> Stateful for ReduceByKeyAndWindow<K, V> {
-    fn uid(&self) -> Arc<str> {
-        self.name.read().uid.clone()
+    fn name(&self) -> &StateName {
+        &self.name
     }
 
     fn schema(&self) -> OperatorSchema {

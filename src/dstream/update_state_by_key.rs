@@ -178,8 +178,8 @@ fn initial_entries<K: Key, S: Stored>(partition: usize, initial: &[(K, S)]) -> R
 }
 
 impl<K: Key, V: Data, S: Stored> Stateful for UpdateStateByKey<K, V, S> {
-    fn uid(&self) -> Arc<str> {
-        self.name.read().uid.clone()
+    fn name(&self) -> &StateName {
+        &self.name
     }
 
     fn schema(&self) -> OperatorSchema {

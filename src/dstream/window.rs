@@ -34,8 +34,8 @@ struct Batch<T> {
 }
 
 impl<T: Stored> Stateful for Window<T> {
-    fn uid(&self) -> Arc<str> {
-        self.name.read().uid.clone()
+    fn name(&self) -> &StateName {
+        &self.name
     }
 
     fn schema(&self) -> OperatorSchema {

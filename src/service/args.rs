@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::checkpoint::CheckpointCommand;
+use super::state::StateCommand;
 use crate::time::Duration;
 
 /// Spark Streaming's micro-batches over Kafka, in one binary: pipelines in YAML and SQL.
@@ -19,6 +21,8 @@ Examples:
   tidemill demo                          a pipeline over a broker of its own; nothing to install
   tidemill check config/trending.yaml    what is wrong with a file, or what it will do
   tidemill run config/trending.yaml      until SIGTERM or Ctrl-C; a second one does not wait
+  tidemill state list config/trending.yaml       what it remembers
+  tidemill checkpoint diff config/trending.yaml  whether a changed file fits what it remembers
 
 Environment:
   TIDEMILL_LOG         what is logged: error, warn, info (default), debug, trace; or RUST_LOG's syntax
@@ -42,6 +46,28 @@ Examples:
 
 Exit code 2 if the file has errors; all of them are shown, on standard error.")]
     Check(CheckArgs),
+    /// Look at the state of a pipeline, copy it, and change it.
+    #[command(after_help = "\
+Examples:
+  tidemill state list config/word-count.yaml
+  tidemill state get config/word-count.yaml totals be
+  tidemill state backup config/word-count.yaml backups/monday")]
+    State {
+        /// What to do.
+        #[command(subcommand)]
+        command: StateCommand,
+    },
+    /// Look at a checkpoint as a whole, and compare it with a changed pipeline.
+    #[command(after_help = "\
+Examples:
+  tidemill checkpoint show config/word-count.yaml
+  tidemill checkpoint verify --checkpoint data/word-count
+  tidemill checkpoint diff config/word-count.yaml")]
+    Checkpoint {
+        /// What to do.
+        #[command(subcommand)]
+        command: CheckpointCommand,
+    },
     /// Watch trending hashtags of made-up tweets, on a broker inside this process.
     #[command(after_help = "\
 Examples:

@@ -1,22 +1,34 @@
-//! The HTTP port: metrics for Prometheus, health for whoever restarts processes, and a page that leads to both.
+//! The HTTP port: metrics for Prometheus, health for whoever restarts processes, a page that leads to both, and, for this
+//! machine only, a way to ask for a backup.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::extract::{ConnectInfo, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use prometheus::{Registry, TextEncoder};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-/// What `/readyz` asks.
+/// Where a backup is asked for, with the `checkpoint` that is meant and the new folder that it goes `to`.
+pub(crate) const BACKUP_PATH: &str = "/api/v1/backup";
+/// Whoever changes something says so with this header, which no page of another site can send.
+pub(crate) const OWN_HEADER: &str = "x-tidemill";
+
+/// What the port asks of the pipeline.
 pub(crate) trait Health: Send + Sync + 'static {
     /// Fine, or why no work is being done.
     fn ready(&self) -> Result<(), String>;
+
+    /// Copies the checkpoint, which must be the folder `checkpoint`, to the new folder `to`.
+    fn backup(&self, checkpoint: &Path, _to: &Path) -> crate::Result<()> {
+        Err(crate::Error::usage(format!("{} is not the checkpoint of this instance", checkpoint.display())))
+    }
 }
 
 /// Any closure will do.
@@ -61,6 +73,7 @@ impl HttpServer {
         let address = listener.local_addr().map_err(failed)?;
         let (stop, stopped) = oneshot::channel::<()>();
         let app = router(App { name: name.into(), metrics, health });
+        let app = app.into_make_service_with_connect_info::<SocketAddr>();
         let serve = async move {
             let until = async move { drop(stopped.await) };
             if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(until).await {
@@ -106,6 +119,7 @@ fn router(app: App) -> Router {
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .route(BACKUP_PATH, post(backup))
         .with_state(app)
 }
 
@@ -131,6 +145,34 @@ async fn ready(State(app): State<App>) -> Response {
     match app.health.ready() {
         Ok(()) => "ready\n".into_response(),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response(),
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Backup {
+    checkpoint: PathBuf,
+    to: PathBuf,
+}
+
+async fn backup(
+    State(app): State<App>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    Query(Backup { checkpoint, to }): Query<Backup>,
+) -> Response {
+    // It writes where it is told to: for those who are on this machine, and mean it.
+    if !from.ip().to_canonical().is_loopback() || !headers.contains_key(OWN_HEADER) {
+        let message = format!("only from this machine, and with the header {OWN_HEADER}\n");
+        return (StatusCode::FORBIDDEN, message).into_response();
+    }
+    if !to.is_absolute() {
+        return (StatusCode::BAD_REQUEST, "`to` must be an absolute path\n").into_response();
+    }
+    let made = tokio::task::spawn_blocking(move || app.health.backup(&checkpoint, &to)).await;
+    match made {
+        Ok(Ok(())) => "done\n".into_response(),
+        Ok(Err(error)) => (StatusCode::CONFLICT, format!("{}\n", error.whole_text())).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod args;
 mod check;
+mod checkpoint;
 mod demo;
 mod file;
 mod http;
@@ -12,6 +13,8 @@ mod logs;
 mod pipeline;
 mod report;
 mod signals;
+mod state;
+mod target;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
@@ -65,6 +68,8 @@ pub fn main_entry(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn dispatch(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
+        Command::State { command } => state::run(command),
+        Command::Checkpoint { command } => checkpoint::run(command),
         Command::Check(args) => check_file(args),
         Command::Run(args) => {
             logs::init("info")?;

@@ -1,6 +1,7 @@
 //! The store: one RocksDB per application, a column family per stateful operator.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -76,13 +77,7 @@ impl StateDb {
             .map_err(|e| open_error(path, e))?;
         let fresh = Identity { format: FORMAT, app_id: app_id.to_owned(), state_partitions };
         let this = Self::with(db, path, memory, Access::Checkpoint(Mutex::new(synced)), fresh)?;
-        if this.identity.app_id != app_id {
-            return Err(Error::checkpoint(format!(
-                "the checkpoint {} belongs to application `{}`, not to `{app_id}`: name another folder",
-                path.display(),
-                this.identity.app_id
-            )));
-        }
+        this.check_owner(app_id)?;
         Ok(this)
     }
 
@@ -102,14 +97,40 @@ impl StateDb {
     ///
     /// # Errors
     /// If there is none, or it is damaged.
-    #[allow(dead_code, reason = "for the command line")]
+    #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "for the command line"))]
     pub fn open_read_only(path: &Path) -> Result<Self> {
+        /// How often a writer may get in the way.
+        const ATTEMPTS: usize = 20;
         if !path.join("CURRENT").exists() {
             return Err(Error::checkpoint(format!("there is no checkpoint in {}", path.display())));
         }
+        // A running instance that makes a file of its log meanwhile could leave a gap between the two.
+        for _ in 1..ATTEMPTS {
+            let before = files_of(path);
+            let opened = Self::read_only(path);
+            if files_of(path) == before {
+                return opened;
+            }
+        }
+        Self::read_only(path)
+    }
+
+    /// Opens the checkpoint at `path`, whoever it belongs to, to change it.
+    ///
+    /// # Errors
+    /// If there is none, it is damaged, or an instance has it open.
+    #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "for the command line"))]
+    pub fn open_existing(path: &Path) -> Result<Self> {
+        let Identity { app_id, state_partitions, .. } = Self::open_read_only(path)?.identity.clone();
+        Self::open(path, &app_id, state_partitions, options::DEFAULT_MEMORY_LIMIT)
+    }
+
+    fn read_only(path: &Path) -> Result<Self> {
         let memory = Memory::new(options::DEFAULT_MEMORY_LIMIT);
         let mut database = memory.database();
         database.create_if_missing(false);
+        // All at once: a running instance deletes files that it needs no more.
+        database.set_max_open_files(-1);
         let families = families(path, &memory, None)?;
         let opened =
             Db::open_cf_descriptors_read_only(&database, path, descriptors(&families, &memory), false);
@@ -139,13 +160,38 @@ impl StateDb {
         Ok(this)
     }
 
+    /// # Errors
+    /// If it is not the checkpoint of `app_id`.
+    pub fn check_owner(&self, app_id: &str) -> Result<()> {
+        if self.identity.app_id == app_id {
+            return Ok(());
+        }
+        Err(Error::checkpoint(format!(
+            "the checkpoint {} belongs to application `{}`, not to `{app_id}`: name another folder",
+            self.path.display(),
+            self.identity.app_id
+        )))
+    }
+
+    /// Whether an instance has the checkpoint at `path` open.
+    #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "for the command line"))]
+    pub fn is_locked(path: &Path) -> bool {
+        Synced::is_locked(path)
+    }
+
+    /// The application that it belongs to.
+    #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "for the command line"))]
+    pub fn app_id(&self) -> &str {
+        &self.identity.app_id
+    }
+
     /// The number of state partitions that was fixed when the checkpoint was made.
     pub fn state_partitions(&self) -> usize {
         self.identity.state_partitions
     }
 
     /// The folder.
-    pub(super) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
@@ -197,6 +243,71 @@ impl StateDb {
         self.put(SCHEMAS, &changed)?;
         *schemas = changed;
         Ok(())
+    }
+
+    /// Makes `state_partitions` the checkpoint's number of them, and `schemas` what is registered, both or neither. The
+    /// store has to be opened anew for its operators.
+    #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "for the command line"))]
+    pub(super) fn switch(
+        &self,
+        state_partitions: usize,
+        schemas: BTreeMap<String, Registered>,
+    ) -> Result<()> {
+        let mut held = self.schemas.write();
+        let mut batch = WriteBatch::default();
+        batch.put(IDENTITY, encode_value(&Identity { state_partitions, ..self.identity.clone() })?);
+        batch.put(SCHEMAS, encode_value(&schemas)?);
+        self.write("write the checkpoint", batch, true)?;
+        *held = schemas;
+        Ok(())
+    }
+
+    /// Drops operators' column families that no operator has: something that was not finished left them.
+    #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "for the command line"))]
+    pub fn drop_unknown_families(&self) -> Result<()> {
+        let schemas = self.schemas.read();
+        for name in families(&self.path, &self.memory, None)? {
+            if name.starts_with(OPERATOR) && !schemas.values().any(|s| s.family == name) {
+                self.db.drop_cf(&name).map_err(|e| self.error("drop what nobody needs", e))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The column families that are no operator's.
+    #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "for the command line"))]
+    pub(super) fn other_families(&self) -> Result<Vec<String>> {
+        let schemas = self.schemas.read();
+        let all = families(&self.path, &self.memory, None)?.into_iter();
+        Ok(all.filter(|name| !schemas.values().any(|s| s.family == *name)).collect())
+    }
+
+    /// As [`scan`](StateDb::scan), of any column family.
+    #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "for the command line"))]
+    pub(super) fn scan_family(
+        &self,
+        name: &str,
+        mut each: impl FnMut(&[u8], &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let iterator = self.db.raw_iterator_cf(&self.family_named(name)?);
+        crate::rdd::finished(self.walk(iterator, &mut |key, value| Ok(each(key, value)?)))
+    }
+
+    pub(super) fn family_named(&self, name: &str) -> Result<Arc<BoundColumnFamily<'_>>> {
+        let missing = || Error::damaged(format!("{} has no column family {name}", self.path.display()));
+        self.db.cf_handle(name).ok_or_else(missing)
+    }
+
+    /// A column family's name that there is not.
+    #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "for the command line"))]
+    pub(super) fn unused_family(&self, uid: &str) -> String {
+        let mut name = format!("{OPERATOR}{uid}");
+        let mut number = 1;
+        while self.db.cf_handle(&name).is_some() {
+            number += 1;
+            name = format!("{OPERATOR}{uid}.{number}");
+        }
+        name
     }
 
     /// A column family's name that no operator has. What a crash left under it is dropped: nobody knows of it.
@@ -411,6 +522,16 @@ impl Drop for StateDb {
             tracing::warn!(%error, "the state's log could not be shortened; the next start reads it");
         }
     }
+}
+
+/// The files of the database in `path` that tell what belongs to it.
+fn files_of(path: &Path) -> Option<BTreeSet<OsString>> {
+    let names = std::fs::read_dir(path).ok()?.filter_map(|entry| Some(entry.ok()?.file_name()));
+    let tells = |name: &OsString| {
+        let name = name.to_string_lossy();
+        name.ends_with(".log") || name.ends_with(".sst") || name.starts_with("MANIFEST")
+    };
+    Some(names.filter(tells).collect())
 }
 
 fn descriptors(families: &[String], memory: &Memory) -> Vec<ColumnFamilyDescriptor> {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 /// Partitions are numbered by two bytes in the store.
-const MOST_PARTITIONS: usize = 1 << 16;
+pub(super) const MOST_PARTITIONS: usize = 1 << 16;
 
 /// What an operator of the program keeps under its uid.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +63,10 @@ impl Registered {
             || self.key_type != schema.key_type
             || (schema.exact && no_value_of_this)
         {
-            let advice = "give the changed operator another uid";
+            let advice = format!(
+                "have that state dropped by `remove_state(\"{uid}\")`, or `tidemill state drop {uid}`, and give the changed \
+                 operator another uid"
+            );
             return Err(Error::checkpoint(format!(
                 "operator `{uid}` is a {} from {} to {}, but the checkpoint {path} holds a {} from {} to {} under that uid: \
                  {advice}",
@@ -87,6 +90,16 @@ impl Registered {
             self.value_types.push(schema.value_type.clone());
         }
         Ok(no_value_of_this)
+    }
+
+    /// Whether its partitions hold a record of how much they hold.
+    pub fn has_counters(&self) -> bool {
+        matches!(self.operator.as_str(), "map_with_state" | "update_state_by_key")
+    }
+
+    /// Whether what it keeps is spread by key.
+    pub fn is_keyed(&self) -> bool {
+        self.operator != "window"
     }
 
     /// The types of its values, oldest first.

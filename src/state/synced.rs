@@ -53,6 +53,15 @@ impl Synced {
         Ok(Self { path, file, last })
     }
 
+    /// Whether somebody holds the one in `folder`.
+    #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "for the command line"))]
+    pub fn is_locked(folder: &Path) -> bool {
+        let Ok(file) = File::open(folder.join(NAME)) else { return false };
+        let is_locked = matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+        let _ = file.unlock();
+        is_locked
+    }
+
     /// The last write that is known to be on disk.
     pub fn last(&self) -> Option<u64> {
         self.last

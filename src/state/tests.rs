@@ -39,7 +39,7 @@ fn put(store: &StateDb, counts: &[(&str, u64)]) {
 
 fn shown(store: &Arc<StateDb>, uid: &str) -> Result<Vec<(usize, Value, Value)>> {
     let mut all = Vec::new();
-    store.scan_snapshot(uid, |entry| {
+    store.entries(uid, |entry| {
         all.push((entry.partition, entry.key, entry.value));
         Ok(())
     })?;
@@ -57,7 +57,7 @@ fn a_scan_shows_keys_and_values_without_their_types_as_they_were_when_it_began()
     put(&store, &[("a", 1), ("b", 2)]);
     let mut seen = Vec::new();
     store
-        .scan_snapshot("counts", |e| {
+        .entries("counts", |e| {
             put(&store, &[("a", 10), ("b", 20), ("c", 30)]);
             seen.push((e.partition, e.key, e.value));
             Ok(())
@@ -91,6 +91,7 @@ fn a_backup_is_a_checkpoint_as_it_was() {
     original.backup_to(&copy).unwrap();
     put(&original, &[("a", 2)]);
     assert_eq!(shown(&store(&copy), "counts").unwrap(), [entry(0, "a", 1)]);
+    assert_eq!(StateDb::open_read_only(&copy).unwrap().verify().problems, [""; 0]);
     let error = original.backup_to(&copy).unwrap_err().to_string();
     assert!(error.contains(&copy.display().to_string()), "{error}");
 }
@@ -133,7 +134,7 @@ fn state_goes_from_one_store_to_another() {
     from.register("counts", schema("u32")).unwrap();
     put(&from, &[("a", 1), ("b", 2)]);
     let into = Arc::new(StateDb::open(&folder.path().join("into"), "other", 2, 0).unwrap());
-    into.import_operator("imported", &from.registered("counts").unwrap()).unwrap();
+    let mut draft = into.draft("imported", &from.registered("counts").unwrap()).unwrap();
     let mut records = Vec::new();
     from.scan("counts", |key, value| {
         records.push((key.to_vec(), value.to_vec()));
@@ -141,7 +142,10 @@ fn state_goes_from_one_store_to_another() {
     })
     .unwrap();
     assert_eq!(records.len(), 3, "bookkeeping too");
-    into.put_raw("imported", records.iter().map(|(k, v)| (&**k, &**v))).unwrap();
+    records.iter().for_each(|(key, value)| draft.put(key, value).unwrap());
+    let schema = draft.finish().unwrap();
+    assert!(shown(&into, "imported").is_err(), "it is no operator's yet");
+    into.add_operators([("imported".to_owned(), schema)]).unwrap();
     assert_eq!(shown(&into, "imported").unwrap(), [entry(0, "a", 1), entry(1, "b", 2)]);
     assert_eq!(into.registered("imported").unwrap().written_as(), "u64, then u32");
 }
@@ -151,9 +155,18 @@ fn entries_from_outside_are_counted_before_an_operator_reads_them() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path());
     put(&store, &[("a", 1), ("b", 2)]);
+    let mut draft = store.draft("more", &store.registered("counts").unwrap()).unwrap();
+    store.scan("counts", |key, value| draft.put(key, value)).unwrap();
     let key = record_key(1, kind::ENTRY, &("c", 1)).unwrap();
-    store.put_raw("counts", [(&*key, &*encode_value(&3).unwrap())]).unwrap();
-    store.recount("counts").unwrap();
+    draft.put(&key, &encode_value(&3).unwrap()).unwrap();
+    let outside = record_key(4, kind::ENTRY, &("d", 4)).unwrap();
+    assert!(draft.put(&outside, &encode_value(&3).unwrap()).is_err());
+    let schema = draft.finish().unwrap();
+    store.drop_operator("counts").unwrap();
+    store.add_operators([("counts".to_owned(), schema)]).unwrap();
+    let verified = store.verify();
+    assert_eq!((verified.problems, verified.disagreements), (Vec::new(), Vec::new()));
+    assert_eq!(verified.records, 3 + 1 + 4, "entries, the initial state's mark, counters");
     let state = KeyedState::<(String, i32), Cache<_>>::new(4);
     state.open(&store, "counts".into(), 0).unwrap();
     assert_eq!(state.stats().keys, 3);
@@ -161,4 +174,23 @@ fn entries_from_outside_are_counted_before_an_operator_reads_them() {
     let mut shard = state.begin(1).unwrap();
     let found = state.look_up(&mut shard, 1, keys.iter()).unwrap();
     assert_eq!(found.iter().map(|f| f.value.is_some()).collect::<Vec<_>>(), [true, true, false]);
+}
+
+#[test]
+fn drafts_do_not_take_each_others_places() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    store.rename_operator("counts", "counts.2").unwrap();
+    store.register("counts", schema("u64")).unwrap();
+    store.drop_operator("counts").unwrap();
+    let like = store.registered("counts.2").unwrap();
+    let drafts: Vec<_> = ["counts", "counts.2", "counts"].map(|uid| store.draft(uid, &like).unwrap()).into();
+    let families: std::collections::BTreeSet<_> =
+        drafts.into_iter().map(|draft| draft.finish().unwrap().family).collect();
+    assert_eq!(families.len(), 3, "{families:?}");
+    assert!(!families.contains(&like.family));
+    // Nobody has adopted them.
+    store.drop_unknown_families().unwrap();
+    assert!(families.iter().all(|family| store.family_named(family).is_err()));
+    assert_eq!(shown(&store, "counts.2").unwrap(), []);
 }

@@ -23,6 +23,8 @@ pub(crate) struct Config {
     pub(crate) checkpoint: PathBuf,
     pub(crate) http: Option<SocketAddr>,
     pub(crate) worker_threads: usize,
+    /// The names of state that may be dropped.
+    pub(crate) remove_state: Vec<String>,
     /// In the order of the file.
     pub(crate) sources: Vec<Source>,
     /// Each after the streams that it reads.
@@ -97,6 +99,14 @@ pub(crate) struct Stream {
     pub(crate) slide: Duration,
 }
 
+/// The name of a state in the checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Uid {
+    pub(crate) name: String,
+    /// The name that it had before.
+    pub(crate) was: Option<String>,
+}
+
 /// What a stream does in each of its batches.
 #[derive(Debug)]
 pub(crate) enum Step {
@@ -105,13 +115,13 @@ pub(crate) enum Step {
     /// One row per key of the batch.
     ReduceByKey(Grouping),
     /// One row per key of the last `window`.
-    ReduceByKeyAndWindow { uid: String, grouping: Grouping, window: Duration },
+    ReduceByKeyAndWindow { uid: Uid, grouping: Grouping, window: Duration },
     /// Keeps a state per key; gives those of the batch's keys.
-    MapWithState { uid: String, grouping: Grouping, timeout: Option<Duration> },
+    MapWithState { uid: Uid, grouping: Grouping, timeout: Option<Duration> },
     /// Keeps a state per key; gives all.
-    UpdateStateByKey { uid: String, grouping: Grouping },
+    UpdateStateByKey { uid: Uid, grouping: Grouping },
     /// The rows of the last `window`.
-    Window { uid: String, window: Duration },
+    Window { uid: Uid, window: Duration },
     /// The rows of all inputs.
     Union,
 }
@@ -149,7 +159,7 @@ impl Step {
             Self::ReduceByKeyAndWindow { uid, .. }
             | Self::MapWithState { uid, .. }
             | Self::UpdateStateByKey { uid, .. }
-            | Self::Window { uid, .. } => Some(uid),
+            | Self::Window { uid, .. } => Some(&uid.name),
             Self::Query(_) | Self::ReduceByKey(_) | Self::Union => None,
         }
     }

@@ -9,6 +9,7 @@ mod operators;
 mod outputs;
 mod show;
 mod sources;
+mod state;
 mod streams;
 mod tables;
 #[cfg(test)]
@@ -68,6 +69,8 @@ pub(crate) fn check(report: &mut Report) -> Option<Config> {
         streams::Declared::new(names.chain(written_streams.iter().map(|stream| stream.name.as_str())));
     let streams = streams::check(&sources, written_streams, &declared, batch_interval, report);
 
+    let remove_state = state::removed(written_streams, &file.remove_state, report);
+
     let schema = |name: &str| -> Option<SchemaRef> {
         let of_source = sources.iter().find(|source| source.name == name).map(|source| &source.schema);
         let of_stream = streams.iter().find(|stream| stream.name == name).map(|stream| &stream.schema);
@@ -104,6 +107,7 @@ pub(crate) fn check(report: &mut Report) -> Option<Config> {
         checkpoint: checkpoint?,
         http,
         worker_threads,
+        remove_state,
         sources,
         streams,
         outputs,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::config::{Step, Stream};
+use super::config::{Step, Stream, Uid};
 use super::expression::{self, Built};
 use super::{names, tables};
 use crate::service::file::{At, Named, Operator, Text};
@@ -37,11 +37,11 @@ impl Scope {
     /// The name of a step's state; reports it if it has been given to another.
     fn uid(
         &mut self,
-        given: &Option<At<String>>,
+        (given, was): (&Option<At<String>>, &Option<At<String>>),
         name: &str,
         at: &Range<usize>,
         report: &mut Report,
-    ) -> Option<String> {
+    ) -> Option<Uid> {
         let (uid, at) = match given {
             Some(uid) => (uid.value.as_str(), uid.at.clone()),
             None => (name, at.clone()),
@@ -61,7 +61,7 @@ impl Scope {
             return None;
         }
         self.uids.insert(uid.to_owned(), at);
-        Some(uid.to_owned())
+        Some(Uid { name: uid.to_owned(), was: was.as_ref().map(|was| was.value.clone()) })
     }
 }
 
@@ -105,14 +105,14 @@ pub(super) fn check(
             let grouping = grouped(&step.from, &step.key, &step.values, "values", at, scope, report);
             let from = step.from.as_ref()?;
             let window = window(from, &step.window, &step.slide, scope, report);
-            let uid = scope.uid(&step.uid, name, at, report);
+            let uid = scope.uid((&step.uid, &step.was), name, at, report);
             let ((grouping, _), (window, slide), uid) = (grouping?, window?, uid?);
             let schema = grouping.output_schema().clone();
             Some((from, Step::ReduceByKeyAndWindow { uid, grouping, window }, schema, slide))
         }
         Operator::MapWithState(step) => {
             let grouping = grouped(&step.from, &step.key, &step.state, "state", at, scope, report);
-            let uid = scope.uid(&step.uid, name, at, report);
+            let uid = scope.uid((&step.uid, &step.was), name, at, report);
             let ((grouping, slide), uid) = (grouping?, uid?);
             let schema = grouping.output_schema().clone();
             // `emit` has one value yet, and it is the default.
@@ -121,7 +121,7 @@ pub(super) fn check(
         }
         Operator::UpdateStateByKey(step) => {
             let grouping = grouped(&step.from, &step.key, &step.state, "state", at, scope, report);
-            let uid = scope.uid(&step.uid, name, at, report);
+            let uid = scope.uid((&step.uid, &step.was), name, at, report);
             let ((grouping, slide), uid) = (grouping?, uid?);
             let schema = grouping.output_schema().clone();
             Some((step.from.as_ref()?, Step::UpdateStateByKey { uid, grouping }, schema, slide?))
@@ -129,7 +129,7 @@ pub(super) fn check(
         Operator::Window(step) => {
             let from = step.from.as_ref()?;
             let window = window(from, &step.window, &step.slide, scope, report);
-            let uid = scope.uid(&step.uid, name, at, report);
+            let uid = scope.uid((&step.uid, &step.was), name, at, report);
             let ((window, slide), uid) = (window?, uid?);
             Some((from, Step::Window { uid, window }, scope.schema(&from.value)?, slide))
         }

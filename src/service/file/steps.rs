@@ -64,6 +64,27 @@ operators! {
     count => Count(Count),
 }
 
+/// A name that may be given.
+type Name = Option<At<String>>;
+
+impl Operator {
+    /// The name that is given to the operator's state, and the one that it had before; nothing if it keeps none.
+    pub(crate) fn state_names(&self) -> Option<(&Name, &Name)> {
+        match self {
+            Self::ReduceByKeyAndWindow(step) => Some((&step.uid, &step.was)),
+            Self::MapWithState(step) => Some((&step.uid, &step.was)),
+            Self::UpdateStateByKey(step) => Some((&step.uid, &step.was)),
+            Self::Window(step) => Some((&step.uid, &step.was)),
+            Self::Sql(_)
+            | Self::ReduceByKey(_)
+            | Self::Filter(_)
+            | Self::Map(_)
+            | Self::Union(_)
+            | Self::Count(_) => None,
+        }
+    }
+}
+
 impl Read for Stream {
     fn read(node: &Node, report: &mut Report) -> Option<Self> {
         let Value::Mapping(entries) = &node.value else {
@@ -127,6 +148,8 @@ mapping! {
         optional slide: Duration,
         /// The state's name in the checkpoint; the stream's.
         optional uid: String,
+        /// The name that the state had in an earlier version of the file.
+        optional was: String,
     }
 }
 
@@ -146,6 +169,8 @@ mapping! {
         optional emit: Emit,
         /// The state's name in the checkpoint; the stream's.
         optional uid: String,
+        /// The name that the state had in an earlier version of the file.
+        optional was: String,
     }
 }
 
@@ -168,6 +193,8 @@ mapping! {
         required state: Named<Text>,
         /// The state's name in the checkpoint; the stream's.
         optional uid: String,
+        /// The name that the state had in an earlier version of the file.
+        optional was: String,
     }
 }
 
@@ -182,6 +209,8 @@ mapping! {
         optional slide: Duration,
         /// The state's name in the checkpoint; the stream's.
         optional uid: String,
+        /// The name that the state had in an earlier version of the file.
+        optional was: String,
     }
 }
 

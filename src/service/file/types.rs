@@ -22,6 +22,8 @@ mapping! {
         required checkpoint: String,
         /// The address of the port for metrics and health; absent or `off`: none.
         optional http: String,
+        /// Names of state that may be dropped, since its stream is gone.
+        optional remove_state: Vec<At<String>>,
         /// Threads that run tasks; as many as there are cores.
         optional worker_threads: NonZeroU64,
         /// Where records come from, by name.

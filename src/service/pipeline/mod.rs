@@ -17,6 +17,7 @@ use super::http::HttpServer;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::sink::kafka::KafkaSinkSettings;
+use crate::state::Wanted;
 use crate::time::Duration;
 use crate::{StreamingContext, StreamingContextBuilder};
 
@@ -72,19 +73,37 @@ pub(crate) fn build(
     builder: StreamingContextBuilder,
     more: impl FnOnce(&Streams<'_>) -> Result<()>,
 ) -> Result<StreamingContext> {
-    let ssc = builder
-        .batch_interval(config.batch_interval)
-        .delivery(config.delivery)
-        .checkpoint(&config.checkpoint)
-        .worker_threads(config.worker_threads)
-        .build()?;
+    let builder = config.remove_state.iter().fold(builder, |builder, uid| builder.remove_state(uid));
+    let builder = builder.delivery(config.delivery).checkpoint(&config.checkpoint);
+    let ssc = builder.batch_interval(config.batch_interval).worker_threads(config.worker_threads).build()?;
+    connect(&ssc, config, more)?;
+    Ok(ssc)
+}
+
+/// What the pipeline wants to find in its checkpoint, which has so many state partitions if there is one: its operators with state, and
+/// the names of its inputs. Nothing is opened or reached.
+pub(crate) fn wanted(config: &Config, state_partitions: Option<usize>) -> Result<(Vec<Wanted>, Vec<String>)> {
+    let builder = StreamingContext::builder(&*config.app_id);
+    let builder = state_partitions.into_iter().fold(builder, |builder, n| builder.state_partitions(n));
+    let ssc = builder.batch_interval(config.batch_interval).worker_threads(1).build()?;
+    connect(&ssc, config, |_| Ok(()))?;
+    let graph = &ssc.inner.graph;
+    graph.freeze();
+    Ok((graph.wanted(), graph.inputs().iter().map(|input| input.uid().to_owned()).collect()))
+}
+
+fn connect(
+    ssc: &StreamingContext,
+    config: &Config,
+    more: impl FnOnce(&Streams<'_>) -> Result<()>,
+) -> Result<()> {
     let sink = config.output_cluster.as_ref().map(|cluster| {
         let wait = config.sources.iter().map(|s| s.wait).max().unwrap_or(DEFAULT_WAIT);
         let settings = KafkaSinkSettings::new(&*cluster.brokers).wait(wait);
         let options = cluster.options.0.iter();
         ssc.kafka_sink(options.fold(settings, |settings, (name, value)| settings.option(name, value)))
     });
-    let mut streams = Streams::new(&ssc);
+    let mut streams = Streams::new(ssc);
     for source in &config.sources {
         streams.add_source(source, sink.as_ref())?;
     }
@@ -94,8 +113,7 @@ pub(crate) fn build(
     for output in &config.outputs {
         outputs::add(streams.get(&output.from)?, &output.sink, sink.as_ref())?;
     }
-    more(&streams)?;
-    Ok(ssc)
+    more(&streams)
 }
 
 /// Starts the context, and tells whether it runs: a stop that is asked for while it waits for Kafka ends the waiting.

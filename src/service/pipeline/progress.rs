@@ -1,9 +1,12 @@
 //! What the service itself makes of finished batches: its log lines, and whether it is ready.
 
+use std::path::Path;
+
 use parking_lot::Mutex;
 
 use crate::StreamingContext;
 use crate::batch::{BatchInfo, StreamingListener};
+use crate::error::{Error, Result};
 use crate::service::http::Health;
 use crate::time::{Duration, Time};
 
@@ -74,7 +77,24 @@ impl StreamingListener for Progress {
 }
 
 impl Health for Progress {
-    fn ready(&self) -> Result<(), String> {
+    fn backup(&self, checkpoint: &Path, to: &Path) -> Result<()> {
+        let inner = &self.ssc.inner;
+        let own = inner.settings.checkpoint.as_deref().and_then(|own| own.canonicalize().ok());
+        match &inner.db {
+            Some(db) if own.is_some() && own == checkpoint.canonicalize().ok() => {
+                db.backup_to(to)?;
+                tracing::info!(to = %to.display(), "backup made");
+                Ok(())
+            }
+            _ => Err(Error::usage(format!(
+                "this is an instance of `{}`, whose checkpoint is not {}",
+                inner.settings.app_name,
+                checkpoint.display()
+            ))),
+        }
+    }
+
+    fn ready(&self) -> std::result::Result<(), String> {
         let patience = self.ssc.batch_interval() * PATIENCE + Duration::seconds(1);
         match self.last.lock().completed {
             None => Err("no batch has completed yet".to_owned()),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::decode::{Chunk, SourceDecoder};
 use crate::error::{Error, Result};
-use crate::rdd::Rdd;
-use crate::service::check::{BadRecord, Source, Start, Step, Stream};
+use crate::rdd::{Data, Rdd};
+use crate::service::check::{BadRecord, Source, Start, Step, Stream, Uid};
 use crate::sink::kafka::{DEFAULT_PARTITIONS, KafkaSink};
 use crate::source::kafka::{KafkaSource, Start as KafkaStart};
 use crate::sql::{
@@ -127,9 +127,7 @@ impl<'c> Streams<'c> {
                 let rows = self
                     .input(stream, 0)?
                     .each_rdd("rows", |rdd| rdd.try_flat_map(|batch| rows_of_batch(&batch)));
-                let window = rows
-                    .window(*window, stream.slide)?
-                    .uid(uid)?
+                let window = with_uid(rows.window(*window, stream.slide)?, uid)?
                     .state_types("batch".into(), columns(&schema));
                 window.each_rdd("batches", move |rdd| {
                     let schema = schema.clone();
@@ -208,8 +206,14 @@ fn merge(grouping: &Grouping) -> impl Fn(Row, Row) -> Row + Clone + Send + Sync 
 }
 
 /// Gives an operator's state its uid, and the columns that it has instead of Rust types.
-fn named(groups: Groups, uid: &str, grouping: &Grouping) -> Result<Groups> {
-    Ok(groups.uid(uid)?.state_types(columns(grouping.key_schema()), columns(grouping.state_schema())))
+fn named(groups: Groups, uid: &Uid, grouping: &Grouping) -> Result<Groups> {
+    let (key, state) = (columns(grouping.key_schema()), columns(grouping.state_schema()));
+    Ok(with_uid(groups, uid)?.state_types(key, state))
+}
+
+fn with_uid<T: Data>(stream: DStream<T>, uid: &Uid) -> Result<DStream<T>> {
+    let stream = stream.uid(&uid.name)?;
+    uid.was.as_ref().map_or(Ok(stream.clone()), |was| stream.was(was))
 }
 
 fn columns(schema: &SchemaRef) -> String {
