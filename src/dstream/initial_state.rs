@@ -6,7 +6,7 @@ use crate::codec::Key;
 use crate::error::Result;
 use crate::rdd::{AnyPartitioner, Data, Rdd, Runner};
 
-/// Where it comes from. Of a key's states the last counts.
+/// Where it comes from. A key may stand there more than once.
 pub(super) enum InitialState<K, S> {
     Values(Arc<Vec<(K, S)>>),
     Rdd(Rdd<(K, S)>),

@@ -41,8 +41,8 @@ impl<K: Key, V: Data, S: Stored> UpdateStateSpec<K, V, S> {
     }
 
     /// The state of some keys at the very first start; a restart goes on with the checkpoint's. The first batch's output
-    /// has them already: the function is called for them as for any known key. Of a key that stands there twice, the last
-    /// state counts.
+    /// has them already: the function is called for them as for any known key. Of a key that stands there twice, the first
+    /// state counts, as in Spark.
     pub fn initial_state(mut self, state: impl IntoIterator<Item = (K, S)>) -> Self {
         self.initial = InitialState::of(state);
         self
@@ -170,8 +170,8 @@ fn initial_entries<K: Key, S: Stored>(partition: usize, initial: &[(K, S)]) -> R
         let stored = record_key(partition, kind::ENTRY, key)?;
         Ok(Entry { stored, key: key.clone(), value: encode_value(state)? })
     };
-    // The last of a key comes first, and stays.
-    let mut entries = initial.iter().rev().map(entry).collect::<Result<Vec<_>>>()?;
+    // Stable: the first of a key stays.
+    let mut entries = initial.iter().map(entry).collect::<Result<Vec<_>>>()?;
     entries.sort_by(|a, b| a.stored.cmp(&b.stored));
     entries.dedup_by(|a, b| a.stored == b.stored);
     Ok(entries)

@@ -133,7 +133,7 @@ fn update_state_by_key_begins_with_its_initial_state() {
     let spec = || UpdateStateSpec::function(running_sum).initial_state([('a', 10), ('b', 1), ('b', 20)]);
     assert_eq!(
         run(&["", "a1 c1", "b0"], |p| p.update_state_by_key_with(spec())),
-        ["1s: a10 b20", "2s: a11 b20 c1", "3s: a11 c1"]
+        ["1s: a10 b1", "2s: a11 b1 c1", "3s: a11 c1"]
     );
     // The function is called for it in the first batch, and only at the very first start.
     let folder = folder();
