@@ -5,13 +5,14 @@
 use std::sync::Arc;
 
 use indexmap::IndexMap;
+use indexmap::map::Entry;
 use parking_lot::Mutex;
 
 use super::key_panes::{Edit, KeyPanes};
 use super::panes::WindowLengths;
 use super::window_spec::WindowSpec;
 use super::{DStream, DStreamNode, Emitted, StateName, StreamCore, emitted, keep_output};
-use crate::codec::{Key, Stored, decode_key, decode_value, encode_value};
+use crate::codec::{Key, Stored, decode_key, decode_value, encode_key, encode_value};
 use crate::context::Stateful;
 use crate::error::{Error, Result};
 use crate::rdd::{AnyPartitioner, Rdd, Runner};
@@ -20,11 +21,16 @@ use crate::state::{
 };
 use crate::time::{Duration, Time};
 
-type Keys<K, V> = IndexMap<K, KeyPanes<V>, ahash::RandomState>;
+/// A key in the store's form, by whose bytes keys are ordered.
+type Place = Arc<[u8]>;
+
+type Keys<K, V> = IndexMap<K, (Place, KeyPanes<V>), ahash::RandomState>;
 
 /// The panes of a state partition's keys, as the last committed batch left them.
 struct Shard<K, V> {
     keys: Keys<K, V>,
+    /// Whether they are in their order: where a key comes in does not depend on when it came, nor on restarts.
+    sorted: bool,
     /// The last window for which totals were made.
     emitted: Option<Time>,
     pending: Pending<K, V>,
@@ -34,7 +40,7 @@ struct Shard<K, V> {
 
 /// What a batch changes, to be applied when it is committed and the next one begins.
 struct Edits<K, V> {
-    keys: Vec<(K, Edit<V>)>,
+    keys: Vec<(K, Place, Edit<V>)>,
     emitted: Option<Time>,
     before: StateStats,
 }
@@ -48,7 +54,7 @@ enum Pending<K, V> {
 impl<K, V> Default for Shard<K, V> {
     fn default() -> Self {
         let (keys, pending) = (Keys::default(), Pending::Nothing);
-        Self { keys, emitted: None, pending, stats: StateStats::default() }
+        Self { keys, sorted: true, emitted: None, pending, stats: StateStats::default() }
     }
 }
 
@@ -74,7 +80,7 @@ type TaskResult<K, V> = (Vec<(K, V)>, Vec<Change>);
 struct Task<K, V> {
     partition: usize,
     time: Time,
-    edits: Vec<(K, Edit<V>)>,
+    edits: Vec<(K, Place, Edit<V>)>,
     changes: Vec<Change>,
     output: Vec<(K, V)>,
     stats: StateStats,
@@ -101,20 +107,27 @@ impl<K: Key, V: Stored> ReduceByKeyAndWindow<K, V> {
             stats: shard.stats,
         };
         let slides = time.is_multiple_of(self.lengths.slide);
-        let mut new: IndexMap<K, Option<V>, ahash::RandomState> =
-            new.into_iter().map(|(key, value)| (key, Some(value))).collect();
-        let none = KeyPanes::default();
         if slides {
-            for (key, panes) in &shard.keys {
-                let value = if new.is_empty() { None } else { new.get_mut(key).and_then(Option::take) };
-                self.edit(&mut task, key, panes, pane.zip(value), Some(shard.emitted))?;
+            shard.sort();
+        }
+        let emitted = slides.then_some(shard.emitted);
+        let none = KeyPanes::default();
+        let placed = new.into_iter().map(|(key, value)| Ok((place_of(&key)?, key, value)));
+        let mut new = placed.collect::<Result<Vec<_>>>()?;
+        new.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let mut new = new.into_iter().peekable();
+        if slides {
+            for (key, (place, panes)) in &shard.keys {
+                while let Some((place, key, value)) = new.next_if(|(new, ..)| new < place) {
+                    self.edit(&mut task, &key, &place, &none, pane.zip(Some(value)), emitted)?;
+                }
+                let value = new.next_if(|(new, ..)| new == place).map(|(.., value)| value);
+                self.edit(&mut task, key, place, panes, pane.zip(value), emitted)?;
             }
         }
-        for (key, value) in new {
-            if let Some(value) = value {
-                let panes = shard.keys.get(&key).unwrap_or(&none);
-                self.edit(&mut task, &key, panes, pane.zip(Some(value)), slides.then_some(shard.emitted))?;
-            }
+        for (place, key, value) in new {
+            let panes = shard.keys.get(&key).map_or(&none, |(_, panes)| panes);
+            self.edit(&mut task, &key, &place, panes, pane.zip(Some(value)), emitted)?;
         }
         let Task { edits, mut changes, output, stats, .. } = task;
         // Where no pane came or went, the last note is as good.
@@ -132,6 +145,7 @@ impl<K: Key, V: Stored> ReduceByKeyAndWindow<K, V> {
         &self,
         task: &mut Task<K, V>,
         key: &K,
+        place: &Place,
         panes: &KeyPanes<V>,
         new: Option<(Time, V)>,
         slides: Option<Option<Time>>,
@@ -178,7 +192,7 @@ impl<K: Key, V: Stored> ReduceByKeyAndWindow<K, V> {
             let (keys, bytes) = panes.growth(&edit);
             task.stats.keys = task.stats.keys.wrapping_add_signed(keys);
             task.stats.bytes = task.stats.bytes.wrapping_add_signed(bytes);
-            task.edits.push((key.clone(), edit));
+            task.edits.push((key.clone(), place.clone(), edit));
         }
         Ok(())
     }
@@ -192,12 +206,12 @@ impl<K: Key, V: Stored> ReduceByKeyAndWindow<K, V> {
             kind::ENTRY => {
                 let (pane, key): PaneKey<K> = decode_key(key)?;
                 let value = decode_value(value).map_err(|e| unreadable(&key, e))?;
-                shard.keys.entry(key).or_default().restore_pane(Time::from_millis(pane), value, size);
+                shard.panes_of(key)?.restore_pane(Time::from_millis(pane), value, size);
             }
             kind::TOTAL => {
                 let key = decode_key(key)?;
                 let value = decode_value(value).map_err(|e| unreadable(&key, e))?;
-                shard.keys.entry(key).or_default().restore_total(value, size);
+                shard.panes_of(key)?.restore_total(value, size);
             }
             kind::EMITTED => {
                 shard.emitted = Some(decode_value(value)?);
@@ -211,7 +225,34 @@ impl<K: Key, V: Stored> ReduceByKeyAndWindow<K, V> {
     }
 }
 
+fn place_of<K: Key>(key: &K) -> Result<Place> {
+    let mut place = Vec::with_capacity(24);
+    encode_key(key, &mut place)?;
+    Ok(place.into())
+}
+
 impl<K: Key, V: Stored> Shard<K, V> {
+    /// The panes of a key that is restored.
+    fn panes_of(&mut self, key: K) -> Result<&mut KeyPanes<V>> {
+        let (_, panes) = match self.keys.entry(key) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(slot) => {
+                self.sorted = false;
+                let place = place_of(slot.key())?;
+                slot.insert((place, KeyPanes::default()))
+            }
+        };
+        Ok(panes)
+    }
+
+    /// Puts the keys in their order; quick where only a few are new.
+    fn sort(&mut self) {
+        if !self.sorted {
+            self.keys.sort_by(|_, (a, _), _, (b, _)| a.cmp(b));
+            self.sorted = true;
+        }
+    }
+
     /// Applies what the last batch changed, if it was committed.
     fn begin(&mut self) -> Result<()> {
         match std::mem::replace(&mut self.pending, Pending::Nothing) {
@@ -223,13 +264,15 @@ impl<K: Key, V: Stored> Shard<K, V> {
             Pending::Committed(edits) => {
                 self.emitted = edits.emitted;
                 let mut emptied = false;
-                for (key, edit) in edits.keys {
-                    let panes = self.keys.entry(key).or_default();
+                for (key, place, edit) in edits.keys {
+                    let known = self.keys.len();
+                    let (_, panes) = self.keys.entry(key).or_insert_with(|| (place, KeyPanes::default()));
                     panes.apply(edit);
                     emptied |= panes.is_empty();
+                    self.sorted &= self.keys.len() == known;
                 }
                 if emptied {
-                    self.keys.retain(|_, panes| !panes.is_empty());
+                    self.keys.retain(|_, (_, panes)| !panes.is_empty());
                 }
             }
         }
@@ -338,7 +381,8 @@ impl<K: Key, V: Stored> DStreamNode<(K, V)> for ReduceByKeyAndWindow<K, V> {
 impl<K: Key, V: Stored> DStream<(K, V)> {
     /// Every `slide`, one pair per key of the last `window`: its values put together by `reduce`, which must
     /// be associative. Windows that are not full yet are emitted too; without any value in the window a key is
-    /// not in the output. Empty batches count as time.
+    /// not in the output. Empty batches count as time. Each partition's keys come in the order of the checkpoint (of
+    /// texts, of numbers, …), so that a restart changes nothing.
     ///
     /// # Errors
     /// If window or slide is no multiple of this stream's slide duration.

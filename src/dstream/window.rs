@@ -11,7 +11,7 @@ use crate::codec::{Stored, decode_key, decode_value, encode_value};
 use crate::context::Stateful;
 use crate::error::Result;
 use crate::rdd::{Rdd, Runner};
-use crate::state::{Change, OperatorSchema, StateDb, StateStats, record_key, split_key};
+use crate::state::{Change, OperatorSchema, StateDb, StateStats, kind, record_key, split_key};
 use crate::time::{Duration, Time};
 
 struct Window<T> {
@@ -29,8 +29,28 @@ struct Window<T> {
 
 struct Batch<T> {
     partitions: Vec<Arc<Vec<T>>>,
-    /// What it takes in the store.
+    /// What its records take in the store: nothing if it has none.
     bytes: usize,
+}
+
+impl<T> Batch<T> {
+    /// Has at least so many partitions.
+    fn reach(&mut self, partitions: usize) {
+        self.partitions.resize_with(self.partitions.len().max(partitions), Default::default);
+    }
+}
+
+fn batch_of<T>(batches: &mut BTreeMap<Time, Batch<T>>, millis: i64) -> &mut Batch<T> {
+    let empty = || Batch { partitions: Vec::new(), bytes: 0 };
+    batches.entry(Time::from_millis(millis)).or_insert_with(empty)
+}
+
+fn partition_key(batch: Time, number: usize) -> Result<Vec<u8>> {
+    record_key(0, kind::ENTRY, &(batch.as_millis(), number))
+}
+
+fn partitions_key(batch: Time) -> Result<Vec<u8>> {
+    record_key(0, kind::PARTITIONS, &batch.as_millis())
 }
 
 impl<T: Stored> Stateful for Window<T> {
@@ -49,14 +69,19 @@ impl<T: Stored> Stateful for Window<T> {
         store
             .scan(&self.uid(), |key, value| {
                 let size = key.len() + value.len();
-                let (_, _, key) = split_key(key)?;
-                let (batch, partition): (i64, usize) = decode_key(key)?;
-                let empty = || Batch { partitions: Vec::new(), bytes: 0 };
-                let Batch { partitions, bytes } =
-                    batches.entry(Time::from_millis(batch)).or_insert_with(empty);
-                *bytes += size;
-                partitions.resize_with(partitions.len().max(partition + 1), Default::default);
-                partitions[partition] = Arc::new(decode_value(value)?);
+                let (_, kind, key) = split_key(key)?;
+                match kind {
+                    kind::ENTRY => {
+                        let (time, number): (i64, usize) = decode_key(key)?;
+                        let batch = batch_of(&mut batches, time);
+                        batch.reach(number + 1);
+                        batch.bytes += size;
+                        batch.partitions[number] = Arc::new(decode_value(value)?);
+                    }
+                    // A checkpoint from before there were these has lost its empty partitions.
+                    kind::PARTITIONS => batch_of(&mut batches, decode_key(key)?).reach(decode_value(value)?),
+                    _ => {}
+                }
                 Ok(())
             })
             .map_err(|e| e.within(format!("window of operator `{}`", self.uid())))
@@ -72,19 +97,22 @@ impl<T: Stored> Stateful for Window<T> {
             let partitions = input.run_partitions(|elements, _| Ok(Arc::new(elements)))?;
             let mut bytes = 0;
             for (number, elements) in partitions.iter().enumerate().filter(|(_, e)| !e.is_empty()) {
-                let (key, value) =
-                    (record_key(0, 0, &(time.as_millis(), number))?, encode_value(&**elements)?);
+                let (key, value) = (partition_key(time, number)?, encode_value(&**elements)?);
                 bytes += key.len() + value.len();
                 changes.push(Change::Put(key, value));
             }
-            batches.insert(time, Batch { partitions, bytes });
+            if !partitions.is_empty() {
+                changes.push(Change::Put(partitions_key(time)?, encode_value(&partitions.len())?));
+                batches.insert(time, Batch { partitions, bytes });
+            }
         }
         if time.is_multiple_of(self.lengths.slide) {
             let gone = batches.extract_if(..=self.lengths.expired(time), |_, _| true);
             for (batch, Batch { partitions, .. }) in gone {
                 for number in (0..partitions.len()).filter(|n| !partitions[*n].is_empty()) {
-                    changes.push(Change::Delete(record_key(0, 0, &(batch.as_millis(), number))?));
+                    changes.push(Change::Delete(partition_key(batch, number)?));
                 }
+                changes.push(Change::Delete(partitions_key(batch)?));
             }
             let partitions = batches.values().flat_map(|batch| &batch.partitions).cloned().collect();
             *self.output.lock() = Some((time, Rdd::in_memory(&self.runner, partitions)));
@@ -128,7 +156,9 @@ impl<T: Stored> DStreamNode<T> for Window<T> {
 
 impl<T: Stored> DStream<T> {
     /// Every `slide`, the elements of all batches of the last `window`, oldest first. Windows that are
-    /// not full yet are emitted too; a slide longer than the window leaves batches out.
+    /// not full yet are emitted too; a slide longer than the window leaves batches out. Empty batches count as time;
+    /// a window of nothing but empty batches is an empty batch. A window has all partitions of its batches, empty ones
+    /// too. A restart changes nothing.
     ///
     /// # Errors
     /// If window or slide is no multiple of this stream's slide duration.

@@ -51,6 +51,8 @@ pub(crate) mod kind {
     pub const TOUCHED_COMPLETE: u8 = 131;
     /// The last window that totals were made for.
     pub const EMITTED: u8 = 132;
+    /// How many partitions a batch has.
+    pub const PARTITIONS: u8 = 133;
 }
 
 /// How many bytes stand before the user's key.

@@ -29,6 +29,7 @@ mod stateless;
 mod store;
 mod testing;
 mod window_operators;
+mod window_restarts;
 mod windows;
 
 use tidemill::testing::TestContext;
