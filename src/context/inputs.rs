@@ -8,7 +8,7 @@ use super::{StreamingContext, StreamingContextBuilder};
 use crate::codec::Stored;
 use crate::dstream::DStream;
 use crate::error::{Error, Result};
-use crate::rdd::{Data, Flow};
+use crate::rdd::{Data, Flow, numbered};
 use crate::source::{
     FileInput, FileOptions, Input, RddQueue, Receiver, ReceiverInput, ReceiverParts, SocketReceiver,
     read_lines, read_records, read_whole,
@@ -202,8 +202,10 @@ impl StreamingContext {
         reader: impl Fn(&Path) -> Result<I> + Send + Sync + 'static,
     ) -> DStream<T> {
         self.file_input("file_stream", folder.into(), options, move |path, emit| {
-            let elements = reader(path).map_err(|e| e.within(format!("file {}", path.display())))?;
-            elements.into_iter().try_for_each(emit)
+            numbered("element", path, emit, |emit| {
+                let elements = reader(path).map_err(|e| e.within(format!("file {}", path.display())))?;
+                elements.into_iter().try_for_each(emit)
+            })
         })
     }
 

@@ -15,7 +15,7 @@ use super::{DStream, DStreamNode, Emitted, StateName, StreamCore, emitted, keep_
 use crate::codec::{Key, Stored, decode_key, decode_value, encode_key, encode_value};
 use crate::context::Stateful;
 use crate::error::{Error, Result};
-use crate::rdd::{AnyPartitioner, Rdd, Runner};
+use crate::rdd::{AnyPartitioner, AtRecord, Rdd, Runner};
 use crate::state::{
     Change, OperatorSchema, StateDb, StateStats, kind, record_key, shown, single_key, split_key,
 };
@@ -152,6 +152,7 @@ impl<K: Key, V: Stored> ReduceByKeyAndWindow<K, V> {
     ) -> Result<()> {
         let WindowSpec { reduce, inverse, keep, .. } = &self.spec;
         let partition = task.partition;
+        let _key = AtRecord(|| format!("key {}", shown(key)));
         let pane_key =
             |pane: Time| record_key::<PaneKey<&K>>(partition, kind::ENTRY, &(pane.as_millis(), key));
         let mut edit = panes.absorb(new, reduce, inverse.is_none());

@@ -9,10 +9,10 @@ use super::{DStream, DStreamNode, Emitted, StateName, StreamCore, emitted};
 use crate::codec::{Key, Stored, decode_value, encode_value};
 use crate::context::Stateful;
 use crate::error::Result;
-use crate::rdd::{AnyPartitioner, Data, Flow, Partitioner, Rdd, Runner, finished};
+use crate::rdd::{AnyPartitioner, AtRecord, Data, Flow, Partitioner, Rdd, Runner, finished};
 use crate::state::{
     Base, Change, Entry, KeyedState, OperatorSchema, Resident, StateDb, StateStats, StateView, StoreSnapshot,
-    Writes, kind, record_key,
+    Writes, kind, record_key, shown,
 };
 use crate::time::{Duration, Time};
 
@@ -117,7 +117,7 @@ impl<K: Key, V: Data, S: Stored> UpdateStateByKey<K, V, S> {
             }
             let values = groups.next_if(|(place, ..)| **place == *stored).map(|(_, _, values)| values);
             let state = decode_value(value).map_err(|e| self.state.unreadable(key, e))?;
-            let after = (self.spec.function)(time, key, values.unwrap_or_default(), Some(state));
+            let after = self.call(time, key, values.unwrap_or_default(), Some(state));
             let after = after.map(|state| encode_value(&state)).transpose()?;
             // What the initial state gives is in no store yet.
             let before = (!self.state.is_fresh()).then_some(value);
@@ -138,6 +138,11 @@ impl<K: Key, V: Data, S: Stored> UpdateStateByKey<K, V, S> {
         writes.finish(&mut shard)
     }
 
+    fn call(&self, time: Time, key: &K, values: Vec<V>, state: Option<S>) -> Option<S> {
+        let _key = AtRecord(|| format!("key {}", shown(key)));
+        (self.spec.function)(time, key, values, state)
+    }
+
     fn create(
         &self,
         time: Time,
@@ -146,7 +151,7 @@ impl<K: Key, V: Data, S: Stored> UpdateStateByKey<K, V, S> {
         values: Vec<V>,
         writes: &mut Writes<K>,
     ) -> Result<()> {
-        if let Some(state) = (self.spec.function)(time, &key, values, None) {
+        if let Some(state) = self.call(time, &key, values, None) {
             writes.write(key, stored, None, Some(encode_value(&state)?));
         }
         Ok(())

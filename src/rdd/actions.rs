@@ -2,7 +2,7 @@
 
 use super::narrow::gathered;
 use super::runner::finished;
-use super::{Data, Operator, Rdd, Stop, TaskContext, caught};
+use super::{Data, Operator, Rdd, Stop, TaskContext};
 use crate::dstream::Outcome;
 use crate::error::Result;
 
@@ -70,7 +70,7 @@ impl<T: Data> Rdd<T> {
                 break;
             }
             let wanted = n - taken.len();
-            let more = self.runner.run_tasks(1, |_, context| {
+            let more = self.runner.run_some(partition..partition + 1, |partition, context| {
                 let mut elements = Vec::new();
                 finished(self.node.compute(partition, context, &mut |element| {
                     elements.push(element);
@@ -149,7 +149,7 @@ impl<T: Data> Rdd<T> {
                 Ok(())
             },
         )?;
-        caught(|| Ok(parts.into_iter().flatten().reduce(&f)))
+        Operator::current().caught(|| parts.into_iter().flatten().reduce(&f))
     }
 
     /// All elements put together by `f`, which must be associative, from `zero` on; `zero` for an empty RDD.
@@ -193,7 +193,7 @@ impl<T: Data> Rdd<T> {
                 Ok(())
             },
         )?;
-        caught(|| Ok(parts.into_iter().flatten().fold(zero.clone(), merge)))
+        Operator::current().caught(|| parts.into_iter().flatten().fold(zero.clone(), merge))
     }
 
     /// Calls `f` with the elements of each partition, for its side effects, empty partitions included.

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::{Data, Flow};
@@ -77,6 +78,11 @@ impl Operator {
         std::mem::forget(guard);
         result
     }
+
+    /// Runs `body`, which calls this operator's function outside of any task.
+    pub fn caught<R>(&self, body: impl FnOnce() -> R) -> Result<R> {
+        caught(|| Ok(self.run(body)))
+    }
 }
 
 /// Runs `body`, which hands elements on to whatever comes next, inside of an operator's own [`run`](Operator::run).
@@ -99,6 +105,29 @@ impl<F: Fn() -> String> Drop for AtRecord<F> {
             });
         }
     }
+}
+
+/// Hands on what `read` finds in the file at `path`; the place of each is its number, from 1, as a `unit` of the file.
+pub(crate) fn numbered<T>(
+    unit: &str,
+    path: &Path,
+    emit: &mut dyn FnMut(T) -> Flow,
+    read: impl FnOnce(&mut dyn FnMut(T) -> Flow) -> Flow,
+) -> Flow {
+    // None between two of them.
+    let at = std::cell::Cell::new(None);
+    let _record = AtRecord(|| match at.get() {
+        Some(number) => format!("{unit} {number} of `{}`", path.display()),
+        None => format!("file `{}`", path.display()),
+    });
+    let mut number = 0u64;
+    read(&mut |element| {
+        number += 1;
+        at.set(Some(number));
+        emit(element)?;
+        at.set(None);
+        Ok(())
+    })
 }
 
 /// Hands on copies of a partition's elements.

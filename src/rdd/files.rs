@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::objects::Reader;
-use super::{Data, Flow, Rdd, RddNode, Runner, TaskContext};
+use super::{Data, Flow, Rdd, RddNode, Runner, TaskContext, numbered};
 use crate::codec::Stored;
 use crate::error::{Error, Result};
 
@@ -51,20 +51,22 @@ pub(crate) fn read_files<T: Data>(
 
 /// The lines of a file of UTF-8 text, without `\n` or `\r\n`.
 pub(crate) fn lines(path: &Path, mut file: BufReader<File>, emit: &mut dyn FnMut(String) -> Flow) -> Flow {
-    for number in 1.. {
-        let mut line = Vec::new();
-        if file.read_until(b'\n', &mut line).map_err(|e| unreadable(path, e))? == 0 {
-            break;
+    numbered("line", path, emit, |emit| {
+        for number in 1.. {
+            let mut line = Vec::new();
+            if file.read_until(b'\n', &mut line).map_err(|e| unreadable(path, e))? == 0 {
+                break;
+            }
+            if line.pop_if(|last| *last == b'\n').is_some() {
+                line.pop_if(|last| *last == b'\r');
+            }
+            let line = String::from_utf8(line).map_err(|e| {
+                Error::data(format!("line {number} of `{}` is not UTF-8 text", path.display())).with_source(e)
+            })?;
+            emit(line)?;
         }
-        if line.pop_if(|last| *last == b'\n').is_some() {
-            line.pop_if(|last| *last == b'\r');
-        }
-        let line = String::from_utf8(line).map_err(|e| {
-            Error::data(format!("line {number} of `{}` is not UTF-8 text", path.display())).with_source(e)
-        })?;
-        emit(line)?;
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// The elements of an object file.
@@ -75,10 +77,12 @@ pub(crate) fn objects<T: Stored>(
 ) -> Flow {
     let in_file = |e: Error| e.within(format!("`{}`", path.display()));
     let mut reader = Reader::new(file).map_err(in_file)?;
-    while let Some(element) = reader.next().map_err(in_file)? {
-        emit(element)?;
-    }
-    Ok(())
+    numbered("element", path, emit, |emit| {
+        while let Some(element) = reader.next().map_err(in_file)? {
+            emit(element)?;
+        }
+        Ok(())
+    })
 }
 
 /// The files that `path` names: itself, those of a folder, or what a pattern with `*`, `?` and `[…]` matches; sorted.

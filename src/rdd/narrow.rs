@@ -195,7 +195,7 @@ impl<T: Data> Rdd<T> {
     ) -> Rdd<A> {
         let operator = Operator::current();
         self.narrow(move |parent, p, task, emit| {
-            let mut folded = zero();
+            let mut folded = operator.run(&zero);
             parent.compute(p, task, &mut |element| {
                 operator.run(|| step(&mut folded, element));
                 Ok(())

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::ops::Add;
 
-use super::{Data, Rdd, caught};
+use super::{Data, Operator, Rdd};
 use crate::error::Result;
 
 /// An element in a heap of the least ones; of equal elements the earlier one is less.
@@ -65,13 +65,13 @@ impl<T: Data> Rdd<T> {
                 Ok(())
             },
         )?;
-        caught(|| {
+        Operator::current().caught(|| {
             let kept = heaps.into_iter().flat_map(|(heap, _)| heap.into_sorted_vec());
             let mut least: Vec<T> = kept.map(|ranked| ranked.element).collect();
             // Stable: of equal elements that of the earlier partition stays in front.
             least.sort_by(compare);
             least.truncate(n);
-            Ok(least)
+            least
         })
     }
 

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -189,11 +190,20 @@ impl Runner {
         R: Send,
         F: Fn(usize, &TaskContext) -> Result<R> + Sync,
     {
-        let done: Result<Vec<_>> = match count {
+        self.run_some(0..count, task)
+    }
+
+    /// As [`run_tasks`](Runner::run_tasks), for these partitions only.
+    pub fn run_some<R, F>(&self, partitions: Range<usize>, task: F) -> Result<Vec<R>>
+    where
+        R: Send,
+        F: Fn(usize, &TaskContext) -> Result<R> + Sync,
+    {
+        let done: Result<Vec<_>> = match partitions.len() {
             0 => return Ok(Vec::new()),
             // A single task needs no hand-over to another thread when this is a worker already.
-            1 => self.pool.install(|| self.attempt(0, &task)).map(|r| vec![r]),
-            _ => self.pool.install(|| (0..count).into_par_iter().map(|i| self.attempt(i, &task)).collect()),
+            1 => self.pool.install(|| self.attempt(partitions.start, &task)).map(|r| vec![r]),
+            _ => self.pool.install(|| partitions.into_par_iter().map(|i| self.attempt(i, &task)).collect()),
         };
         Ok(self.kept(done?))
     }

@@ -11,9 +11,10 @@ use parking_lot::Mutex;
 use super::blame::push_all;
 use super::partitioner::{AnyPartitioner, checked_partition};
 use super::runner::finished;
-use super::{Data, Flow, Operator, Partitioner, RddNode, Runner, TaskContext};
+use super::{AtRecord, Data, Flow, Operator, Partitioner, RddNode, Runner, TaskContext};
 use crate::codec::Key;
 use crate::error::{Error, Result};
+use crate::state::shown;
 
 type Combined<K, C> = IndexMap<K, Option<C>, ahash::RandomState>;
 
@@ -24,19 +25,19 @@ fn fold_in<K: Key, V, C>(
     key: K,
     value: V,
     create: impl FnOnce(V) -> C,
-    merge: impl FnOnce(C, V) -> C,
+    merge: impl FnOnce(&K, C, V) -> C,
 ) {
     match into.entry(key) {
         Entry::Vacant(slot) => {
             slot.insert(Some(create(value)));
         }
         Entry::Occupied(mut slot) => {
-            let slot = slot.get_mut();
-            *slot = match slot.take() {
-                Some(before) => Some(merge(before, value)),
+            let merged = match slot.get_mut().take() {
+                Some(before) => merge(slot.key(), before, value),
                 // Only a panic in `merge` leaves a hole, and that ends the attempt.
-                None => Some(create(value)),
+                None => create(value),
             };
+            *slot.get_mut() = Some(merged);
         }
     }
 }
@@ -100,7 +101,8 @@ where
     fn map_task(&self, partition: usize, task: &TaskContext) -> Result<Vec<Vec<(K, C)>>> {
         let mut combined = Combined::default();
         finished(self.parent.compute(partition, task, &mut |(key, value)| {
-            self.operator.run(|| fold_in(&mut combined, key, value, &self.create, &self.merge_value));
+            let merge = |_: &K, before, value| (self.merge_value)(before, value);
+            self.operator.run(|| fold_in(&mut combined, key, value, &self.create, merge));
             Ok(())
         }))?;
         self.operator.run(|| distribute(&*self.partitioner, into_pairs(combined)))
@@ -113,7 +115,12 @@ where
         self.operator.run(|| {
             let mut combined = Combined::default();
             for (key, part) in inputs.into_iter().flatten() {
-                fold_in(&mut combined, key, part, |c| c, &self.merge);
+                // The elements that were put together here have no place of their own any more.
+                let merge = |key: &K, before, part| {
+                    let _key = AtRecord(|| format!("key {}", shown(key)));
+                    (self.merge)(before, part)
+                };
+                fold_in(&mut combined, key, part, |c| c, merge);
             }
             into_pairs(combined).collect()
         })

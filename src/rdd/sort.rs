@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use super::runner::finished;
 use super::shuffle::{Output, read, transpose};
-use super::{Data, Flow, Rdd, RddNode, Runner, TaskContext, caught};
+use super::{Data, Flow, Operator, Rdd, RddNode, Runner, TaskContext};
 use crate::error::Result;
 
 /// How many keys are looked at for each bound between two partitions.
@@ -23,6 +23,7 @@ struct Sorted<T, Key> {
     key: Key,
     ascending: bool,
     partitions: usize,
+    operator: Operator,
     output: Output<T>,
 }
 
@@ -76,23 +77,23 @@ where
             let runs = runner.run_tasks(self.parent.num_partitions(), |p, task| {
                 let mut run = Vec::new();
                 finished(self.parent.compute(p, task, &mut |element| {
-                    run.push(((self.key)(&element), element));
+                    run.push((self.operator.run(|| (self.key)(&element)), element));
                     Ok(())
                 }))?;
-                run.sort_by(by_key);
+                self.operator.run(|| run.sort_by(by_key));
                 Ok(run)
             })?;
-            caught(|| {
+            self.operator.caught(|| {
                 let bounds = self.bounds(&runs);
                 let pieces = runs.into_iter().map(|run| self.cut(run, &bounds)).collect();
-                Ok(transpose(pieces, self.partitions))
+                transpose(pieces, self.partitions)
             })
         };
         let merged = runner.run_two_stages(self.partitions, sort, |columns, p| {
             let pieces = std::mem::take(&mut *columns[p].lock());
             let mut part: Run<S, T> = pieces.into_iter().flatten().collect();
             // Stable, and quick on a few runs one after the other: equal keys stay in the order of partitions.
-            part.sort_by(by_key);
+            self.operator.run(|| part.sort_by(by_key));
             Arc::new(part.into_iter().map(|(_, element)| element).collect())
         })?;
         *output = Some(merged.into());
@@ -131,6 +132,7 @@ impl<T: Data> Rdd<T> {
             key,
             ascending,
             partitions: partitions.max(1),
+            operator: Operator::current(),
             output: Mutex::default(),
         })
     }

@@ -4,7 +4,7 @@ use std::hash::Hash;
 
 use indexmap::IndexMap;
 
-use super::{Data, Rdd};
+use super::{Data, Operator, Rdd};
 use crate::error::Result;
 
 type Tally<K> = IndexMap<K, u64, ahash::RandomState>;
@@ -17,11 +17,13 @@ fn tally<T: Data, K: Hash + Eq + Send>(
         *counts.entry(key(element)).or_default() += 1;
         Ok(())
     })?;
-    let mut counts = IndexMap::new();
-    for (key, n) in parts.into_iter().flatten() {
-        *counts.entry(key).or_default() += n;
-    }
-    Ok(counts)
+    Operator::current().caught(|| {
+        let mut counts = IndexMap::new();
+        for (key, n) in parts.into_iter().flatten() {
+            *counts.entry(key).or_default() += n;
+        }
+        counts
+    })
 }
 
 impl<T: Data + Hash + Eq> Rdd<T> {
@@ -66,7 +68,8 @@ impl<K: Data + Hash + Eq, V: Data> Rdd<(K, V)> {
     /// # Ok(()) }
     /// ```
     pub fn collect_as_map(&self) -> Result<IndexMap<K, V>> {
-        Ok(self.collect()?.into_iter().collect())
+        let pairs = self.collect()?;
+        Operator::current().caught(|| pairs.into_iter().collect())
     }
 }
 

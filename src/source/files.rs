@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Input, InputPlan, InputPosition, lines};
 use crate::dstream::DStreamNode;
 use crate::error::{Error, Result};
-use crate::rdd::{Data, Flow, Rdd, RddNode, Runner, TaskContext};
+use crate::rdd::{Data, Flow, Operator, Rdd, RddNode, Runner, TaskContext, handing_on, numbered};
 use crate::time::{Clock, Duration, Time};
 
 /// Which files of a folder a [`file_stream`](crate::StreamingContext::file_stream) takes.
@@ -272,7 +272,10 @@ impl<T: Data> DStreamNode<T> for FileInput<T> {
 
     fn compute(&self, time: Time) -> Result<Option<Rdd<T>>> {
         let files = self.current.lock().get(&time).cloned().unwrap_or_default();
-        Ok(Some(Rdd::new(&self.runner, FilesRdd { files, read: self.read.clone() })))
+        Ok(Some(Rdd::new(
+            &self.runner,
+            FilesRdd { files, read: self.read.clone(), operator: Operator::current() },
+        )))
     }
 }
 
@@ -280,6 +283,7 @@ impl<T: Data> DStreamNode<T> for FileInput<T> {
 struct FilesRdd<T> {
     files: Vec<String>,
     read: Arc<ReadFile<T>>,
+    operator: Operator,
 }
 
 impl<T: Data> RddNode<T> for FilesRdd<T> {
@@ -292,44 +296,50 @@ impl<T: Data> RddNode<T> for FilesRdd<T> {
     }
 
     fn compute(&self, partition: usize, _: &TaskContext, emit: &mut dyn FnMut(T) -> Flow) -> Flow {
-        (self.read)(Path::new(&self.files[partition]), emit)
+        let emit = &mut |element| handing_on(|| emit(element));
+        self.operator.run(|| (self.read)(Path::new(&self.files[partition]), emit))
     }
 }
 
 /// The lines of a file.
 pub(crate) fn read_lines(path: &Path, emit: &mut dyn FnMut(String) -> Flow) -> Flow {
     let file = File::open(path).map_err(|e| unreadable("read", path, e))?;
-    lines(BufReader::new(file)).try_for_each(|line| emit(line.map_err(|e| unreadable("read", path, e))?))
+    let mut lines = lines(BufReader::new(file));
+    numbered("line", path, emit, |emit| {
+        lines.try_for_each(|line| emit(line.map_err(|e| unreadable("read", path, e))?))
+    })
 }
 
 /// The file's name and all its bytes, as one element.
 pub(crate) fn read_whole(path: &Path, emit: &mut dyn FnMut((String, Vec<u8>)) -> Flow) -> Flow {
     let bytes = std::fs::read(path).map_err(|e| unreadable("read", path, e))?;
-    emit((path.to_string_lossy().into_owned(), bytes))
+    numbered("element", path, emit, |emit| emit((path.to_string_lossy().into_owned(), bytes)))
 }
 
 /// The file's bytes, `length` an element.
 pub(crate) fn read_records(length: usize, path: &Path, emit: &mut dyn FnMut(Vec<u8>) -> Flow) -> Flow {
     let mut reader = BufReader::new(File::open(path).map_err(|e| unreadable("read", path, e))?);
-    loop {
-        let mut record = Vec::with_capacity(length);
-        reader
-            .by_ref()
-            .take(length as u64)
-            .read_to_end(&mut record)
-            .map_err(|e| unreadable("read", path, e))?;
-        match record.len() {
-            0 => return Ok(()),
-            n if n == length => emit(record)?,
-            n => {
-                return Err(Error::data(format!(
-                    "the file {} ends with {n} bytes of a record of {length} bytes",
-                    path.display()
-                ))
-                .into());
+    numbered("record", path, emit, |emit| {
+        loop {
+            let mut record = Vec::with_capacity(length);
+            reader
+                .by_ref()
+                .take(length as u64)
+                .read_to_end(&mut record)
+                .map_err(|e| unreadable("read", path, e))?;
+            match record.len() {
+                0 => return Ok(()),
+                n if n == length => emit(record)?,
+                n => {
+                    return Err(Error::data(format!(
+                        "the file {} ends with {n} bytes of a record of {length} bytes",
+                        path.display()
+                    ))
+                    .into());
+                }
             }
         }
-    }
+    })
 }
 
 /// When the file was modified; none for what is no file, or is gone since it was listed.

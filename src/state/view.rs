@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use super::delta::{kind, kind_range, split_key};
-use super::keyed::{Batch, KeyedState, Memory};
+use super::keyed::{Batch, KeyedState, Memory, shown};
 use super::resident::{Entry, Resident};
 use super::{Cache, StoreSnapshot};
 use crate::codec::{Key, decode_key};
 use crate::error::{Error, Result};
-use crate::rdd::{Data, Flow, RddNode, Runner, TaskContext};
+use crate::rdd::{AtRecord, Data, Flow, RddNode, Runner, TaskContext};
 
 /// Is called with the place of an entry, its key and its value.
 type EachEntry<'a, K> = dyn FnMut(&[u8], &K, &[u8]) -> Flow + 'a;
@@ -93,9 +93,10 @@ impl<K: Key, S: Data> StateView<K, S> {
         Ok(Self { source: state.clone(), parts: (0..state.partitions()).map(part).collect(), decode })
     }
 
-    fn decoded(&self, key: &K, value: &[u8]) -> Result<(K, S)> {
+    fn hand_on(&self, key: &K, value: &[u8], emit: &mut dyn FnMut((K, S)) -> Flow) -> Flow {
+        let _key = AtRecord(|| format!("key {}", shown(key)));
         let state = (self.decode)(value).map_err(|e| self.source.unreadable(key, e))?;
-        Ok((key.clone(), state))
+        emit((key.clone(), state))
     }
 }
 
@@ -114,20 +115,20 @@ impl<K: Key, S: Data> RddNode<(K, S)> for StateView<K, S> {
         base.visit(&self.source.uid()?, partition, &mut |stored, key, value| {
             while let Some(new) = written.next_if(|w| *w.stored < *stored) {
                 if let Some(value) = &new.value {
-                    emit(self.decoded(&new.key, value)?)?;
+                    self.hand_on(&new.key, value, emit)?;
                 }
             }
             match written.next_if(|w| *w.stored == *stored) {
-                None => emit(self.decoded(key, value)?),
+                None => self.hand_on(key, value, emit),
                 Some(new) => match &new.value {
-                    Some(value) => emit(self.decoded(key, value)?),
+                    Some(value) => self.hand_on(key, value, emit),
                     None => Ok(()),
                 },
             }
         })?;
         for new in written {
             if let Some(value) = &new.value {
-                emit(self.decoded(&new.key, value)?)?;
+                self.hand_on(&new.key, value, emit)?;
             }
         }
         Ok(())

@@ -246,7 +246,10 @@ fn functions_of_shuffles_and_states_are_told_by_their_operator() {
         .unwrap()
     });
     assert!(text.starts_with("batch 2000 ms: operator `totals`: task of partition "), "{text}");
-    assert!(text.ends_with(", attempt 1: operator `totals`: panicked: no five is wanted"), "{text}");
+    assert!(
+        text.ends_with(", attempt 1: operator `totals`, key \"a\": panicked: no five is wanted"),
+        "{text}"
+    );
     // What a state reads is not the state's fault.
     let text = test(&|p| {
         p.map(|(key, n)| {

@@ -452,7 +452,7 @@ fn a_merge_of_partitions_that_fails_loses_nothing() {
     let error = outcome.unwrap_err();
     assert_eq!(calls, 4);
     assert!(error.starts_with("batch 1000 ms: output operation 0 `foreach_rdd`: "), "{error}");
-    assert!(error.ends_with("attempt 4: operator `reduce_by_key`: panicked: it broke"), "{error}");
+    assert!(error.ends_with("attempt 4: operator `reduce_by_key`, key \"a\": panicked: it broke"), "{error}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! shown the same way, led by the batch's time and sorted: `3s: a2 b-2`.
 
 mod bad_disks;
+mod blame;
 mod changes;
 mod failure;
 mod files;

@@ -222,7 +222,7 @@ fn a_task_that_fails_at_every_attempt_leaves_nothing_in_the_checkpoint() {
             error.starts_with("batch 2000 ms: operator `update_state_by_key-1`: task of partition "),
             "{error}"
         );
-        assert!(error.contains(", attempt 4: operator `update_state_by_key-1`: panicked: "), "{error}");
+        assert!(error.contains(", attempt 4: operator `update_state_by_key-1`, key \""), "{error}");
         assert!(error.contains("twos are too hard"), "{error}");
     }
     // a and b may be in one partition or in two.

@@ -1,5 +1,6 @@
 //! A receiver as an input: a batch is the blocks that came since the last one.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +16,7 @@ use crate::batch::ListenerBus;
 use crate::codec::Stored;
 use crate::dstream::DStreamNode;
 use crate::error::{Error, Result};
-use crate::rdd::{Flow, Rdd, RddNode, Runner, TaskContext};
+use crate::rdd::{AtRecord, Flow, Rdd, RddNode, Runner, TaskContext, push_all_of};
 use crate::source::{Input, InputPlan, InputPosition};
 use crate::state::StateDb;
 use crate::time::{Clock, Duration, Time};
@@ -171,12 +172,17 @@ impl<T: Stored> RddNode<T> for BlockRdd<T> {
 
     fn compute(&self, partition: usize, _: &TaskContext, emit: &mut dyn FnMut(T) -> Flow) -> Flow {
         let block = &self.blocks[partition];
+        let place = || format!("block {} of input `{}`", block.number, self.uid);
         match &block.elements {
-            Some(elements) => elements.iter().try_for_each(|element| emit(element.clone())),
-            None => decode_block(&self.read(block.number)?).try_for_each(|element| {
-                let damaged = |e: Error| e.within(format!("block {} of input `{}`", block.number, self.uid));
-                emit(element.map_err(damaged)?)
-            }),
+            Some(elements) => push_all_of(elements, &place, emit),
+            None => {
+                let at = Cell::new(0);
+                let _record = AtRecord(|| format!("element {} of {}", at.get(), place()));
+                decode_block(&self.read(block.number)?).enumerate().try_for_each(|(number, element)| {
+                    at.set(number);
+                    emit(element.map_err(|e| e.within(place()))?)
+                })
+            }
         }
     }
 }
