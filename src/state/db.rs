@@ -538,7 +538,7 @@ fn descriptors(families: &[String], memory: &Memory) -> Vec<ColumnFamilyDescript
     families.iter().map(|name| ColumnFamilyDescriptor::new(name, memory.family())).collect()
 }
 
-/// The column families of the database in `path`; none if there is no database yet.
+/// The column families of the database in `path`; the one that all have if there is none yet.
 fn families(path: &Path, memory: &Memory, synced: Option<u64>) -> Result<Vec<String>> {
     if path.join("CURRENT").exists() {
         return Db::list_cf(&memory.database(), path).map_err(|e| open_error(path, e));
@@ -553,7 +553,8 @@ fn families(path: &Path, memory: &Memory, synced: Option<u64>) -> Result<Vec<Str
             path.display()
         )));
     }
-    Ok(Vec::new())
+    // Opened without a name, it would have no handle.
+    Ok(vec![rocksdb::DEFAULT_COLUMN_FAMILY_NAME.to_owned()])
 }
 
 pub(super) const DAMAGED: &str = "; it is damaged: restore a backup, or, to start anew without its state and \

@@ -166,7 +166,17 @@ fn entries_from_outside_are_counted_before_an_operator_reads_them() {
     store.add_operators([("counts".to_owned(), schema)]).unwrap();
     let verified = store.verify();
     assert_eq!((verified.problems, verified.disagreements), (Vec::new(), Vec::new()));
-    assert_eq!(verified.records, 3 + 1 + 4, "entries, the initial state's mark, counters");
+    let mut own = 0;
+    let count = |_: &[u8], _: &[u8]| {
+        own += 1;
+        Ok(())
+    };
+    store.scan_family("default", count).unwrap();
+    assert_eq!(
+        verified.records,
+        3 + 1 + 4 + own,
+        "entries, the initial state's mark, counters, the checkpoint's own"
+    );
     let state = KeyedState::<(String, i32), Cache<_>>::new(4);
     state.open(&store, "counts".into(), 0).unwrap();
     assert_eq!(state.stats().keys, 3);

@@ -123,6 +123,7 @@ impl StateDb {
             }
             kind::COUNTERS => seen.noted = Some(decode_value(value).map_err(within)?),
             kind::EMITTED => drop(decode_value::<Time>(value).map_err(within)?),
+            kind::PARTITIONS => drop(decode_value::<usize>(value).map_err(within)?),
             kind::TOUCHED => {
                 seen.touches += 1;
                 let mut entry = prefix(partition, kind::ENTRY, 3 + key.len());
