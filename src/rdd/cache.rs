@@ -151,6 +151,27 @@ impl<T: Data> RddNode<T> for CachedRdd<T> {
 impl<T: Data> Rdd<T> {
     /// This RDD, each partition of which is computed at most once and then kept in memory (Spark's `cache`). An empty
     /// partition is kept like any other.
+    ///
+    /// Spark changes the RDD itself. Here the RDD that is given keeps its partitions, and the one that this is called on goes on
+    /// computing them at each use:
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// let ssc = tidemill::StreamingContext::builder("example").build()?;
+    /// let calls = ssc.long_accumulator("calls")?;
+    /// let counting = calls.clone();
+    /// let squares = ssc.parallelize([1, 2, 3], 2).map(move |n| {
+    ///     counting.add(1);
+    ///     n * n
+    /// });
+    /// let kept = squares.cache();
+    /// assert_eq!((kept.count()?, kept.collect()?), (3, vec![1, 4, 9]));
+    /// assert_eq!(calls.value(), 3);
+    /// squares.count()?;
+    /// assert_eq!(calls.value(), 6);
+    /// # Ok(()) }
+    /// ```
+    #[must_use = "the RDD that it is called on stays as it is: use the one that it gives"]
     pub fn cache(&self) -> Rdd<T> {
         self.derive(CachedRdd::in_memory(self))
     }
@@ -158,7 +179,8 @@ impl<T: Data> Rdd<T> {
     /// This RDD, each partition of which is computed at most once and then kept as `level` says, until
     /// [`unpersist`](Rdd::unpersist), or until nobody has this RDD any more (Spark's `persist`).
     ///
-    /// A partition that can be neither kept in memory nor written to a temporary file fails the task.
+    /// A partition that can be neither kept in memory nor written to a temporary file fails the task. An empty one is kept
+    /// like any other. The RDD that this is called on stays as it is, as with [`cache`](Rdd::cache).
     ///
     /// ```
     /// use tidemill::{RddQueue, StorageLevel, testing::run_batches};
@@ -171,6 +193,7 @@ impl<T: Data> Rdd<T> {
     /// });
     /// assert_eq!(out.unwrap(), [vec![1, 4, 1, 4], vec![]]);
     /// ```
+    #[must_use = "the RDD that it is called on stays as it is: use the one that it gives"]
     pub fn persist(&self, level: StorageLevel) -> Rdd<T>
     where
         T: Stored,
@@ -181,6 +204,18 @@ impl<T: Data> Rdd<T> {
     /// Lets go of what [`cache`](Rdd::cache) or [`persist`](Rdd::persist) kept: from now on this RDD is computed at each
     /// use. Does nothing to an RDD that is neither, nor to a remembered one of a stream that is
     /// [persisted](crate::DStream::persist): the stream lets go of it when its time is over.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// # let ssc = tidemill::StreamingContext::builder("example").build()?;
+    /// let calls = ssc.long_accumulator("calls")?;
+    /// let counting = calls.clone();
+    /// let kept = ssc.parallelize([1, 2], 2).map(move |_| counting.add(1)).cache();
+    /// assert_eq!((kept.count()?, kept.count()?, calls.value()), (2, 2, 2));
+    /// kept.unpersist();
+    /// assert_eq!((kept.count()?, calls.value()), (2, 4));
+    /// # Ok(()) }
+    /// ```
     pub fn unpersist(&self) {
         self.node.unpersist();
     }
