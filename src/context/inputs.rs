@@ -160,7 +160,19 @@ impl StreamingContext {
         self.text_file_stream_with(folder, FileOptions::new())
     }
 
-    /// As [`text_file_stream`](StreamingContext::text_file_stream), with options.
+    /// As [`text_file_stream`](StreamingContext::text_file_stream), with options. An empty batch has no partitions.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// use tidemill::{FileOptions, testing::TestContext};
+    /// let (test, folder) = (TestContext::new("lines")?, tempfile::tempdir().expect("there is room"));
+    /// let path = folder.path().to_string_lossy().into_owned();
+    /// let lines = test.ssc.text_file_stream_with(path, FileOptions::new().names("*.log"));
+    /// let lines = test.collect(&lines);
+    /// test.run(1)?;
+    /// assert_eq!(lines.batches().into_vec(), [vec![String::new(); 0]]);
+    /// # Ok(()) }
+    /// ```
     pub fn text_file_stream_with(&self, folder: impl Into<String>, options: FileOptions) -> DStream<String> {
         self.file_input("text_file_stream", folder.into(), options, read_lines)
     }

@@ -119,11 +119,35 @@ impl StreamingContext {
     }
 
     /// A stream that takes one RDD of `queue` per batch, and gives empty batches once the queue is exhausted.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// use tidemill::{RddQueue, testing::TestContext};
+    /// let (test, queue) = (TestContext::new("queue")?, RddQueue::new());
+    /// queue.push([1, 2]);
+    /// queue.push_partitions([vec![3], vec![4]]);
+    /// let numbers = test.collect(&test.ssc.queue_stream(&queue));
+    /// test.run(3)?;
+    /// assert_eq!(numbers.batches().into_vec(), [vec![1, 2], vec![3, 4], vec![]]);
+    /// # Ok(()) }
+    /// ```
     pub fn queue_stream<T: Data>(&self, queue: &RddQueue<T>) -> DStream<T> {
         self.queue_input(queue, true, Vec::new())
     }
 
-    /// A stream that takes all RDDs that are in `queue` when a batch begins.
+    /// A stream that takes all RDDs that are in `queue` when a batch begins; if there are none, the batch is empty.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// use tidemill::{RddQueue, testing::TestContext};
+    /// let (test, queue) = (TestContext::new("queue")?, RddQueue::new());
+    /// queue.push([1, 2]);
+    /// queue.push([3]);
+    /// let numbers = test.collect(&test.ssc.queue_stream_all(&queue));
+    /// test.run(2)?;
+    /// assert_eq!(numbers.batches().into_vec(), [vec![1, 2, 3], vec![]]);
+    /// # Ok(()) }
+    /// ```
     pub fn queue_stream_all<T: Data>(&self, queue: &RddQueue<T>) -> DStream<T> {
         self.queue_input(queue, false, Vec::new())
     }

@@ -27,7 +27,17 @@ impl<K: Key, V: Data> DStream<(K, V)> {
         self.combine_by_key_with(create, merge_value, merge, self.ssc.default_partitioner())
     }
 
-    /// As [`combine_by_key`](DStream::combine_by_key), into the partitions of `partitioner`.
+    /// As [`combine_by_key`](DStream::combine_by_key), into the partitions of `partitioner`, which may be just their number.
+    /// An empty batch gives empty partitions.
+    ///
+    /// ```
+    /// use tidemill::testing::run_batches;
+    /// let out = run_batches(vec![vec![('a', 3), ('b', 2), ('a', 1)], vec![]], |pairs| {
+    ///     let most = |a: i64, b: i64| a.max(b);
+    ///     pairs.combine_by_key_with(|n| n, most, most, 1).glom()
+    /// });
+    /// assert_eq!(out.unwrap(), [[vec![('a', 3), ('b', 2)]], [vec![]]]);
+    /// ```
     pub fn combine_by_key_with<C: Data>(
         &self,
         create: impl Fn(V) -> C + Send + Sync + 'static,

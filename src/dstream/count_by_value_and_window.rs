@@ -2,8 +2,10 @@
 
 use super::DStream;
 use super::panes::WindowLengths;
+use super::window_spec::WindowSpec;
 use crate::codec::Key;
 use crate::error::Result;
+use crate::rdd::Partitioner;
 use crate::time::Duration;
 
 impl<T: Key> DStream<T> {
@@ -25,6 +27,29 @@ impl<T: Key> DStream<T> {
         window: impl Into<Duration>,
         slide: impl Into<Duration>,
     ) -> Result<DStream<(T, u64)>> {
+        self.count_by_value_and_window_with(window, slide, self.ssc.default_partitioner())
+    }
+
+    /// As [`count_by_value_and_window`](DStream::count_by_value_and_window), into the partitions of `partitioner`, which may
+    /// be just their number. A checkpoint keeps its number of partitions: to start with another one is an error.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// ```
+    /// use tidemill::{Duration, testing::run_batches};
+    /// let out = run_batches(vec![vec!['b', 'a', 'b'], vec![], vec![]], |letters| {
+    ///     letters.count_by_value_and_window_with(Duration::seconds(2), Duration::seconds(1), 1).unwrap().glom()
+    /// });
+    /// let both = vec![('a', 1), ('b', 2)];
+    /// assert_eq!(out.unwrap(), [[both.clone()], [both], [vec![]]]);
+    /// ```
+    pub fn count_by_value_and_window_with(
+        &self,
+        window: impl Into<Duration>,
+        slide: impl Into<Duration>,
+        partitioner: impl Partitioner<T>,
+    ) -> Result<DStream<(T, u64)>> {
         let WindowLengths { window, slide, .. } = WindowLengths::new(
             "count_by_value_and_window",
             window.into(),
@@ -32,12 +57,7 @@ impl<T: Key> DStream<T> {
             self.slide_duration(),
         )?;
         let ones = self.map(|element| (element, 1u64));
-        ones.reduce_by_key_and_window_with_inverse_filtered(
-            |a, b| a + b,
-            |a, b| a - b,
-            window,
-            slide,
-            |_, count| *count != 0,
-        )
+        let counts = WindowSpec::reduce(|a, b| a + b).inverse(|a, b| a - b).filter(|_, count| *count != 0);
+        ones.reduce_by_key_and_window_with(counts.partitioner(partitioner), window, slide)
     }
 }

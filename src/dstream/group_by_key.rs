@@ -20,7 +20,16 @@ impl<K: Key, V: Data> DStream<(K, V)> {
         self.group_by_key_with(self.ssc.default_partitioner())
     }
 
-    /// As [`group_by_key`](DStream::group_by_key), into the partitions of `partitioner`.
+    /// As [`group_by_key`](DStream::group_by_key), into the partitions of `partitioner`, which may be just their number. An
+    /// empty batch gives empty partitions.
+    ///
+    /// ```
+    /// use tidemill::testing::run_batches;
+    /// let out = run_batches(vec![vec![('a', 3), ('b', 2), ('a', 1)], vec![]], |pairs| {
+    ///     pairs.group_by_key_with(1).glom()
+    /// });
+    /// assert_eq!(out.unwrap(), [[vec![('a', vec![3, 1]), ('b', vec![2])]], [vec![]]]);
+    /// ```
     pub fn group_by_key_with(&self, partitioner: impl Partitioner<K>) -> DStream<(K, Vec<V>)> {
         let by: Arc<dyn Partitioner<K>> = Arc::new(partitioner);
         self.each_rdd("group_by_key", move |rdd| rdd.group_by_key_with(by.clone()))

@@ -29,6 +29,18 @@ impl<K: Key, V: Data> DStream<(K, V)> {
     }
 
     /// As [`cogroup`](DStream::cogroup), into the partitions of `partitioner`, which may be just their number.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// ```
+    /// use tidemill::testing::run_batches;
+    /// let out = run_batches(vec![vec![('a', 1), ('b', 2)], vec![]], |pairs| {
+    ///     let right = pairs.filter(|(key, _)| *key != 'b').map_values(|n| n * 10);
+    ///     pairs.cogroup_with(&right, 1).unwrap().glom()
+    /// });
+    /// assert_eq!(out.unwrap(), [[vec![('a', (vec![1], vec![10])), ('b', (vec![2], vec![]))]], [vec![]]]);
+    /// ```
     pub fn cogroup_with<W: Data>(
         &self,
         other: &DStream<(K, W)>,
@@ -61,7 +73,11 @@ impl<K: Key, V: Data> DStream<(K, V)> {
         self.join_with(other, self.ssc.default_partitioner())
     }
 
-    /// As [`join`](DStream::join), into the partitions of `partitioner`, which may be just their number.
+    /// As [`join`](DStream::join), into the partitions of `partitioner`, which may be just their number; see
+    /// [`cogroup_with`](DStream::cogroup_with) for an example.
+    ///
+    /// # Errors
+    /// As there.
     pub fn join_with<W: Data>(
         &self,
         other: &DStream<(K, W)>,
@@ -89,7 +105,11 @@ impl<K: Key, V: Data> DStream<(K, V)> {
         self.left_outer_join_with(other, self.ssc.default_partitioner())
     }
 
-    /// As [`left_outer_join`](DStream::left_outer_join), into the partitions of `partitioner`, which may be just their number.
+    /// As [`left_outer_join`](DStream::left_outer_join), into the partitions of `partitioner`, which may be just their number; see
+    /// [`cogroup_with`](DStream::cogroup_with) for an example.
+    ///
+    /// # Errors
+    /// As there.
     pub fn left_outer_join_with<W: Data>(
         &self,
         other: &DStream<(K, W)>,
@@ -119,7 +139,11 @@ impl<K: Key, V: Data> DStream<(K, V)> {
         self.right_outer_join_with(other, self.ssc.default_partitioner())
     }
 
-    /// As [`right_outer_join`](DStream::right_outer_join), into the partitions of `partitioner`, which may be just their number.
+    /// As [`right_outer_join`](DStream::right_outer_join), into the partitions of `partitioner`, which may be just their number; see
+    /// [`cogroup_with`](DStream::cogroup_with) for an example.
+    ///
+    /// # Errors
+    /// As there.
     pub fn right_outer_join_with<W: Data>(
         &self,
         other: &DStream<(K, W)>,
@@ -155,7 +179,11 @@ impl<K: Key, V: Data> DStream<(K, V)> {
         self.full_outer_join_with(other, self.ssc.default_partitioner())
     }
 
-    /// As [`full_outer_join`](DStream::full_outer_join), into the partitions of `partitioner`, which may be just their number.
+    /// As [`full_outer_join`](DStream::full_outer_join), into the partitions of `partitioner`, which may be just their number; see
+    /// [`cogroup_with`](DStream::cogroup_with) for an example.
+    ///
+    /// # Errors
+    /// As there.
     pub fn full_outer_join_with<W: Data>(
         &self,
         other: &DStream<(K, W)>,

@@ -420,7 +420,23 @@ impl<K: Key, V: Data> DStream<(K, V)> {
     }
 
     /// As [`map_with_state`](DStream::map_with_state); the stream also has
-    /// [`state_snapshots`](MapWithStateDStream::state_snapshots).
+    /// [`state_snapshots`](MapWithStateDStream::state_snapshots). An empty batch gives nothing but timeouts, and a snapshot.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// use tidemill::{State, StateSpec, testing::TestContext};
+    /// let test = TestContext::new("sums")?;
+    /// let sums = StateSpec::function(|_: &char, n: Option<i64>, sum: &mut State<i64>| {
+    ///     sum.update(sum.get_option().unwrap_or(&0) + n?);
+    ///     sum.get_option().copied()
+    /// });
+    /// let sums = test.input([vec![('a', 1), ('a', 2)], vec![]]).map_with_state_and_snapshots(sums);
+    /// let (mapped, snapshots) = (test.collect(&sums), test.collect(&sums.state_snapshots()));
+    /// test.run(2)?;
+    /// assert_eq!(mapped.batches().into_vec(), [vec![1, 3], vec![]]);
+    /// assert_eq!(snapshots.batches().into_vec(), [[('a', 3)], [('a', 3)]]);
+    /// # Ok(()) }
+    /// ```
     pub fn map_with_state_and_snapshots<S: Stored, E: Data>(
         &self,
         spec: StateSpec<K, V, S, E>,

@@ -9,13 +9,42 @@ use crate::rdd::Data;
 use crate::time::Time;
 
 impl<T: Data + Debug> DStream<T> {
-    /// Prints the first ten elements of each batch to standard output, in Spark's layout.
+    /// Prints the first ten elements of each batch to standard output, in Spark's layout; an empty batch prints its heading.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// let test = tidemill::testing::TestContext::new("words")?;
+    /// test.input([vec!["tide", "mill"], vec![]]).print();
+    /// test.run(2)?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// ```text
+    /// -------------------------------------------
+    /// Time: 1000 ms
+    /// -------------------------------------------
+    /// "tide"
+    /// "mill"
+    ///
+    /// -------------------------------------------
+    /// Time: 2000 ms
+    /// -------------------------------------------
+    /// ```
     #[track_caller]
     pub fn print(&self) {
         self.print_n(10);
     }
 
-    /// Prints the first `n` elements of each batch; an empty batch prints its heading.
+    /// Prints the first `n` elements of each batch, and dots if there are more; an empty batch prints its heading.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// let test = tidemill::testing::TestContext::new("numbers")?;
+    /// // 1, 2, and three dots.
+    /// test.input([vec![1, 2, 3]]).print_n(2);
+    /// test.run(1)?;
+    /// # Ok(()) }
+    /// ```
     #[track_caller]
     pub fn print_n(&self, n: usize) {
         self.output("print", move |rdd, time| {

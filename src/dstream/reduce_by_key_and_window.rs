@@ -434,10 +434,20 @@ impl<K: Key, V: Stored> DStream<(K, V)> {
     }
 
     /// As [the form with an inverse](DStream::reduce_by_key_and_window_with_inverse), without the keys for which
-    /// `keep` is false: they are forgotten.
+    /// `keep` is false: they are forgotten. Empty batches count as time.
     ///
     /// # Errors
     /// As there.
+    ///
+    /// ```
+    /// use tidemill::{Duration, testing::run_batches};
+    /// let out = run_batches(vec![vec![('a', 1)], vec![('a', 1)], vec![], vec![]], |pairs| {
+    ///     let (window, slide) = (Duration::seconds(2), Duration::seconds(1));
+    ///     let (add, subtract) = (|a, b| a + b, |a, b| a - b);
+    ///     pairs.reduce_by_key_and_window_with_inverse_filtered(add, subtract, window, slide, |_, n| *n > 0).unwrap()
+    /// });
+    /// assert_eq!(out.unwrap(), [vec![('a', 1)], vec![('a', 2)], vec![('a', 1)], vec![]]);
+    /// ```
     pub fn reduce_by_key_and_window_with_inverse_filtered(
         &self,
         reduce: impl Fn(V, V) -> V + Send + Sync + 'static,

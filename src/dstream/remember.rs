@@ -18,7 +18,21 @@ impl<T: Data> DStream<T> {
     /// the stream is [persisted](DStream::persist), and are computed again otherwise: from Kafka's records, which must not
     /// have expired by then, or from a file, which must still be there.
     ///
-    /// See [`slice`](DStream::slice) for an example.
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// use tidemill::{Duration, Time, testing::TestContext};
+    /// let test = TestContext::new("remember")?;
+    /// let numbers = test.input([vec![1], vec![], vec![3], vec![4]]).remember(Duration::seconds(3));
+    /// test.collect(&numbers);
+    /// test.run(4)?;
+    /// let at = |seconds: i64| Time::from_millis(seconds * 1_000);
+    /// // One RDD per batch, that of the empty one among them.
+    /// let rdds = numbers.slice(at(2), at(4))?;
+    /// let elements = rdds.iter().map(|rdd| rdd.collect()).collect::<tidemill::Result<Vec<_>>>()?;
+    /// assert_eq!(elements, [vec![], vec![3], vec![4]]);
+    /// assert!(numbers.slice(at(1), at(1)).is_err());
+    /// # Ok(()) }
+    /// ```
     pub fn remember(&self, duration: impl Into<Duration>) -> DStream<T> {
         let duration = duration.into();
         self.ssc.inner.lifecycle.admit("remember", || self.core.ask_to_remember(duration));

@@ -163,6 +163,21 @@ impl StreamingContext {
     }
 
     /// As [`transform`](StreamingContext::transform), with the batch time.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// ```
+    /// use tidemill::testing::run_batches;
+    /// let out = run_batches(vec![vec![1], vec![]], |numbers| {
+    ///     let tens = numbers.map(|n| n * 10);
+    ///     let timed = numbers.context().transform_with_time([numbers, &tens], |rdds, time| {
+    ///         rdds[0].union(&rdds[1]).map(move |n| (n, time.as_millis()))
+    ///     });
+    ///     timed.unwrap()
+    /// });
+    /// assert_eq!(out.unwrap(), [vec![(1, 1_000), (10, 1_000)], vec![]]);
+    /// ```
     pub fn transform_with_time<'a, T: Data, U: Data>(
         &self,
         streams: impl IntoIterator<Item = &'a DStream<T>>,
@@ -172,6 +187,22 @@ impl StreamingContext {
     }
 
     /// As [`transform_with_time`](StreamingContext::transform_with_time), where `f` may fail; that fails the batch.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// ```
+    /// use tidemill::testing::run_batches;
+    /// let out = run_batches(vec![vec![1, 5], vec![]], |numbers| {
+    ///     let limits = numbers.map(|n| n * 2);
+    ///     let below = numbers.context().try_transform([numbers, &limits], |rdds, _| {
+    ///         let least = rdds[1].min()?;
+    ///         Ok(rdds[0].filter(move |n| Some(*n) < least))
+    ///     });
+    ///     below.unwrap()
+    /// });
+    /// assert_eq!(out.unwrap(), [vec![1], vec![]]);
+    /// ```
     pub fn try_transform<'a, T: Data, U: Data>(
         &self,
         streams: impl IntoIterator<Item = &'a DStream<T>>,

@@ -67,7 +67,16 @@ impl<K: Key, V: Data> Rdd<(K, V)> {
         self.combine_by_key_with(create, merge_value, merge, self.num_partitions())
     }
 
-    /// As [`combine_by_key`](Rdd::combine_by_key), into the partitions of `partitioner`.
+    /// As [`combine_by_key`](Rdd::combine_by_key), into the partitions of `partitioner`, which may be just their number.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// # let ssc = tidemill::StreamingContext::builder("example").build()?;
+    /// let most = |a: i64, b: i64| a.max(b);
+    /// let pairs = ssc.parallelize([('a', 3), ('b', 2), ('a', 1)], 2);
+    /// assert_eq!(pairs.combine_by_key_with(|n| n, most, most, 1).glom().collect()?, [[('a', 3), ('b', 2)]]);
+    /// # Ok(()) }
+    /// ```
     pub fn combine_by_key_with<C: Data>(
         &self,
         create: impl Fn(V) -> C + Send + Sync + 'static,
@@ -101,7 +110,15 @@ impl<K: Key, V: Data> Rdd<(K, V)> {
         self.group_by_key_with(self.num_partitions())
     }
 
-    /// As [`group_by_key`](Rdd::group_by_key), into the partitions of `partitioner`.
+    /// As [`group_by_key`](Rdd::group_by_key), into the partitions of `partitioner`, which may be just their number.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// # let ssc = tidemill::StreamingContext::builder("example").build()?;
+    /// let pairs = ssc.parallelize([('a', 3), ('b', 2), ('a', 1)], 2);
+    /// assert_eq!(pairs.group_by_key_with(1).glom().collect()?, [[('a', vec![3, 1]), ('b', vec![2])]]);
+    /// # Ok(()) }
+    /// ```
     pub fn group_by_key_with(&self, partitioner: impl Partitioner<K>) -> Rdd<(K, Vec<V>)> {
         let add = |mut values: Vec<V>, value| {
             values.push(value);

@@ -138,7 +138,16 @@ impl<K: Key, V: Data> Rdd<(K, V)> {
         self.cogroup_with(other, self.partitions_of_both(other))
     }
 
-    /// As [`cogroup`](Rdd::cogroup), into the partitions of `partitioner`.
+    /// As [`cogroup`](Rdd::cogroup), into the partitions of `partitioner`, which may be just their number.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// # let ssc = tidemill::StreamingContext::builder("example").build()?;
+    /// let (left, right) = (ssc.parallelize([('a', 1), ('b', 2)], 2), ssc.parallelize([('a', 10)], 2));
+    /// let both = left.cogroup_with(&right, 1);
+    /// assert_eq!(both.glom().collect()?, [[('a', (vec![1], vec![10])), ('b', (vec![2], vec![]))]]);
+    /// # Ok(()) }
+    /// ```
     pub fn cogroup_with<W: Data>(
         &self,
         other: &Rdd<(K, W)>,
@@ -165,7 +174,8 @@ impl<K: Key, V: Data> Rdd<(K, V)> {
         self.join_with(other, self.partitions_of_both(other))
     }
 
-    /// As [`join`](Rdd::join), into the partitions of `partitioner`.
+    /// As [`join`](Rdd::join), into the partitions of `partitioner`, which may be just their number; see
+    /// [`cogroup_with`](Rdd::cogroup_with) for an example.
     pub fn join_with<W: Data>(
         &self,
         other: &Rdd<(K, W)>,
@@ -189,7 +199,8 @@ impl<K: Key, V: Data> Rdd<(K, V)> {
         self.left_outer_join_with(other, self.partitions_of_both(other))
     }
 
-    /// As [`left_outer_join`](Rdd::left_outer_join), into the partitions of `partitioner`.
+    /// As [`left_outer_join`](Rdd::left_outer_join), into the partitions of `partitioner`, which may be just their number; see
+    /// [`cogroup_with`](Rdd::cogroup_with) for an example.
     pub fn left_outer_join_with<W: Data>(
         &self,
         other: &Rdd<(K, W)>,
@@ -213,7 +224,8 @@ impl<K: Key, V: Data> Rdd<(K, V)> {
         self.right_outer_join_with(other, self.partitions_of_both(other))
     }
 
-    /// As [`right_outer_join`](Rdd::right_outer_join), into the partitions of `partitioner`.
+    /// As [`right_outer_join`](Rdd::right_outer_join), into the partitions of `partitioner`, which may be just their number; see
+    /// [`cogroup_with`](Rdd::cogroup_with) for an example.
     pub fn right_outer_join_with<W: Data>(
         &self,
         other: &Rdd<(K, W)>,
@@ -240,7 +252,8 @@ impl<K: Key, V: Data> Rdd<(K, V)> {
         self.full_outer_join_with(other, self.partitions_of_both(other))
     }
 
-    /// As [`full_outer_join`](Rdd::full_outer_join), into the partitions of `partitioner`.
+    /// As [`full_outer_join`](Rdd::full_outer_join), into the partitions of `partitioner`, which may be just their number; see
+    /// [`cogroup_with`](Rdd::cogroup_with) for an example.
     pub fn full_outer_join_with<W: Data>(
         &self,
         other: &Rdd<(K, W)>,
@@ -263,7 +276,8 @@ impl<K: Key, V: Data> Rdd<(K, V)> {
         self.subtract_by_key_with(other, self.num_partitions())
     }
 
-    /// As [`subtract_by_key`](Rdd::subtract_by_key), into the partitions of `partitioner`.
+    /// As [`subtract_by_key`](Rdd::subtract_by_key), into the partitions of `partitioner`, which may be just their number; see
+    /// [`cogroup_with`](Rdd::cogroup_with) for an example.
     pub fn subtract_by_key_with<W: Data>(
         &self,
         other: &Rdd<(K, W)>,

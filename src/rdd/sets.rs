@@ -19,7 +19,14 @@ impl<T: Key> Rdd<T> {
         self.distinct_with(self.num_partitions())
     }
 
-    /// As [`distinct`](Rdd::distinct), into the partitions of `partitioner`.
+    /// As [`distinct`](Rdd::distinct), into the partitions of `partitioner`, which may be just their number.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// # let ssc = tidemill::StreamingContext::builder("example").build()?;
+    /// assert_eq!(ssc.parallelize([2, 1, 2, 3], 2).distinct_with(1).glom().collect()?, [[2, 1, 3]]);
+    /// # Ok(()) }
+    /// ```
     pub fn distinct_with(&self, partitioner: impl Partitioner<T>) -> Rdd<T> {
         self.map(|element| (element, ())).reduce_by_key_with(|(), ()| (), partitioner).keys()
     }
@@ -37,7 +44,15 @@ impl<T: Key> Rdd<T> {
         self.intersection_with(other, self.partitions_of_both(other))
     }
 
-    /// As [`intersection`](Rdd::intersection), into the partitions of `partitioner`.
+    /// As [`intersection`](Rdd::intersection), into the partitions of `partitioner`, which may be just their number.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// # let ssc = tidemill::StreamingContext::builder("example").build()?;
+    /// let (left, right) = (ssc.parallelize([2, 1, 2, 3], 2), ssc.parallelize([2, 2, 3, 4], 2));
+    /// assert_eq!(left.intersection_with(&right, 1).glom().collect()?, [[2, 3]]);
+    /// # Ok(()) }
+    /// ```
     pub fn intersection_with(&self, other: &Rdd<T>, partitioner: impl Partitioner<T>) -> Rdd<T> {
         let by: AnyPartitioner<T> = Arc::new(partitioner);
         let wanted = other.distinct_with(by.clone());
@@ -57,7 +72,15 @@ impl<T: Key> Rdd<T> {
         self.subtract_with(other, self.num_partitions())
     }
 
-    /// As [`subtract`](Rdd::subtract), into the partitions of `partitioner`.
+    /// As [`subtract`](Rdd::subtract), into the partitions of `partitioner`, which may be just their number.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// # let ssc = tidemill::StreamingContext::builder("example").build()?;
+    /// let (left, right) = (ssc.parallelize([1, 2, 3, 1], 2), ssc.parallelize([2, 2, 4], 2));
+    /// assert_eq!(left.subtract_with(&right, 1).glom().collect()?, [[1, 3, 1]]);
+    /// # Ok(()) }
+    /// ```
     pub fn subtract_with(&self, other: &Rdd<T>, partitioner: impl Partitioner<T>) -> Rdd<T> {
         let by: AnyPartitioner<T> = Arc::new(partitioner);
         let gone = other.distinct_with(by.clone());

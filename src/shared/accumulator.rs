@@ -263,7 +263,18 @@ impl StreamingContext {
         self.register_accumulator(name, LongSum::default())
     }
 
-    /// The accumulator called `name` that sums up numbers; made at the first call, the same one at every other.
+    /// The accumulator called `name` that sums up numbers; made at the first call, the same one at every other. It is 0 as
+    /// long as nothing is added.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// # let ssc = tidemill::StreamingContext::builder("example").build()?;
+    /// let litres = ssc.double_accumulator("litres")?;
+    /// let adding = litres.clone();
+    /// ssc.parallelize([0.5, 1.0], 2).for_each(move |n| adding.add(n))?;
+    /// assert_eq!((litres.sum(), litres.count(), litres.avg()), (1.5, 2, 0.75));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// If an accumulator of another type has the name.
@@ -272,7 +283,17 @@ impl StreamingContext {
     }
 
     /// The accumulator called `name` that keeps all elements that are added; made at the first call, the same one at every
-    /// other. Elements of one action stand in the order of its tasks.
+    /// other. Elements of one action stand in the order of its tasks. It is empty as long as nothing is added.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// # let ssc = tidemill::StreamingContext::builder("example").build()?;
+    /// let odd = ssc.collection_accumulator("odd")?;
+    /// let adding = odd.clone();
+    /// ssc.parallelize([1, 2, 3], 2).filter(|n| n % 2 == 1).for_each(move |n| adding.add(n))?;
+    /// assert_eq!(odd.value(), [1, 3]);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// If an accumulator of another type has the name.
