@@ -24,7 +24,12 @@ fn a_backup_of_a_running_service_goes_on_to_the_true_totals() {
     let broker = Broker::shared();
     let name = unique_name("backup");
     broker.create_topic(&name, 4);
-    let own = [("/word-count", "/words")];
+    // Many small batches, so that each backup is made in the middle of some.
+    let own = [
+        ("/word-count", "/words"),
+        ("batch_interval: 1s", "batch_interval: 100ms"),
+        ("wait: 30s", "max_records_per_batch: 1000\n      wait: 30s"),
+    ];
     let original = broker.run("words.yaml").file("words.yaml", &word_count_as(&name, &own));
     let text = lines(LINES, 7);
     let path = original.dir().join("text");

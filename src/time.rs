@@ -174,7 +174,7 @@ pub trait Clock: Send + Sync + 'static {
     /// The time now.
     fn now(&self) -> Time;
 
-    /// Waits until `time` has come, or `give_up` says so when the clock is woken.
+    /// Waits until `time` has come, `give_up` says so when the clock is woken, or the clock is set back.
     fn wait_until(&self, time: Time, give_up: &dyn Fn() -> bool);
 
     /// Makes every waiting thread look at its `give_up` again.
@@ -195,13 +195,18 @@ impl Clock for SystemClock {
     }
 
     fn wait_until(&self, time: Time, give_up: &dyn Fn() -> bool) {
+        // A clock that is set while somebody waits wakes nobody.
+        const LOOK: std::time::Duration = std::time::Duration::from_secs(1);
         let mut guard = self.waiting.lock();
+        let mut last = self.now();
         while !give_up() {
-            let left = time - self.now();
-            if left <= Duration::ZERO {
+            let now = self.now();
+            let left = time - now;
+            if left <= Duration::ZERO || now < last {
                 return;
             }
-            self.woken.wait_for(&mut guard, left.to_std());
+            last = now;
+            self.woken.wait_for(&mut guard, left.to_std().min(LOOK));
         }
     }
 
@@ -251,7 +256,9 @@ impl Clock for ManualClock {
 
     fn wait_until(&self, time: Time, give_up: &dyn Fn() -> bool) {
         let mut now = self.shared.0.lock();
-        while *now < time && !give_up() {
+        let mut last = *now;
+        while *now < time && *now >= last && !give_up() {
+            last = *now;
             self.shared.1.wait(&mut now);
         }
     }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::error::{Error, Result};
 use crate::time::{Clock, Duration, Time};
 
 /// A batch whose turn it is.
@@ -66,29 +67,46 @@ impl BatchQueue {
     }
 }
 
+/// How far the clock may be behind the last batch before that is an error.
+pub(crate) const CLOCK_PATIENCE: Duration = Duration::minutes(1);
+
 /// Calls `submit` with each batch time when it comes, from `first` on, until `stopping`.
+///
+/// # Errors
+/// If the clock is set back by more than can be waited for: no batch would come until it is where it was.
 pub(crate) fn generate(
     clock: &dyn Clock,
     first: Time,
     interval: Duration,
     stopping: &dyn Fn() -> bool,
     mut submit: impl FnMut(Time),
-) {
+) -> Result<()> {
     let mut next = first;
+    let mut last: Option<Time> = None;
     loop {
+        if let Some(last) = last
+            && last - clock.now() > CLOCK_PATIENCE
+        {
+            return Err(Error::checkpoint(format!(
+                "the clock was set back: it is {} behind the last batch ({last}), and batch times only grow; set the clock \
+                 right",
+                last - clock.now()
+            )));
+        }
         clock.wait_until(next, stopping);
         // Ticks that were due before the stop are let happen; the scheduler decides what becomes of them.
         if clock.now() < next {
             if stopping() {
-                return;
+                return Ok(());
             }
             // It was set back meanwhile.
             continue;
         }
         submit(next);
+        last = Some(next);
         next = next + interval;
         if stopping() && clock.now() < next {
-            return;
+            return Ok(());
         }
     }
 }

@@ -8,7 +8,7 @@ mod listener;
 mod scheduler;
 
 pub(crate) use bus::ListenerBus;
-pub(crate) use generator::{BatchQueue, DueBatch, generate};
+pub(crate) use generator::{BatchQueue, CLOCK_PATIENCE, DueBatch, generate};
 pub use info::{BatchInfo, OutputOperationInfo, ReceiverInfo, SliceInfo, StreamInputInfo};
 pub(crate) use intervals::Intervals;
 pub use listener::StreamingListener;

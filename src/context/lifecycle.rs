@@ -6,14 +6,11 @@ use std::thread::{JoinHandle, ThreadId};
 use parking_lot::{Condvar, Mutex};
 
 use super::{StreamingContext, inputs};
-use crate::batch::{BatchInfo, BatchQueue, DueBatch, Intervals, Scheduler, generate};
+use crate::batch::{BatchInfo, BatchQueue, CLOCK_PATIENCE, DueBatch, Intervals, Scheduler, generate};
 use crate::commit::{Committer, Parts, Recovered, check_interval};
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::{StateDb, cache_share, check_names};
 use crate::time::{Duration, Time};
-
-/// How long a clock that is behind the last committed batch is waited for.
-const CLOCK_PATIENCE: Duration = Duration::minutes(1);
 
 /// Where a context is in its life (Spark's `StreamingContextState`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -268,9 +265,17 @@ fn launch(
         phase.threads.push(spawn("tidemill-generator", move || {
             let inner = &generator.inner;
             let queue = &inner.lifecycle.queue;
-            generate(&*inner.clock, first, interval, &|| inner.lifecycle.is_stopping(), |time| {
-                submit(&generator, queue, time)
-            });
+            let stopping = || inner.lifecycle.is_stopping();
+            let submit = |time| submit(&generator, queue, time);
+            if let Err(error) = generate(&*inner.clock, first, interval, &stopping, submit) {
+                tracing::error!("{error}");
+                let mut phase = inner.lifecycle.phase.lock();
+                phase.failure.get_or_insert((error.kind(), error.to_string()));
+                phase.stopping = true;
+                drop(phase);
+                // The scheduler ends the context after the batches that wait.
+                queue.close(false);
+            }
         })?);
     }
     let context = ssc.clone();

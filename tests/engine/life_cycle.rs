@@ -498,3 +498,23 @@ fn a_batch_cannot_wait_for_the_end_of_its_own_context() {
     let wait = "a batch cannot await the context that waits for it: await from another thread";
     assert_eq!(*told.lock().unwrap(), [stop, wait, stop]);
 }
+
+#[test]
+fn a_clock_that_is_set_back_for_long_ends_the_run_and_for_a_moment_is_waited_for() {
+    let test = TestContext::from_builder(builder("test"), at(1_000)).unwrap();
+    let output = test.collect(&test.input([vec![1], vec![2], vec![3]]));
+    test.ssc.start().unwrap();
+    test.step().unwrap();
+    // Back by 30 seconds, and on again: no batch is missed, and none comes twice.
+    test.clock.set(at(971));
+    test.clock.set(at(1_001));
+    test.step().unwrap();
+    test.clock.set(at(900));
+    let error = test.ssc.await_termination().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Checkpoint);
+    assert_eq!(
+        error.to_string(),
+        "the clock was set back: it is 102s behind the last batch (1002000 ms), and batch times only grow; set the clock right"
+    );
+    output.assert_batches([vec![1], vec![2]]);
+}

@@ -61,6 +61,7 @@ enum Kind {
     Total,
     InitialTaken,
     Emitted,
+    Partitions,
 }
 
 pub(super) fn export(place: &Place, uid: Option<&str>, to: Option<&Path>) -> anyhow::Result<ExitCode> {
@@ -127,6 +128,7 @@ fn record(operator: &str, stored: &[u8], value: &[u8]) -> Result<Option<Record>>
     let kind = match found {
         kind::INITIAL_TAKEN => Kind::InitialTaken,
         kind::EMITTED => Kind::Emitted,
+        kind::PARTITIONS => Kind::Partitions,
         _ => return Ok(None),
     };
     let (key, value, time) = (Value::Null, Value::Null, None);
@@ -144,7 +146,7 @@ impl Record {
         let kind = match self.kind {
             Kind::Entry => kind::ENTRY,
             Kind::Total => kind::TOTAL,
-            Kind::InitialTaken | Kind::Emitted => {
+            Kind::InitialTaken | Kind::Emitted | Kind::Partitions => {
                 return Err(Error::data("a record of an operator's own needs its `raw`"));
             }
         };
