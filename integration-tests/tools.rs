@@ -25,12 +25,15 @@ fn a_backup_of_a_running_service_goes_on_to_the_true_totals() {
     let name = unique_name("backup");
     broker.create_topic(&name, 4);
     // Many small batches, so that each backup is made in the middle of some.
-    let own = [
-        ("/word-count", "/words"),
-        ("batch_interval: 1s", "batch_interval: 100ms"),
-        ("wait: 30s", "max_records_per_batch: 1000\n      wait: 30s"),
-    ];
-    let original = broker.run("words.yaml").file("words.yaml", &word_count_as(&name, &own));
+    let pipeline = |folder: &str| {
+        let own = [
+            ("/word-count", folder),
+            ("batch_interval: 1s", "batch_interval: 100ms"),
+            ("wait: 30s", "max_records_per_batch: 1000\n      wait: 30s"),
+        ];
+        word_count_as(&name, &own)
+    };
+    let original = broker.run("words.yaml").file("words.yaml", &pipeline("/words"));
     let text = lines(LINES, 7);
     let path = original.dir().join("text");
     std::fs::write(&path, text.join("\n") + "\n").unwrap();
@@ -83,9 +86,7 @@ fn a_backup_of_a_running_service_goes_on_to_the_true_totals() {
         let folder = format!("data/restored-{number}");
         done(&original, &["state", "restore", "--checkpoint", &folder, backup]);
         let file = format!("restored-{number}.yaml");
-        let own = [("/word-count", format!("/restored-{number}"))];
-        let own = own.iter().map(|(from, to)| (*from, to.as_str())).collect::<Vec<_>>();
-        std::fs::write(original.dir().join(&file), word_count_as(&name, &own)).unwrap();
+        std::fs::write(original.dir().join(&file), pipeline(&format!("/restored-{number}"))).unwrap();
         let mut run = original.arguments(&["run", &file, "--offsets", "checkpoint"]).start();
         run.http().wait_until_read(4, records, LIMIT);
         run.sigterm();
