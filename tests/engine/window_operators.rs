@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use tidemill::testing::TestContext;
 use tidemill::{DStream, Data, Duration, ErrorKind, RddQueue, Result, Time};
 
-use super::{Pair, at, builder, queue_of, s};
+use super::{Pair, at, builder, pairs, queue_of, s};
 
 /// Runs `program` over `batches` of numbers, one per second from the epoch on, and gives the seconds at which it had an RDD,
 /// with their elements.
@@ -367,4 +367,28 @@ fn a_uid_names_the_state_of_the_whole_operator() {
     };
     assert_eq!(run(0, false), [(at(1), vec![2])]);
     assert_eq!(run(1, true), [(at(2), vec![3])]);
+}
+
+#[test]
+fn windows_of_two_streams_are_joined_slide_by_slide() {
+    let test = TestContext::new("test").unwrap();
+    let left = test.input([pairs("a1"), pairs("b2"), pairs(""), pairs("")]);
+    let right = test.input([pairs(""), pairs("a5"), pairs("b7"), pairs("b8")]);
+    let (two, one) = (s(2), s(1));
+    let joined = left.window(two, one).unwrap().join(&right.window(two, one).unwrap()).unwrap();
+    let joined = test.collect(&joined);
+    // A long window of one with each batch of the other: what came up to three seconds before.
+    let before = left.window(s(3), one).unwrap().left_outer_join(&right).unwrap();
+    let before = test.collect(&before);
+    let counts = left.reduce_by_key_and_window(|a, b| a + b, two, two).unwrap();
+    let other_slide = counts.join(&right).err().map(|error| error.to_string()).unwrap();
+    test.run(4).unwrap();
+    joined.sorted().assert_batches([vec![], vec![('a', (1, 5))], vec![('b', (2, 7))], vec![]]);
+    before.sorted().assert_batches([
+        vec![('a', (1, None))],
+        vec![('a', (1, Some(5))), ('b', (2, None))],
+        vec![('a', (1, None)), ('b', (2, Some(7)))],
+        vec![('b', (2, Some(8)))],
+    ]);
+    assert!(other_slide.contains("2s") && other_slide.contains("1s"), "{other_slide}");
 }
