@@ -107,9 +107,12 @@ fn a_sort_is_told_in_each_of_its_steps() {
 
 #[test]
 fn actions_are_told_where_their_results_are_put_together() {
-    let no = |_: i64, _: Pair| -> i64 { panic!("no x is wanted") };
-    let text = failed_action(move |rdd| rdd.aggregate(0, no, |a, _| a));
-    ends(&text, "operator `transform`, element 0 of partition 0");
+    let no_x = |n: i64, (key, _): Pair| -> i64 {
+        assert!(key != 'x', "no x is wanted");
+        n
+    };
+    let text = failed_action(move |rdd| rdd.aggregate(0, no_x, |a, _| a));
+    ends(&text, "operator `transform`, element 1 of partition 1");
     let text = failed_action(|rdd| rdd.aggregate(0, |n, _| n, |_, _| panic!("no x is wanted")));
     ends(&text, "operator `transform`");
     let text = failed_action(|rdd| rdd.filter(|p| "ax".contains(p.0)).map(|p| Shy(p.1)).take_ordered(1));
