@@ -194,7 +194,7 @@ impl Scheduler {
     }
 
     /// Decides what belongs to the batch, unless that was decided before, and makes it what the inputs' streams give.
-    fn plan(&self, time: Time, planned: Option<Plan>, info: &mut BatchInfo) -> Result<Plan> {
+    fn plan(&mut self, time: Time, planned: Option<Plan>, info: &mut BatchInfo) -> Result<Plan> {
         let plan = match planned {
             Some(plan) => plan,
             None => self.committer.plan(time)?,

@@ -106,7 +106,7 @@ pub(crate) struct Committer {
     /// When the group was told last.
     told: Time,
     log: LogWriter,
-    /// Whether the running batch is committed, perhaps: nothing of it may be taken back any more.
+    /// Whether the batch that was begun last is committed, perhaps: nothing of it may be taken back any more.
     decided: bool,
 }
 
@@ -395,7 +395,8 @@ impl Committer {
     }
 
     /// Makes `plan` what the inputs' streams give.
-    pub fn begin(&self, plan: &Plan) -> Result<()> {
+    pub fn begin(&mut self, plan: &Plan) -> Result<()> {
+        self.decided = false;
         self.parts.inputs.iter().try_for_each(|input| match plan.inputs.get(input.uid()) {
             Some(ranges) => input.begin(plan.time, ranges),
             None => Err(Error::checkpoint(format!(
@@ -412,7 +413,6 @@ impl Committer {
     /// # Errors
     /// If it could not be made final. Then [`abort`](Committer::abort) tells whether it can be run again.
     pub fn commit(&mut self, plan: &Plan, slices: &[SliceInfo], delta: &mut Delta) -> Result<()> {
-        self.decided = false;
         for sink in &self.parts.sinks {
             sink.flush()?;
         }

@@ -86,6 +86,7 @@ fn a_batch_that_fails_shows_no_folder_and_the_rerun_shows_one() {
     };
     run(0, 2, true).unwrap_err();
     assert_eq!(folders(out.path()), expected(&[("w-1000", "part-00000:one done")]));
+    assert_eq!(fs::read_dir(out.path()).unwrap().count(), 1, "what the failed batch wrote was taken back");
     // Batch 2 runs again as it was planned; batch 4 finds the queue where batch 2 left it.
     run(3, 1, false).unwrap();
     let all = [
