@@ -81,6 +81,9 @@ pub(crate) struct FilesPosition {
     last: Option<Time>,
     /// The files that were taken within the last two windows, with their batch times.
     taken: BTreeMap<String, Time>,
+    /// How long that window was.
+    #[serde(default)]
+    window: Option<Duration>,
 }
 
 /// That time has passed without a new file is not worth a write that waits for the disk.
@@ -136,6 +139,17 @@ impl<T: Data> FileInput<T> {
     fn too_old(&self, position: &FilesPosition, time: Time) -> Time {
         let seen_from = position.last.map_or(time, |last| time.min(last + self.interval));
         position.ignored.max(seen_from - self.window())
+    }
+
+    /// A position of an earlier run. With a longer window than that one had, files would be new again whose names it has
+    /// forgotten.
+    fn kept(&self, position: &FilesPosition) -> FilesPosition {
+        let mut kept = position.clone();
+        if let (Some(last), Some(window)) = (kept.last, kept.window.filter(|window| *window < self.window()))
+        {
+            kept.ignored = kept.ignored.max(last + self.interval - window);
+        }
+        kept
     }
 
     /// The folders that are watched.
@@ -236,8 +250,9 @@ impl<T: Data> Input for FileInput<T> {
                 },
                 last: None,
                 taken: BTreeMap::new(),
+                window: None,
             },
-            Some(InputPosition::Files(position)) => position.clone(),
+            Some(InputPosition::Files(position)) => self.kept(position),
             Some(_) => return Err(self.other_kind("position")),
         };
         *self.watch.lock() = Some(Watch { names, position });
@@ -248,11 +263,11 @@ impl<T: Data> Input for FileInput<T> {
         let watch = self.watch.lock();
         let watch = watch.as_ref().ok_or_else(|| self.not_started())?;
         let files = self.new_files(watch, time)?;
-        let mut end = FilesPosition { last: Some(time), ..watch.position.clone() };
+        let window = self.window();
+        let mut end = FilesPosition { last: Some(time), window: Some(window), ..watch.position.clone() };
         end.taken.extend(files.iter().map(|file| (file.clone(), time)));
         // From then on its age keeps out whatever the name would.
         let too_old = self.too_old(&end, time + self.interval);
-        let window = self.window();
         end.taken.retain(|_, taken| *taken + window > too_old);
         Ok(InputPlan::Files { files, end })
     }

@@ -322,6 +322,25 @@ fn bytes_come_as_whole_files_or_as_records() {
     assert_eq!(test.ssc.binary_records_stream("x", 0).err().unwrap().kind(), ErrorKind::Config);
 }
 
+#[test]
+fn a_longer_window_than_before_takes_no_file_again() {
+    let place = Place::new();
+    let short = FileOptions::new().new_files_only(false).remember(s(3));
+    let put = |batch| match batch {
+        0 => place.put("a", "first", 100_500),
+        // Too old when it is first seen.
+        7 => place.put("late", "late", 101_500),
+        _ => (),
+    };
+    assert_eq!(session(&place.context(100), &place, short.clone(), 10, put), ["101s: [first]"]);
+    let out = session(&place.context(112), &place, short.remember(s(60)), 2, |batch| {
+        if batch == 1 {
+            place.put("b", "second", 113_500);
+        }
+    });
+    assert_eq!(out, ["114s: [second]"]);
+}
+
 /// What a stream with a window of 3 s gives from second `from` until `until`, the last batch failing if `fails`.
 fn run_until(
     place: &Place,
