@@ -17,7 +17,7 @@ use crate::context::Stateful;
 use crate::error::{Error, Result};
 use crate::rdd::{AnyPartitioner, AtRecord, Rdd, Runner};
 use crate::state::{
-    Change, OperatorSchema, StateDb, StateStats, kind, record_key, shown, single_key, split_key,
+    Change, OperatorSchema, Pending, StateDb, StateStats, kind, record_key, shown, single_key, split_key,
 };
 use crate::time::{Duration, Time};
 
@@ -33,7 +33,7 @@ struct Shard<K, V> {
     sorted: bool,
     /// The last window for which totals were made.
     emitted: Option<Time>,
-    pending: Pending<K, V>,
+    pending: Pending<Edits<K, V>>,
     /// What the keys take in the store, with what is pending.
     stats: StateStats,
 }
@@ -43,12 +43,6 @@ struct Edits<K, V> {
     keys: Vec<(K, Place, Edit<V>)>,
     emitted: Option<Time>,
     before: StateStats,
-}
-
-enum Pending<K, V> {
-    Nothing,
-    Running(Edits<K, V>),
-    Committed(Edits<K, V>),
 }
 
 impl<K, V> Default for Shard<K, V> {
@@ -256,26 +250,18 @@ impl<K: Key, V: Stored> Shard<K, V> {
 
     /// Applies what the last batch changed, if it was committed.
     fn begin(&mut self) -> Result<()> {
-        match std::mem::replace(&mut self.pending, Pending::Nothing) {
-            Pending::Nothing => {}
-            running @ Pending::Running(_) => {
-                self.pending = running;
-                return Err(Error::internal("the batch before was neither committed nor discarded"));
-            }
-            Pending::Committed(edits) => {
-                self.emitted = edits.emitted;
-                let mut emptied = false;
-                for (key, place, edit) in edits.keys {
-                    let known = self.keys.len();
-                    let (_, panes) = self.keys.entry(key).or_insert_with(|| (place, KeyPanes::default()));
-                    panes.apply(edit);
-                    emptied |= panes.is_empty();
-                    self.sorted &= self.keys.len() == known;
-                }
-                if emptied {
-                    self.keys.retain(|_, (_, panes)| !panes.is_empty());
-                }
-            }
+        let Some(edits) = self.pending.begin()? else { return Ok(()) };
+        self.emitted = edits.emitted;
+        let mut emptied = false;
+        for (key, place, edit) in edits.keys {
+            let known = self.keys.len();
+            let (_, panes) = self.keys.entry(key).or_insert_with(|| (place, KeyPanes::default()));
+            panes.apply(edit);
+            emptied |= panes.is_empty();
+            self.sorted &= self.keys.len() == known;
+        }
+        if emptied {
+            self.keys.retain(|_, (_, panes)| !panes.is_empty());
         }
         Ok(())
     }
@@ -333,11 +319,7 @@ impl<K: Key, V: Stored> Stateful for ReduceByKeyAndWindow<K, V> {
 
     fn committed(&self) {
         for shard in &self.shards {
-            let mut shard = shard.lock();
-            shard.pending = match std::mem::replace(&mut shard.pending, Pending::Nothing) {
-                Pending::Running(edits) => Pending::Committed(edits),
-                other => other,
-            };
+            shard.lock().pending.committed();
         }
     }
 
@@ -345,18 +327,15 @@ impl<K: Key, V: Stored> Stateful for ReduceByKeyAndWindow<K, V> {
         *self.output.lock() = None;
         for shard in &self.shards {
             let mut shard = shard.lock();
-            match std::mem::replace(&mut shard.pending, Pending::Nothing) {
-                Pending::Running(edits) => shard.stats = edits.before,
-                other => shard.pending = other,
+            if let Some(edits) = shard.pending.discard() {
+                shard.stats = edits.before;
             }
         }
         Ok(())
     }
 
     fn stats(&self) -> StateStats {
-        self.shards.iter().map(|shard| shard.lock().stats).fold(StateStats::default(), |sum, stats| {
-            StateStats { keys: sum.keys + stats.keys, bytes: sum.bytes + stats.bytes }
-        })
+        self.shards.iter().map(|shard| shard.lock().stats).sum()
     }
 
     fn next_due(&self, after: Time) -> Option<Time> {

@@ -209,16 +209,8 @@ impl<K: Key, V: Data, S: Stored> Stateful for UpdateStateByKey<K, V, S> {
         }
         let input =
             self.parent.get_or_compute(time)?.unwrap_or_else(|| Rdd::in_memory(&self.runner, Vec::new()));
-        let append = |mut all: Vec<V>, mut more: Vec<V>| {
-            all.append(&mut more);
-            all
-        };
-        let push = |mut all: Vec<V>, value: V| {
-            all.push(value);
-            all
-        };
         let snapshot = Arc::new(self.state.snapshot()?);
-        let grouped = input.combine_by_key_with(|value| vec![value], push, append, self.partitioner.clone());
+        let grouped = input.group_by_key_with(self.partitioner.clone());
         let results = grouped.run_partitions(|pairs, task| {
             let initial = initial.get(task.partition).map_or(&[][..], |initial| initial);
             self.task(time, task.partition, pairs, initial, &snapshot)

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
-use rocksdb::{BoundColumnFamily, ColumnFamilyDescriptor, DBPinnableSlice, Env, MultiThreaded, WriteBatch};
+use rocksdb::{DBPinnableSlice, Env, MultiThreaded, WriteBatch};
 use serde::{Deserialize, Serialize};
 
+use super::families::{descriptors, families};
 use super::options::{self, Memory};
-use super::schema::{OperatorSchema, Registered};
+use super::schema::Registered;
 use super::synced::Synced;
 use super::{Change, Delta};
 use crate::codec::{decode_value, encode_value};
@@ -21,26 +21,24 @@ use crate::rdd::Flow;
 pub(super) type Db = rocksdb::DBWithThreadMode<MultiThreaded>;
 
 const FORMAT: u32 = 3;
-const IDENTITY: &[u8] = b"identity";
-const SCHEMAS: &[u8] = b"operators";
-/// Operators' column families are prefixed, so that no uid can collide with RocksDB's `default`.
-const OPERATOR: &str = "op.";
+pub(super) const IDENTITY: &[u8] = b"identity";
+pub(super) const SCHEMAS: &[u8] = b"operators";
 
 /// Whose checkpoint this is, written once when it is made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Identity {
-    format: u32,
-    app_id: String,
-    state_partitions: usize,
+pub(super) struct Identity {
+    pub format: u32,
+    pub app_id: String,
+    pub state_partitions: usize,
 }
 
 /// An open store: a checkpoint's, or one in memory.
 pub(crate) struct StateDb {
     pub(super) db: Db,
-    path: PathBuf,
-    identity: Identity,
-    schemas: RwLock<BTreeMap<String, Registered>>,
-    memory: Memory,
+    pub(super) path: PathBuf,
+    pub(super) identity: Identity,
+    pub(super) schemas: RwLock<BTreeMap<String, Registered>>,
+    pub(super) memory: Memory,
     access: Access,
 }
 
@@ -195,150 +193,6 @@ impl StateDb {
         &self.path
     }
 
-    /// The uids that have state here.
-    pub fn uids(&self) -> Vec<String> {
-        self.schemas.read().keys().cloned().collect()
-    }
-
-    /// What is registered under `uid`.
-    pub fn registered(&self, uid: &str) -> Option<Registered> {
-        self.schemas.read().get(uid).cloned()
-    }
-
-    /// Makes room for the operator `uid`.
-    ///
-    /// # Errors
-    /// If it is there already as another operator, or with another kind of keys or number of partitions.
-    pub fn register(&self, uid: &str, schema: OperatorSchema) -> Result<()> {
-        let mut schemas = self.schemas.write();
-        let mut changed = schemas.clone();
-        match changed.get_mut(uid) {
-            Some(found) => {
-                if !found.admits(uid, &schema, &self.path)? {
-                    return Ok(());
-                }
-            }
-            None => {
-                schema.check(uid)?;
-                let family = self.free_family(uid, &schemas)?;
-                self.db
-                    .create_cf(&family, &self.memory.family())
-                    .map_err(|e| self.error("make room for an operator", e))?;
-                changed.insert(uid.to_owned(), schema.registered(family));
-            }
-        }
-        self.put(SCHEMAS, &changed)?;
-        *schemas = changed;
-        Ok(())
-    }
-
-    /// Changes what is registered, on disk when this returns.
-    pub(super) fn change_schemas(
-        &self,
-        change: impl FnOnce(&mut BTreeMap<String, Registered>) -> Result<()>,
-    ) -> Result<()> {
-        let mut schemas = self.schemas.write();
-        let mut changed = schemas.clone();
-        change(&mut changed)?;
-        self.put(SCHEMAS, &changed)?;
-        *schemas = changed;
-        Ok(())
-    }
-
-    /// Makes `state_partitions` the checkpoint's number of them, and `schemas` what is registered, both or neither. The
-    /// store has to be opened anew for its operators.
-    #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "for the command line"))]
-    pub(super) fn switch(
-        &self,
-        state_partitions: usize,
-        schemas: BTreeMap<String, Registered>,
-    ) -> Result<()> {
-        let mut held = self.schemas.write();
-        let mut batch = WriteBatch::default();
-        batch.put(IDENTITY, encode_value(&Identity { state_partitions, ..self.identity.clone() })?);
-        batch.put(SCHEMAS, encode_value(&schemas)?);
-        self.write("write the checkpoint", batch, true)?;
-        *held = schemas;
-        Ok(())
-    }
-
-    /// Drops operators' column families that no operator has: something that was not finished left them.
-    #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "for the command line"))]
-    pub fn drop_unknown_families(&self) -> Result<()> {
-        let schemas = self.schemas.read();
-        for name in families(&self.path, &self.memory, None)? {
-            if name.starts_with(OPERATOR) && !schemas.values().any(|s| s.family == name) {
-                self.db.drop_cf(&name).map_err(|e| self.error("drop what nobody needs", e))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The column families that are no operator's.
-    #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "for the command line"))]
-    pub(super) fn other_families(&self) -> Result<Vec<String>> {
-        let schemas = self.schemas.read();
-        let all = families(&self.path, &self.memory, None)?.into_iter();
-        Ok(all.filter(|name| !schemas.values().any(|s| s.family == *name)).collect())
-    }
-
-    /// As [`scan`](StateDb::scan), of any column family.
-    #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "for the command line"))]
-    pub(super) fn scan_family(
-        &self,
-        name: &str,
-        mut each: impl FnMut(&[u8], &[u8]) -> Result<()>,
-    ) -> Result<()> {
-        let iterator = self.db.raw_iterator_cf(&self.family_named(name)?);
-        crate::rdd::finished(self.walk(iterator, &mut |key, value| Ok(each(key, value)?)))
-    }
-
-    pub(super) fn family_named(&self, name: &str) -> Result<Arc<BoundColumnFamily<'_>>> {
-        let missing = || Error::damaged(format!("{} has no column family {name}", self.path.display()));
-        self.db.cf_handle(name).ok_or_else(missing)
-    }
-
-    /// A column family's name that there is not.
-    #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "for the command line"))]
-    pub(super) fn unused_family(&self, uid: &str) -> String {
-        let mut name = format!("{OPERATOR}{uid}");
-        let mut number = 1;
-        while self.db.cf_handle(&name).is_some() {
-            number += 1;
-            name = format!("{OPERATOR}{uid}.{number}");
-        }
-        name
-    }
-
-    /// A column family's name that no operator has. What a crash left under it is dropped: nobody knows of it.
-    fn free_family(&self, uid: &str, schemas: &BTreeMap<String, Registered>) -> Result<String> {
-        let taken = |name: &str| schemas.values().any(|s| s.family == name);
-        let mut name = format!("{OPERATOR}{uid}");
-        let mut number = 1;
-        while taken(&name) {
-            number += 1;
-            name = format!("{OPERATOR}{uid}.{number}");
-        }
-        if self.db.cf_handle(&name).is_some() {
-            self.db.drop_cf(&name).map_err(|e| self.error("make room for an operator", e))?;
-        }
-        Ok(name)
-    }
-
-    /// Makes the column family `name`, which is no operator's, if it is missing.
-    pub(super) fn make_family(&self, name: &str, doing: &str) -> Result<()> {
-        if self.db.cf_handle(name).is_some() {
-            return Ok(());
-        }
-        self.db.create_cf(name, &self.memory.family()).map_err(|e| self.error(doing, e))
-    }
-
-    pub(super) fn family(&self, uid: &str) -> Result<Arc<BoundColumnFamily<'_>>> {
-        let name = self.schemas.read().get(uid).map(|s| s.family.clone());
-        name.and_then(|name| self.db.cf_handle(&name))
-            .ok_or_else(|| Error::internal(format!("operator `{uid}` was not registered")))
-    }
-
     /// Calls `each` with every key and value of the operator `uid`, in key order.
     pub fn scan(&self, uid: &str, mut each: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
         let iterator = self.db.raw_iterator_cf(&self.family(uid)?);
@@ -384,23 +238,6 @@ impl StateDb {
         self.db.get_cf(&self.family(uid)?, key).map_err(|e| self.error("read the state", e))
     }
 
-    /// Calls `each` with the checkpoint's own records whose names begin with `prefix`, in the order of their names.
-    pub(super) fn scan_records(
-        &self,
-        prefix: &[u8],
-        mut each: impl FnMut(&[u8], &[u8]) -> Result<()>,
-    ) -> Result<()> {
-        let from = rocksdb::IteratorMode::From(prefix, rocksdb::Direction::Forward);
-        for entry in self.db.iterator(from) {
-            let (key, value) = entry.map_err(|e| self.error("read the checkpoint", e))?;
-            if !key.starts_with(prefix) {
-                break;
-            }
-            each(&key, &value)?;
-        }
-        Ok(())
-    }
-
     /// The record `name`, if it was written.
     pub fn get<T: serde::de::DeserializeOwned>(&self, name: &[u8]) -> Result<Option<T>> {
         match self.db.get(name).map_err(|e| self.error("read the checkpoint", e))? {
@@ -427,17 +264,22 @@ impl StateDb {
 
     /// Applies `delta` and writes the record `name`, both or neither, on disk when this returns.
     pub fn apply<T: Serialize>(&self, delta: &Delta, name: &[u8], value: &T) -> Result<()> {
-        let mut batch = self.batch_of(delta)?;
+        let mut batch = self.batch_of(delta, |_| ())?;
         batch.put(name, encode_value(value)?);
         self.write("write the state", batch, true)
     }
 
     /// Applies `delta` and nothing else; it outlives the process, but not a failure of the machine.
     pub fn apply_changes(&self, delta: &Delta) -> Result<()> {
-        self.write("write the state", self.batch_of(delta)?, false)
+        self.write("write the state", self.batch_of(delta, |_| ())?, false)
     }
 
-    fn batch_of(&self, delta: &Delta) -> Result<WriteBatch> {
+    /// The write that applies `delta`; `after_each` change it may be taken away, and a new one is begun.
+    pub(super) fn batch_of(
+        &self,
+        delta: &Delta,
+        mut after_each: impl FnMut(&mut WriteBatch),
+    ) -> Result<WriteBatch> {
         let mut batch = WriteBatch::default();
         for (uid, changes) in &delta.operators {
             let family = self.family(uid)?;
@@ -446,6 +288,7 @@ impl StateDb {
                     Change::Put(key, value) => batch.put_cf(&family, key, value),
                     Change::Delete(key) => batch.delete_cf(&family, key),
                 }
+                after_each(&mut batch);
             }
         }
         for (name, value) in &delta.records {
@@ -534,29 +377,6 @@ fn files_of(path: &Path) -> Option<BTreeSet<OsString>> {
     Some(names.filter(tells).collect())
 }
 
-fn descriptors(families: &[String], memory: &Memory) -> Vec<ColumnFamilyDescriptor> {
-    families.iter().map(|name| ColumnFamilyDescriptor::new(name, memory.family())).collect()
-}
-
-/// The column families of the database in `path`; the one that all have if there is none yet.
-fn families(path: &Path, memory: &Memory, synced: Option<u64>) -> Result<Vec<String>> {
-    if path.join("CURRENT").exists() {
-        return Db::list_cf(&memory.database(), path).map_err(|e| open_error(path, e));
-    }
-    let is_table = |entry: std::io::Result<std::fs::DirEntry>| {
-        entry.is_ok_and(|entry| entry.path().extension().is_some_and(|extension| extension == "sst"))
-    };
-    // RocksDB would take what it finds for rubbish, and make an empty database in its place.
-    if synced.is_some() || std::fs::read_dir(path).is_ok_and(|mut entries| entries.any(is_table)) {
-        return Err(Error::damaged(format!(
-            "cannot open the checkpoint {}: there is state in it, but its file CURRENT is missing{DAMAGED}",
-            path.display()
-        )));
-    }
-    // Opened without a name, it would have no handle.
-    Ok(vec![rocksdb::DEFAULT_COLUMN_FAMILY_NAME.to_owned()])
-}
-
 pub(super) const DAMAGED: &str = "; it is damaged: restore a backup, or, to start anew without its state and \
                                   positions, name another folder; nothing was changed";
 
@@ -567,7 +387,7 @@ fn hint(error: &rocksdb::Error) -> &'static str {
     }
 }
 
-fn open_error(path: &Path, error: rocksdb::Error) -> Error {
+pub(super) fn open_error(path: &Path, error: rocksdb::Error) -> Error {
     let text = error.to_string();
     let hint = if text.contains("lock") {
         "; another process has it open: stop that one, or name another folder"

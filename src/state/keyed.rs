@@ -4,6 +4,7 @@
 //! or a reader could see it, and `discard` forgets it. Once it is committed, and so in the store, the next batch takes it
 //! into memory.
 
+use std::iter::Sum;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -11,7 +12,7 @@ use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 
 use super::delta::{kind, single_key};
-use super::{Cache, Change, StateDb, StoreSnapshot, record_key};
+use super::{Cache, Change, Pending, StateDb, StoreSnapshot, record_key};
 use crate::codec::{Key, decode_value, encode_value};
 use crate::error::{Error, Result};
 use crate::time::Time;
@@ -23,6 +24,12 @@ pub struct StateStats {
     pub keys: u64,
     /// Bytes of encoded keys and values.
     pub bytes: u64,
+}
+
+impl Sum for StateStats {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self { keys: sum.keys + one.keys, bytes: sum.bytes + one.bytes })
+    }
 }
 
 /// What a state partition holds, kept in the store beside it, so that nobody has to count.
@@ -56,19 +63,11 @@ pub(crate) trait Memory<K>: Default + Send {
     fn take_in(&mut self, written: Vec<Written<K>>, budget: usize);
 }
 
-enum Pending<K> {
-    Nothing,
-    /// Of a batch that may still fail.
-    Running(Arc<Batch<K>>),
-    /// In the store already.
-    Committed(Arc<Batch<K>>),
-}
-
 pub(crate) struct Shard<K, M> {
     pub memory: M,
     /// As of the last committed batch.
     pub counters: Counters,
-    pending: Pending<K>,
+    pending: Pending<Arc<Batch<K>>>,
 }
 
 impl<K, M> Shard<K, M> {
@@ -153,17 +152,10 @@ impl<K: Key, M: Memory<K>> KeyedState<K, M> {
     /// The partition as the last committed batch left it, for a task of the next.
     pub fn begin(&self, partition: usize) -> Result<MutexGuard<'_, Shard<K, M>>> {
         let mut shard = self.shards[partition].lock();
-        match std::mem::replace(&mut shard.pending, Pending::Nothing) {
-            Pending::Nothing => {}
-            running @ Pending::Running(_) => {
-                shard.pending = running;
-                return Err(Error::internal("the batch before was neither committed nor discarded"));
-            }
-            Pending::Committed(batch) => {
-                shard.counters = batch.counters;
-                let batch = Arc::try_unwrap(batch).unwrap_or_else(|shared| (*shared).clone());
-                shard.memory.take_in(batch.written, self.opened()?.budget);
-            }
+        if let Some(batch) = shard.pending.begin()? {
+            shard.counters = batch.counters;
+            let batch = Arc::try_unwrap(batch).unwrap_or_else(|shared| (*shared).clone());
+            shard.memory.take_in(batch.written, self.opened()?.budget);
         }
         Ok(shard)
     }
@@ -183,10 +175,7 @@ impl<K: Key, M: Memory<K>> KeyedState<K, M> {
     pub fn discard(&self) {
         self.taking.store(false, Ordering::Relaxed);
         for shard in &self.shards {
-            let mut shard = shard.lock();
-            if let Pending::Running(_) = shard.pending {
-                shard.pending = Pending::Nothing;
-            }
+            shard.lock().pending.discard();
         }
     }
 
@@ -196,20 +185,13 @@ impl<K: Key, M: Memory<K>> KeyedState<K, M> {
             self.fresh.store(false, Ordering::Relaxed);
         }
         for shard in &self.shards {
-            let mut shard = shard.lock();
-            shard.pending = match std::mem::replace(&mut shard.pending, Pending::Nothing) {
-                Pending::Running(batch) => Pending::Committed(batch),
-                other => other,
-            };
+            shard.lock().pending.committed();
         }
     }
 
     pub fn stats(&self) -> StateStats {
         let counters = self.shards.iter().map(|shard| shard.lock().latest());
-        counters.fold(StateStats::default(), |sum, c| StateStats {
-            keys: sum.keys + c.keys,
-            bytes: sum.bytes + c.bytes,
-        })
+        counters.map(|c| StateStats { keys: c.keys, bytes: c.bytes }).sum()
     }
 
     /// The error for a stored value of `key` that the program cannot read.

@@ -16,9 +16,11 @@ mod delta;
 mod draft;
 #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "for the command line"))]
 mod entry;
+mod families;
 mod keyed;
 mod loose;
 mod options;
+mod pending;
 mod prepared;
 #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "for the command line"))]
 mod repartition;
@@ -47,6 +49,7 @@ pub(crate) use entry::{StateEntry, has_panes, place};
 pub use keyed::StateStats;
 pub(crate) use keyed::{KeyedState, Shard, Writes, shown};
 pub(crate) use options::{DEFAULT_MEMORY_LIMIT, cache_share};
+pub(crate) use pending::Pending;
 pub(crate) use resident::{Entry, Resident};
 pub(crate) use schema::OperatorSchema;
 #[cfg_attr(not(feature = "service"), allow(unused_imports, reason = "for the command line"))]

@@ -7,7 +7,7 @@ use rocksdb::WriteBatch;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Change, Delta, StateDb};
+use super::{Delta, StateDb};
 use crate::codec::encode_value;
 use crate::error::{Error, Result};
 
@@ -43,13 +43,18 @@ impl StateDb {
         Ok(Pieces(pieces))
     }
 
+    /// The sealed record, if a batch is prepared.
+    pub fn sealed<T: DeserializeOwned>(&self) -> Result<Option<T>> {
+        Ok(self.get::<(usize, T)>(SEAL)?.map(|(_, record)| record))
+    }
+
     /// The sealed record and its pieces, if a batch is prepared.
     pub fn prepared<T: DeserializeOwned>(&self) -> Result<Option<(T, Pieces)>> {
         let Some((count, record)) = self.get::<(usize, T)>(SEAL)? else { return Ok(None) };
         let mut pieces = Vec::new();
-        self.scan_records(PIECES, |_, value| {
+        self.scan_between(PIECES, PIECES_END, |_, value| {
             pieces.push(WriteBatch::from_data(value));
-            Ok(())
+            Ok(true)
         })?;
         if pieces.len() != count {
             return Err(Error::damaged(format!(
@@ -88,24 +93,13 @@ impl StateDb {
     /// The write batches that apply `delta`.
     fn pieces(&self, delta: &Delta) -> Result<Vec<WriteBatch>> {
         let mut pieces = Vec::new();
-        let mut piece = WriteBatch::default();
-        for (uid, changes) in &delta.operators {
-            let family = self.family(uid)?;
-            for change in changes {
-                match change {
-                    Change::Put(key, value) => piece.put_cf(&family, key, value),
-                    Change::Delete(key) => piece.delete_cf(&family, key),
-                }
-                if piece.size_in_bytes() >= PIECE_BYTES {
-                    pieces.push(std::mem::take(&mut piece));
-                }
+        let last = self.batch_of(delta, |piece| {
+            if piece.size_in_bytes() >= PIECE_BYTES {
+                pieces.push(std::mem::take(piece));
             }
-        }
-        for (name, value) in &delta.records {
-            piece.put(name, value);
-        }
-        if !piece.is_empty() {
-            pieces.push(piece);
+        })?;
+        if !last.is_empty() {
+            pieces.push(last);
         }
         Ok(pieces)
     }
@@ -121,7 +115,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::state::OperatorSchema;
+    use crate::state::{Change, OperatorSchema};
 
     fn open(folder: &std::path::Path) -> StateDb {
         let db = StateDb::open(folder, "test", 4, crate::state::DEFAULT_MEMORY_LIMIT).unwrap();
