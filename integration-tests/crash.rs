@@ -7,7 +7,7 @@ use std::env;
 use std::time::{Duration, Instant};
 
 use crate::support::crash::{
-    Blow, PARTITIONS, Report, Sender, batches, examine, first_batch, kill, pipeline,
+    Blow, PARTITIONS, Report, Sender, Slicing, batches, drained, examine, first_batch, kill, pipeline_over,
 };
 use crate::support::words::Random;
 use crate::support::{App, Broker, pause};
@@ -20,36 +20,84 @@ const ALL: [&str; 4] = ["each", "totals", "windows", "slides"];
 fn exactly_once_into_one_topic() {
     // There is no state to apply in pieces.
     let points: Vec<_> = Blow::EXACTLY_ONCE.into_iter().filter(|it| *it != "commit::mid_apply").collect();
-    let variant =
-        Variant { name: "one-topic", delivery: "exactly-once", outputs: &ALL[..1], bad_records: false };
-    assert_clean(variant.run(Broker::shared(), 3, &points));
+    let variant = Variant {
+        name: "one-topic",
+        delivery: "exactly-once",
+        outputs: &ALL[..1],
+        bad_records: false,
+        slicing: Slicing::Arrival,
+    };
+    assert_clean(&variant.run(Broker::shared(), 3, &points));
 }
 
 #[test]
 fn exactly_once_into_two_topics() {
-    let variant =
-        Variant { name: "two-topics", delivery: "exactly-once", outputs: &ALL[..2], bad_records: false };
-    assert_clean(variant.run(Broker::shared(), 3, &[]));
+    let variant = Variant {
+        name: "two-topics",
+        delivery: "exactly-once",
+        outputs: &ALL[..2],
+        bad_records: false,
+        slicing: Slicing::Arrival,
+    };
+    assert_clean(&variant.run(Broker::shared(), 3, &[]));
 }
 
 #[test]
 fn exactly_once_with_windows_and_dead_letters_at_every_fail_point() {
     let points = &Blow::EXACTLY_ONCE;
-    let variant = Variant { name: "all-outputs", delivery: "exactly-once", outputs: &ALL, bad_records: true };
-    assert_clean(variant.run(Broker::shared(), 7, points));
+    let variant = Variant {
+        name: "all-outputs",
+        delivery: "exactly-once",
+        outputs: &ALL,
+        bad_records: true,
+        slicing: Slicing::Arrival,
+    };
+    assert_clean(&variant.run(Broker::shared(), 7, points));
 }
 
 #[test]
 fn at_least_once_loses_nothing_and_repeats_the_same() {
     let points = &Blow::AT_LEAST_ONCE;
-    let variant = Variant { name: "at-least", delivery: "at-least-once", outputs: &ALL, bad_records: true };
+    let variant = Variant {
+        name: "at-least",
+        delivery: "at-least-once",
+        outputs: &ALL,
+        bad_records: true,
+        slicing: Slicing::Arrival,
+    };
     let report = variant.run(Broker::shared(), 3, points);
     assert_eq!(report.lost, 0);
 }
 
 #[test]
+fn by_timestamp_the_batches_are_those_of_an_undisturbed_run() {
+    let (name, quiet) = ("by-timestamp", "by-timestamp-undisturbed");
+    let broker = Broker::shared();
+    let slicing = Slicing::Timestamp;
+    let variant = Variant { name, delivery: "exactly-once", outputs: &ALL, bad_records: true, slicing };
+    let report = variant.run(broker, 3, &Blow::EXACTLY_ONCE);
+    assert_clean(&report);
+    let killed = drained(broker, name, &ALL);
+    let app = variant.app(broker, quiet);
+    let mut run = app.start();
+    run.http().wait_until_read(PARTITIONS as usize, report.records, LIMIT);
+    let undisturbed = drained(broker, quiet, &ALL);
+    run.sigterm();
+    assert_eq!(run.wait_exit(LIMIT).code(), Some(0), "{}", run.stderr());
+    for (output, rows) in &undisturbed {
+        assert!(rows == &killed[output], "{name}-{output} is not what an undisturbed run gives");
+    }
+}
+
+#[test]
 fn exactly_once_while_the_broker_comes_and_goes() {
-    let variant = Variant { name: "broker-too", delivery: "exactly-once", outputs: &ALL, bad_records: true };
+    let variant = Variant {
+        name: "broker-too",
+        delivery: "exactly-once",
+        outputs: &ALL,
+        bad_records: true,
+        slicing: Slicing::Arrival,
+    };
     let mut broker = Broker::start();
     let kills = kills(4);
     let (app, sender, mut random) = variant.begin(&broker);
@@ -91,7 +139,7 @@ fn exactly_once_while_the_broker_comes_and_goes() {
         }
         report.kills += 1;
     }
-    assert_clean(variant.end(&broker, &app, sender, report));
+    assert_clean(&variant.end(&broker, &app, sender, report));
 }
 
 #[derive(Clone, Copy)]
@@ -100,15 +148,26 @@ struct Variant {
     delivery: &'static str,
     outputs: &'static [&'static str],
     bad_records: bool,
+    slicing: Slicing,
 }
 
 impl Variant {
     fn begin(self, broker: &Broker) -> (App, Sender, Random) {
         let seed = env::var("TIDEMILL_CRASH_SEED").ok().and_then(|it| it.parse().ok()).unwrap_or(20_260_401);
         eprintln!("{}: TIDEMILL_CRASH_SEED={seed}", self.name);
-        broker.create_topic(self.name, PARTITIONS);
-        let app = broker.run(FILE).file(FILE, &pipeline(self.name, self.delivery, self.outputs));
+        let timestamps = match self.slicing {
+            Slicing::Arrival => "CreateTime",
+            Slicing::Timestamp => "LogAppendTime",
+        };
+        broker.create_topic_with(self.name, PARTITIONS, &[("message.timestamp.type", timestamps)]);
+        let app = self.app(broker, self.name);
         (app, Sender::start(broker, self.name, self.bad_records), Random(seed))
+    }
+
+    /// The pipeline as the application `name`.
+    fn app(self, broker: &Broker, name: &str) -> App {
+        let text = pipeline_over(name, self.name, self.delivery, self.slicing, self.outputs);
+        broker.run(FILE).file(FILE, &text)
     }
 
     fn run(self, broker: &Broker, in_ci: usize, points: &[&'static str]) -> Report {
@@ -136,6 +195,9 @@ impl Variant {
         first_batch(&mut run);
         let sent = sender.stop();
         run.http().wait_until_read(PARTITIONS as usize, sent.numbers, LIMIT);
+        if self.slicing == Slicing::Timestamp {
+            drained(broker, self.name, self.outputs);
+        }
         run.sigterm();
         assert_eq!(run.wait_exit(LIMIT).code(), Some(0), "{}", run.stderr());
         let lag = broker.group_lag(self.name);
@@ -148,7 +210,7 @@ impl Variant {
 }
 
 #[track_caller]
-fn assert_clean(report: Report) {
+fn assert_clean(report: &Report) {
     assert_eq!((report.lost, report.doubled), (0, 0));
 }
 

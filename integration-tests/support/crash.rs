@@ -22,24 +22,34 @@ const AT_ONCE: u64 = 10;
 /// One of so many records is no JSON.
 const ONE_BAD_IN: u64 = 50;
 
+const INTERVAL: i64 = 100;
 pub const WINDOW: i64 = 2_000;
 pub const SLIDE: i64 = 500;
 
-/// All kinds of output. `BROKERS` is the environment's.
+/// All kinds of output of the application `name` over the topic of that name. `KAFKA_BROKERS` is the environment's.
 pub fn pipeline(name: &str, delivery: &str, outputs: &[&str]) -> String {
+    pipeline_over(name, name, delivery, Slicing::Arrival, outputs)
+}
+
+/// All kinds of output of `app` over `topic`.
+pub fn pipeline_over(app: &str, topic: &str, delivery: &str, slicing: Slicing, outputs: &[&str]) -> String {
+    let slicing = match slicing {
+        Slicing::Arrival => "max_records_per_batch: 5000",
+        Slicing::Timestamp => "slicing: timestamp, grace: 2s",
+    };
     let mut text = format!(
-        "app_id: {name}
-batch_interval: 100ms
+        "app_id: {app}
+batch_interval: {INTERVAL}ms
 delivery: {delivery}
 checkpoint: data
 http: 127.0.0.1:0
 worker_threads: 2
 sources:
   numbers:
-    kafka: {{ brokers: \"${{KAFKA_BROKERS}}\", topics: [{name}], start: earliest, wait: 60s, max_records_per_batch: 5000 }}
+    kafka: {{ brokers: \"${{KAFKA_BROKERS}}\", topics: [{topic}], start: earliest, wait: 60s, {slicing} }}
     format: json
     schema: {{ n: bigint, k: text }}
-    on_bad_record: {{ dead_letter: {name}.dlq }}
+    on_bad_record: {{ dead_letter: {app}.dlq }}
 streams:
   each: {{ sql: \"select k, n from numbers\" }}
   totals: {{ map_with_state: {{ from: numbers, key: [k], state: {{ total: \"count(*)\", sum: \"sum(n)\" }} }} }}
@@ -52,11 +62,19 @@ outputs:
 "
     );
     for output in outputs {
-        text += &format!(
-            "  - {{ from: {output}, kafka: {{ topic: {name}-{output}, key: k, partitions: 2 }} }}\n"
-        );
+        text +=
+            &format!("  - {{ from: {output}, kafka: {{ topic: {app}-{output}, key: k, partitions: 2 }} }}\n");
     }
     text
+}
+
+/// What says which batch a record belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slicing {
+    /// The moment of planning: what a batch held is to be seen in its output only.
+    Arrival,
+    /// The broker's timestamps: another run over the same topic gives the same batches.
+    Timestamp,
 }
 
 /// A thread that sends numbered records until it is told to stop.
@@ -257,6 +275,23 @@ pub fn batches(run: &mut Run, done: u64) -> u64 {
         let count = http.metrics().sum("tidemill_batches_total", &[("status", "succeeded")]) as u64;
         (count > done).then_some(count).ok_or_else(|| format!("{count} are: {}", run.stderr()))
     })
+}
+
+/// Waits until `app`, which reads no more records, has written the last of its windows, and gives all that it wrote.
+pub fn drained(broker: &Broker, app: &str, outputs: &[&str]) -> BTreeMap<String, Vec<(i64, String, String)>> {
+    let read = |output: &str| {
+        let rows = broker.read(&format!("{app}-{output}"));
+        let mut rows: Vec<_> = rows.iter().map(|row| (row.timestamp, row.key_text(), row.text())).collect();
+        rows.sort();
+        rows
+    };
+    let time = |rows: &[(i64, String, String)]| rows.last().map_or(0, |row| row.0);
+    let last = time(&read("each")) + WINDOW - INTERVAL;
+    eventually(LIMIT, "the last window", || {
+        let latest = time(&read("windows"));
+        (latest == last).then_some(()).ok_or_else(|| format!("{latest} instead of {last}"))
+    });
+    outputs.iter().map(|output| ((*output).to_owned(), read(output))).collect()
 }
 
 /// A record of an output.
