@@ -3,10 +3,12 @@
 //!
 //! `BENCH_KEYS` sets the size of the large state (10,000,000 unless set), `BENCH_SMALL_KEYS` of the small one (100,000),
 //! `BENCH_TOUCHED` how many keys a batch touches (10,000), `BENCH_BATCHES` how many batches are measured (30),
-//! `BENCH_MANY_KEYS` how many keys must fit (20,000,000), `BENCH_LIMIT_MIB` the state's memory limit (256).
+//! `BENCH_MANY_KEYS` how many keys must fit (20,000,000) into a process that may have `BENCH_PROCESS_MIB` of memory (512),
+//! `BENCH_LIMIT_MIB` the state's memory limit (256).
 #![allow(clippy::print_stdout, clippy::disallowed_methods, clippy::unwrap_used, reason = "a benchmark")]
 
 use std::fmt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -68,8 +70,21 @@ fn main() {
     let ratio = |f: fn(&(f64, f64)) -> f64| f(&medians[1]) / f(&medians[0]);
     println!("{keys} to {small} keys: any {:.2}, the same ones {:.2}", ratio(|m| m.0), ratio(|m| m.1));
     let path = folder.path().join("many");
-    let exe = std::env::current_exe().unwrap();
-    assert!(Command::new(exe).env("BENCH_FILL_ONLY", &path).status().unwrap().success());
+    let mut filling = Command::new(std::env::current_exe().unwrap());
+    let limit = variable("BENCH_PROCESS_MIB", 512) << 20;
+    // SAFETY: only a system call is made between fork and exec.
+    unsafe { filling.env("BENCH_FILL_ONLY", &path).pre_exec(move || limit_memory(limit)) };
+    assert!(filling.status().unwrap().success());
+}
+
+/// Whoever asks for more memory of its own than `bytes` gets none.
+fn limit_memory(bytes: u64) -> std::io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+    // SAFETY: it reads `limit`, and nothing else.
+    match unsafe { libc::setrlimit(libc::RLIMIT_DATA, &limit) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
 }
 
 fn variable(name: &str, default: u64) -> u64 {
@@ -138,19 +153,20 @@ fn measure(folder: &Path, keys: u64, touched: u64, batches: u64) -> (f64, Batche
     let queue = RddQueue::new();
     // What was taken is not taken again.
     (0..filled).for_each(|_| queue.push([Batch::Nothing]));
-    (1..=batches).for_each(|seed| queue.push([Batch::Random { seed: seed << 32, touched, of: keys }]));
+    // The first ones are not measured: what was filled in at a stretch is still put in order behind them.
+    (1..=2 * batches).for_each(|seed| queue.push([Batch::Random { seed: seed << 32, touched, of: keys }]));
     (0..batches).for_each(|_| queue.push([Batch::Random { seed: 1, touched, of: keys }]));
     let begun = Instant::now();
     let test = context(folder, &queue, filled);
     test.ssc.start().unwrap();
     let started = begun.elapsed().as_secs_f64();
-    for _ in 0..2 * batches {
+    for _ in 0..3 * batches {
         test.step().unwrap();
     }
     test.ssc.stop(true).unwrap();
     let done = test.completed_batches();
     assert_eq!(done.last().unwrap().state[0].1.keys, keys);
-    let (random, hot) = done.split_at(batches as usize);
+    let (random, hot) = done[batches as usize..].split_at(batches as usize);
     // The first of the same ones reads them.
     (started, Batches::of(random), Batches::of(&hot[1..]))
 }
