@@ -9,6 +9,7 @@ mod failures;
 mod faults;
 mod files;
 mod metrics;
+mod readers;
 mod recovery;
 mod slicing;
 mod start;

@@ -86,7 +86,7 @@ pub use shared::{
     LongAccumulator, LongSum, SharedAccumulator,
 };
 pub use sink::kafka::{KafkaSink, KafkaSinkSettings, ProducerRecord};
-pub use source::kafka::{ConsumerRecord, KafkaSource, KafkaStream, Record, Slicing, Start};
+pub use source::kafka::{ConsumerRecord, KafkaSource, KafkaStream, Reader, Record, Slicing, Start};
 pub use source::{FileOptions, OffsetRange, PartitionLag, RddQueue, Receiver, ReceiverHandle};
 #[cfg(feature = "sql")]
 pub use sql::{DataFrame, SqlColumn, SqlSession};

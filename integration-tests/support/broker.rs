@@ -52,7 +52,52 @@ impl Broker {
 
     /// A broker of one's own that can also be reached through a proxy; with more server properties.
     pub fn start_with(properties: &str) -> (Broker, Proxy) {
-        let [port, controller_port, proxied_port, proxy_port] = free_ports();
+        Self::start_on(free_ports(), |_| properties.to_owned(), &[])
+    }
+
+    /// A broker of one's own with listeners for TLS, for logging in, and for both; gives their addresses. Its certificate and
+    /// key are in files. User `alice` has the password `alice's secret`.
+    pub fn start_secure(certificate: &str, key: &str) -> (Broker, [String; 3]) {
+        const LOGIN: &str = "org.apache.kafka.common.security";
+        let ports: [u16; 4] = free_ports();
+        let addresses = [ports[0], ports[1], ports[2]].map(|port| format!("127.0.0.1:{port}"));
+        let [tls, plain, both] = &addresses;
+        let one_line = |path: &str| fs::read_to_string(path).expect("a PEM file").trim().replace('\n', "\\n");
+        let (certificate, key) = (one_line(certificate), one_line(key));
+        let more = |first: &str| {
+            let listeners = format!("SSL://{tls},SASL_PLAINTEXT://{plain},SASL_SSL://{both}");
+            let mut text = first
+                .lines()
+                .map(|line| match line.split_once('=') {
+                    Some(("listeners" | "advertised.listeners", _)) => format!("{line},{listeners}\n"),
+                    Some(("listener.security.protocol.map", _)) => {
+                        format!("{line},SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL\n")
+                    }
+                    _ => String::new(),
+                })
+                .collect::<String>();
+            text.push_str("sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512\n");
+            for listener in ["sasl_plaintext", "sasl_ssl"] {
+                text.push_str(&format!(
+                    "listener.name.{listener}.plain.sasl.jaas.config={LOGIN}.plain.PlainLoginModule required user_alice=\"alice's secret\";\n\
+                     listener.name.{listener}.scram-sha-256.sasl.jaas.config={LOGIN}.scram.ScramLoginModule required;\n\
+                     listener.name.{listener}.scram-sha-512.sasl.jaas.config={LOGIN}.scram.ScramLoginModule required;\n"
+                ));
+            }
+            text.push_str(&format!(
+                "ssl.keystore.type=PEM\nssl.keystore.certificate.chain={certificate}\nssl.keystore.key={key}\n"
+            ));
+            text
+        };
+        let user = |mechanism: &str| format!("{mechanism}=[name=alice,password=alice's secret]");
+        let (broker, _) =
+            Self::start_on(free_ports(), more, &[&user("SCRAM-SHA-256"), &user("SCRAM-SHA-512")]);
+        (broker, addresses)
+    }
+
+    /// `more` gives further properties to those that it is shown; `users` can log in.
+    fn start_on(ports: [u16; 4], more: impl Fn(&str) -> String, users: &[&str]) -> (Broker, Proxy) {
+        let [port, controller_port, proxied_port, proxy_port] = ports;
         let bootstrap = format!("127.0.0.1:{port}");
         let folder = new_folder();
         let data = folder.path().join("data");
@@ -81,15 +126,18 @@ transaction.state.log.min.isr=1
 # After a kill the node must wait until its former self's session is over.
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
-{properties}
 ",
             data = data.display()
         );
+        // Of a property that is given twice the last one counts.
+        let properties = format!("{properties}\n{}\n", more(&properties));
         let config = folder.path().join("server.properties");
         fs::write(&config, properties).expect("a temporary file can be written");
         let cluster_id = format!("{:011}{port:011}", std::process::id());
         let config = config.to_str().expect("a temporary path is UTF-8");
-        java("kafka.tools.StorageTool", &["format", "-t", &cluster_id, "-c", config, "--standalone"], "");
+        let mut format = vec!["format", "-t", &cluster_id, "-c", config, "--standalone"];
+        format.extend(users.iter().flat_map(|user| ["--add-scram", user]));
+        java("kafka.tools.StorageTool", &format, "");
 
         let mut broker = Broker { process: None, folder, bootstrap };
         broker.launch();

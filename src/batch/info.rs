@@ -84,13 +84,21 @@ impl BatchInfo {
         let others = self.stream_id_to_input_info.iter().filter(|(uid, _)| !is_counted(uid));
         self.num_records = others.filter_map(|(_, i)| i.num_records).sum();
         for ((topic, partition, _), stats) in &effects.slices {
-            self.slices.push(SliceInfo {
-                topic: topic.clone(),
-                partition: *partition,
-                records: stats.records,
-                late: stats.late,
-                future: stats.future,
-            });
+            match self.slices.last_mut() {
+                // A large slice is read in parts.
+                Some(last) if last.topic == *topic && last.partition == *partition => {
+                    last.records += stats.records;
+                    last.late += stats.late;
+                    last.future += stats.future;
+                }
+                _ => self.slices.push(SliceInfo {
+                    topic: topic.clone(),
+                    partition: *partition,
+                    records: stats.records,
+                    late: stats.late,
+                    future: stats.future,
+                }),
+            }
             self.num_records += stats.records;
             self.num_bytes += stats.bytes;
         }

@@ -27,6 +27,16 @@ impl OffsetRange {
         (self.until - self.from).max(0) as u64
     }
 
+    /// The range cut into parts of about the same length, each of at least `least` offsets if the whole has as many; none of an empty
+    /// one.
+    pub(crate) fn parts(&self, least: i64) -> impl Iterator<Item = OffsetRange> + use<> {
+        let (whole, from) = (self.clone(), self.from);
+        let count = self.until.saturating_sub(from).max(0);
+        let parts = if count == 0 { 0 } else { (count / least.max(1)).max(1) };
+        let cut = move |i: i64| from + (i128::from(count) * i128::from(i) / i128::from(parts.max(1))) as i64;
+        (0..parts).map(move |i| OffsetRange { from: cut(i), until: cut(i + 1), ..whole.clone() })
+    }
+
     /// Whether the range holds no offset.
     pub fn is_empty(&self) -> bool {
         self.until <= self.from

@@ -11,7 +11,7 @@ use crate::time::Duration;
 
 pub(crate) use crate::commit::Delivery;
 pub(crate) use crate::service::file::Start;
-pub(crate) use crate::source::kafka::Slicing;
+pub(crate) use crate::source::kafka::{Reader, Slicing};
 
 /// A checked pipeline.
 #[derive(Debug)]
@@ -65,6 +65,7 @@ pub(crate) struct Source {
     pub(crate) topics: Vec<String>,
     pub(crate) start: Start,
     pub(crate) slicing: Slicing,
+    pub(crate) reader: Reader,
     /// How long to wait for the broker and the topics at start.
     pub(crate) wait: Duration,
     /// Records per second.

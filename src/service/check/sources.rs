@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU64;
 
-use super::config::{BadRecord, Slicing, Source, Start};
+use super::config::{BadRecord, Reader, Slicing, Source, Start};
 use super::{cluster, names};
 use crate::service::file::{self, At, Entry, Format};
 use crate::service::report::Report;
@@ -41,6 +41,11 @@ pub(super) fn check(source: &Entry<file::Source>, report: &mut Report) -> Option
         topics: topics?,
         start: At::get(&kafka.start).unwrap_or(Start::Earliest),
         slicing: slicing?,
+        reader: match At::get(&kafka.reader) {
+            None | Some(file::Reader::Auto) => Reader::Auto,
+            Some(file::Reader::Native) => Reader::Native,
+            Some(file::Reader::RdKafka) => Reader::RdKafka,
+        },
         wait: At::get(&kafka.wait).unwrap_or(WAIT),
         max_rate_per_partition: At::get(&kafka.max_rate_per_partition).map(NonZeroU64::get),
         max_records_per_batch: At::get(&kafka.max_records_per_batch)

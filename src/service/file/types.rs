@@ -80,8 +80,22 @@ mapping! {
         optional max_rate_per_partition: NonZeroU64,
         /// The most records that a batch takes.
         optional max_records_per_batch: NonZeroU64,
+        /// Who reads the records.
+        optional reader: Reader,
         /// librdkafka's own settings, passed on untouched.
         optional options: Options,
+    }
+}
+
+choice! {
+    /// Who reads the records.
+    Reader {
+        /// The native reader, unless an option is understood by librdkafka alone.
+        "auto" => Auto,
+        /// Tidemill's own.
+        "native" => Native,
+        /// librdkafka.
+        "rdkafka" => RdKafka,
     }
 }
 

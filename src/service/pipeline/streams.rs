@@ -51,6 +51,7 @@ impl<'c> Streams<'c> {
         let mut kafka = KafkaSource::new(&*source.cluster.brokers, source.topics.iter().cloned())
             .start(start)
             .slicing(source.slicing)
+            .reader(source.reader)
             .uid(&*source.name)
             .place(format!("{}: source `{}`", source.place, source.name))
             .wait(source.wait)

@@ -6,6 +6,8 @@ use std::ptr;
 
 use rdkafka::bindings as rd;
 
+use super::native::RawHeaders;
+
 /// The headers of a record; those in the reader's buffer are decoded only when asked for.
 #[derive(Clone, Copy)]
 pub struct Headers<'a>(Inner<'a>);
@@ -14,6 +16,8 @@ pub struct Headers<'a>(Inner<'a>);
 enum Inner<'a> {
     /// A message of librdkafka that lives as long as `'a`.
     Message(*const rd::rd_kafka_message_t, PhantomData<&'a ()>),
+    /// As they stand in a response.
+    Raw(RawHeaders<'a>),
     Owned(&'a [(String, Option<Vec<u8>>)]),
 }
 
@@ -23,13 +27,19 @@ impl<'a> Headers<'a> {
         Self(Inner::Message(message, PhantomData))
     }
 
+    pub(super) fn raw(headers: RawHeaders<'a>) -> Self {
+        Self(Inner::Raw(headers))
+    }
+
     pub(super) fn owned(headers: &'a [(String, Option<Vec<u8>>)]) -> Self {
         Self(Inner::Owned(headers))
     }
 
     /// Names and values, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, Option<&'a [u8]>)> {
+        let raw = if let Inner::Raw(headers) = self.0 { Some(headers) } else { None };
         let (native, owned): (*const rd::rd_kafka_headers_t, &'a [_]) = match self.0 {
+            Inner::Raw(_) => (ptr::null(), &[]),
             Inner::Owned(headers) => (ptr::null(), headers),
             Inner::Message(message, _) => {
                 let mut headers = ptr::null_mut();
@@ -41,7 +51,8 @@ impl<'a> Headers<'a> {
         };
         let owned =
             owned.iter().map(|(name, value): &(String, Option<Vec<u8>>)| (name.as_str(), value.as_deref()));
-        (0..).map_while(move |i| header(native, i)).chain(owned)
+        let raw = raw.into_iter().flat_map(RawHeaders::iter);
+        (0..).map_while(move |i| header(native, i)).chain(raw).chain(owned)
     }
 
     /// Copies of all names and values.

@@ -27,6 +27,10 @@ impl KeptSlices {
 }
 
 impl SliceReader for KeptSlices {
+    fn reads_in_parallel(&self) -> bool {
+        self.reader.reads_in_parallel()
+    }
+
     fn read(&self, range: &OffsetRange, visit: &mut dyn FnMut(&Record<'_>) -> Flow) -> Flow {
         let kept = self.slices.lock().as_ref().map(|slices| slices.get(range).cloned());
         let records = match kept {

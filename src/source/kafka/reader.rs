@@ -37,6 +37,67 @@ pub trait SliceReader: Send + Sync {
     fn peek(&self, range: &OffsetRange, visit: &mut dyn FnMut(i64, Option<i64>) -> Flow) -> Flow {
         self.read(range, &mut |record| visit(record.offset, record.timestamp))
     }
+
+    /// Whether several parts of a partition are read at the same time as well as one after the other. Only then is a large
+    /// slice cut into parts.
+    fn reads_in_parallel(&self) -> bool {
+        false
+    }
+}
+
+/// What it means that a broker gives no records.
+pub(super) enum Answer {
+    /// Leaders move, and connections come and go: it is asked again.
+    Transient,
+    /// The records do not exist any more.
+    Gone,
+    NoTopic,
+    Denied,
+    Other(i16),
+}
+
+/// What Kafka's error `code` means.
+pub(super) fn answer(code: i16) -> Answer {
+    use kafka_protocol::ResponseError as E;
+    match E::try_from_code(code) {
+        Some(E::OffsetOutOfRange) => Answer::Gone,
+        Some(E::UnknownTopicOrPartition) => Answer::NoTopic,
+        Some(E::TopicAuthorizationFailed) => Answer::Denied,
+        Some(
+            E::NotLeaderOrFollower
+            | E::LeaderNotAvailable
+            | E::ReplicaNotAvailable
+            | E::FencedLeaderEpoch
+            | E::UnknownLeaderEpoch
+            | E::OffsetNotAvailable
+            | E::RequestTimedOut
+            | E::NetworkException
+            | E::KafkaStorageError,
+        ) => Answer::Transient,
+        _ => Answer::Other(code),
+    }
+}
+
+impl Answer {
+    /// Why `range` cannot be read at offset `at`.
+    pub fn error(self, range: &OffsetRange, at: i64) -> Error {
+        match self {
+            Self::Gone => Error::data(format!(
+                "records of {range} are gone: the topic's retention has overtaken this application, or the topic was made \
+                 anew; start with another checkpoint folder and `start: earliest` to go on without them"
+            )),
+            Self::NoTopic => {
+                Error::data(format!("topic `{}` or its partition {} is gone", range.topic, range.partition))
+            }
+            Self::Denied => Error::config(format!("not allowed to read topic `{}`", range.topic)),
+            Self::Transient => Error::unavailable(format!("{range} cannot be read at offset {at} now")),
+            Self::Other(code) => {
+                let name = kafka_protocol::ResponseError::try_from_code(code)
+                    .map_or_else(|| format!("Kafka's error {code}"), |error| error.to_string());
+                Error::data(format!("{range} cannot be read at offset {at}: {name}"))
+            }
+        }
+    }
 }
 
 /// Messages taken from librdkafka at once.
@@ -251,45 +312,32 @@ impl Message {
         match raw.err {
             code::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(Delivered::Record(raw.offset)),
             code::RD_KAFKA_RESP_ERR__PARTITION_EOF => Ok(Delivered::End(raw.offset)),
-            code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET | code::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE => {
-                Err(Error::data(format!(
-                    "records of {range} are gone: the topic's retention has overtaken this application, or the topic \
-                     was made anew; start with another checkpoint folder and `start: earliest` to go on without them"
-                )))
-            }
-            code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART | code::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION => {
-                Err(Error::data(format!(
-                    "topic `{}` or its partition {} is gone",
-                    range.topic, range.partition
-                )))
-            }
-            code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED => {
-                Err(Error::config(format!("not allowed to read topic `{}`", range.topic)))
-            }
+            code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET => Err(Answer::Gone.error(range, raw.offset)),
+            code::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION => Err(Answer::NoTopic.error(range, raw.offset)),
             // Connections come and go, and so do leaders; librdkafka goes on by itself.
             code::RD_KAFKA_RESP_ERR__TRANSPORT
             | code::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN
             | code::RD_KAFKA_RESP_ERR__TIMED_OUT
             | code::RD_KAFKA_RESP_ERR__RESOLVE
-            | code::RD_KAFKA_RESP_ERR__WAIT_COORD
-            | code::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION
-            | code::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE
-            | code::RD_KAFKA_RESP_ERR_REPLICA_NOT_AVAILABLE
-            | code::RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH
-            | code::RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH
-            | code::RD_KAFKA_RESP_ERR_OFFSET_NOT_AVAILABLE
-            | code::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT
-            | code::RD_KAFKA_RESP_ERR_NETWORK_EXCEPTION
-            | code::RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR => {
+            | code::RD_KAFKA_RESP_ERR__WAIT_COORD => {
                 tracing::debug!("reading {range}: {:?}", raw.err);
                 Ok(Delivered::Nothing)
             }
-            // Anything else would be skipped, or asked for again without end.
-            other => Err(Error::data(format!(
-                "{range} cannot be read at offset {}: {}",
-                raw.offset,
-                rdkafka::error::RDKafkaErrorCode::from(other)
-            ))),
+            other => match i16::try_from(other as i32).map(answer) {
+                Ok(Answer::Transient) => {
+                    tracing::debug!("reading {range}: {other:?}");
+                    Ok(Delivered::Nothing)
+                }
+                Ok(known @ (Answer::Gone | Answer::NoTopic | Answer::Denied)) => {
+                    Err(known.error(range, raw.offset))
+                }
+                // It would be skipped, or asked for again without end.
+                _ => Err(Error::data(format!(
+                    "{range} cannot be read at offset {}: {}",
+                    raw.offset,
+                    rdkafka::error::RDKafkaErrorCode::from(other)
+                ))),
+            },
         }
     }
 

@@ -18,6 +18,9 @@ use crate::source::{
 };
 use crate::time::{Duration, Time};
 
+/// A slice is cut into parts of at least so many offsets, so that one large partition keeps several threads busy. Where
+/// it is cut depends on the offsets alone: a replay has the same tasks on any machine.
+const PART: i64 = 1 << 17;
 /// A new leader may answer with an old end for a while; after as many plans it is the truth.
 const SHRUNK_FOR_GOOD: u32 = 10;
 /// How long one question to the broker may take.
@@ -66,8 +69,8 @@ pub(super) struct Reached {
 #[derive(Clone)]
 pub(super) struct Connection {
     pub reader: Arc<dyn SliceReader>,
-    /// Fetches. A question on its connection would wait behind a fetch that waits for records.
-    pub fetching: Arc<Client>,
+    /// Fetches, if librdkafka does. A question on its connection would wait behind a fetch that waits for records.
+    pub fetching: Option<Arc<Client>>,
     /// Asks, and commits.
     pub asking: Arc<Client>,
 }
@@ -156,7 +159,12 @@ impl KafkaInput {
 
     /// Notes when the last record of a slice had been written, for the lag in seconds.
     pub fn saw(&self, range: &OffsetRange, timestamp: i64) {
-        self.progress.lock().last_timestamps.insert((range.topic.clone(), range.partition), timestamp);
+        let place = (range.topic.clone(), range.partition);
+        let mut progress = self.progress.lock();
+        // Of a slice that was cut into parts, the last one ends where the plan did.
+        if progress.next.get(&place) == Some(&range.until) {
+            progress.last_timestamps.insert(place, timestamp);
+        }
     }
 
     /// An error led by where the source was written down.
@@ -183,7 +191,7 @@ impl KafkaInput {
     /// The ends of the partitions that are read, or why nobody knows them now.
     pub(super) fn ends_now(&self, connection: &Connection) -> Result<Offsets> {
         // Nothing else asks the clients for what happened to them.
-        for client in [&connection.fetching, &connection.asking] {
+        for client in connection.fetching.iter().chain([&connection.asking]) {
             while client.poll(std::time::Duration::ZERO).is_some() {}
         }
         let partitions: Vec<_> = self.progress.lock().next.keys().cloned().collect();
@@ -249,7 +257,9 @@ impl Input for KafkaInput {
         let shared = self.readers.load(Ordering::Relaxed) > 1;
         let kept = shared.then(|| Arc::new(KeptSlices::new(reader.clone())));
         let reader = kept.clone().map_or(reader, |kept| kept as Arc<dyn SliceReader>);
-        let ranges = ranges.iter().filter(|r| !r.is_empty()).cloned().collect();
+        let parallel = reader.reads_in_parallel();
+        let parts = |range: &OffsetRange| if parallel { range.parts(PART) } else { range.parts(i64::MAX) };
+        let ranges = ranges.iter().flat_map(parts).collect();
         let last = self.current.write().replace(Current { time, reader, ranges, kept });
         if let Some(kept) = last.and_then(|last| last.kept) {
             kept.release();

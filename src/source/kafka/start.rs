@@ -8,9 +8,10 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::client::{Client, Events, client_error, cluster_id};
 use super::group::group_offsets;
+use super::native::{NativeReader, Settings, needs_librdkafka};
 use super::reader::RdKafkaReader;
 use super::source::{Connection, KafkaInput, Offsets, Place, Progress, REQUEST, Reached};
-use super::{ClientSettings, Start, error_text, wait_for};
+use super::{ClientSettings, Reader, SliceReader, Start, error_text, wait_for};
 use crate::error::{Error, Result};
 use crate::source::InputPosition;
 use crate::time::Duration;
@@ -168,6 +169,38 @@ impl KafkaInput {
         Ok(())
     }
 
+    /// Who reads the partitions, each from where it stands in `next` on, and the client that fetches for it, if there is one.
+    fn reader(
+        &self,
+        asking: &Arc<Client>,
+        next: &Offsets,
+    ) -> Result<(Arc<dyn SliceReader>, Option<Arc<Client>>)> {
+        let other = needs_librdkafka(&self.config.options);
+        let native = match (self.config.reader, other) {
+            (Reader::RdKafka, _) => false,
+            (Reader::Native, Some(option)) => {
+                return Err(Error::config(format!(
+                    "Kafka option `{option}`, as it is set, is understood by librdkafka alone: set `reader: rdkafka`"
+                )));
+            }
+            (Reader::Auto, Some(option)) => {
+                tracing::info!("librdkafka reads `{}`, because of the option `{option}`", self.config.name());
+                false
+            }
+            (_, None) => true,
+        };
+        let runner = self.runner.clone();
+        if native {
+            let settings = Settings::new(format!("{}-consumer", self.group), &self.config.options)?;
+            let reader = NativeReader::new(asking.clone(), settings, FETCHED_AHEAD_KB << 10, runner);
+            return Ok((Arc::new(reader), None));
+        }
+        let fetching = Arc::new(self.consumer("consumer", next.len())?);
+        let kept_ahead = fetched_ahead_kb(next.len()) << 10;
+        let reader = RdKafkaReader::assign(fetching.clone(), next, kept_ahead, runner)?;
+        Ok((Arc::new(reader), Some(fetching)))
+    }
+
     /// Finds where to begin, and starts fetching.
     pub(super) fn begin_fetching(&self, restored: Option<&InputPosition>) -> Result<()> {
         let Reached { asking: consumer, partitions, .. } = self.reached()?;
@@ -207,10 +240,7 @@ impl KafkaInput {
         // A batch that runs again is not planned, and its lag is to be told all the same.
         let mut latest = next.clone();
         latest.extend(self.ends(&consumer, &partitions, self.config.wait)?);
-        let fetching = Arc::new(self.consumer("consumer", partitions.len())?);
-        let kept_ahead = fetched_ahead_kb(partitions.len()) << 10;
-        let reader =
-            Arc::new(RdKafkaReader::assign(fetching.clone(), &next, kept_ahead, self.runner.clone())?);
+        let (reader, fetching) = self.reader(&consumer, &next)?;
         *self.connection.write() = Some(Connection { reader, fetching, asking: consumer });
         *self.progress.lock() = Progress {
             committed: next.clone(),

@@ -1,0 +1,79 @@
+//! The rows: medians of the runs, a table, and a file.
+
+use std::fmt;
+use std::path::Path;
+
+use serde::Serialize;
+
+/// One run, or the median of several.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    pub workload: String,
+    pub system: String,
+    pub records: u64,
+    pub seconds: f64,
+    pub records_per_second: f64,
+    /// To what a bare loop of Fetch requests reads of the same topic.
+    pub ratio_to_limit: Option<f64>,
+    pub cpu_seconds: f64,
+    pub peak_rss_mb: f64,
+    /// From the start of the program until it is ready to read.
+    pub startup_seconds: Option<f64>,
+    pub right: bool,
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:<12} {:<24} {:>12.0} records/s  {:>5}  CPU s per million {:>6.2}  peak {:>6.0} MB  start-up {:>6}  {}",
+            self.workload,
+            self.system,
+            self.records_per_second,
+            self.ratio_to_limit.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.3}")),
+            self.cpu_seconds * 1e6 / self.records as f64,
+            self.peak_rss_mb,
+            self.startup_seconds.map_or_else(|| "-".to_owned(), |s| format!("{s:.2} s")),
+            if self.right { "right" } else { "WRONG" },
+        )
+    }
+}
+
+/// Of each system and workload the run of median time; right if all runs were. Ratios are to the bare loop on the same topic.
+pub fn medians(runs: Vec<Row>) -> Vec<Row> {
+    let mut groups: Vec<Vec<Row>> = Vec::new();
+    for run in runs {
+        match groups.iter_mut().find(|g| g[0].workload == run.workload && g[0].system == run.system) {
+            Some(group) => group.push(run),
+            None => groups.push(vec![run]),
+        }
+    }
+    let mut rows: Vec<Row> = groups
+        .into_iter()
+        .map(|mut group| {
+            let right = group.iter().all(|run| run.right);
+            group.sort_by(|a, b| a.records_per_second.total_cmp(&b.records_per_second));
+            Row { right, ..group[group.len() / 2].clone() }
+        })
+        .collect();
+    let limit = |raw: &str| {
+        rows.iter().find(|r| r.workload == raw && r.system == "fetch").map(|r| r.records_per_second)
+    };
+    let (words, ads) = (limit("raw"), limit("raw-ysb"));
+    for row in &mut rows {
+        let limit = if row.workload.ends_with("ysb") { ads } else { words };
+        row.ratio_to_limit = limit.map(|limit| row.records_per_second / limit);
+    }
+    rows
+}
+
+pub fn print(rows: &[Row]) {
+    println!("\nmedians");
+    rows.iter().for_each(|row| println!("{row}"));
+}
+
+pub fn write(rows: &[Row], path: &Path) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, serde_json::to_string_pretty(rows).unwrap()).unwrap();
+    println!("written to {}", path.display());
+}

@@ -1,0 +1,91 @@
+//! The partitions' leaders, and connections to them that nobody uses at the moment.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rdkafka::consumer::Consumer;
+
+use super::Trouble;
+use super::connection::{Connection, Node};
+use super::settings::Settings;
+use crate::rdd::Runner;
+use crate::source::OffsetRange;
+use crate::source::kafka::{Client, error_text};
+
+/// How long the question for the leaders may take.
+const REQUEST: std::time::Duration = std::time::Duration::from_secs(5);
+
+pub(super) struct Brokers {
+    /// Knows the cluster. Leaders are asked for only when a fetch finds that it does not know them.
+    asking: Arc<Client>,
+    settings: Arc<Settings>,
+    runner: Arc<Runner>,
+    leaders: Mutex<HashMap<Arc<str>, HashMap<i32, Node>>>,
+    idle: Mutex<HashMap<Node, Vec<Connection>>>,
+}
+
+impl Brokers {
+    pub fn new(asking: Arc<Client>, settings: Settings, runner: Arc<Runner>) -> Self {
+        Self {
+            asking,
+            settings: Arc::new(settings),
+            runner,
+            leaders: Mutex::default(),
+            idle: Mutex::default(),
+        }
+    }
+
+    /// A connection to the leader of the partition of `range`. It may still wait for a response that nobody wants.
+    pub fn lease(&self, range: &OffsetRange) -> Result<Connection, Trouble> {
+        let node = self.leader(range)?;
+        let idle = self.idle.lock().get_mut(&node).and_then(Vec::pop);
+        match idle.filter(Connection::is_fresh) {
+            Some(connection) => Ok(connection),
+            None => Connection::open(&node, &self.settings, &self.runner),
+        }
+    }
+
+    /// Takes a connection back that is still of use.
+    pub fn give_back(&self, connection: Connection) {
+        self.idle.lock().entry(connection.node.clone()).or_default().push(connection);
+    }
+
+    /// Says that the leaders of a topic are no longer those that were known, and closes unused connections to them.
+    pub fn forget(&self, topic: &str) {
+        let forgotten = self.leaders.lock().remove(topic);
+        let mut idle = self.idle.lock();
+        for node in forgotten.into_iter().flat_map(HashMap::into_values) {
+            idle.remove(&node);
+        }
+    }
+
+    fn leader(&self, range: &OffsetRange) -> Result<Node, Trouble> {
+        let unknown = || Trouble::lost(format!("{}-{} has no leader now", range.topic, range.partition));
+        let mut leaders = self.leaders.lock();
+        if let Some(known) = leaders.get(&range.topic) {
+            return known.get(&range.partition).cloned().ok_or_else(unknown);
+        }
+        let metadata = self
+            .asking
+            .fetch_metadata(Some(&range.topic), REQUEST)
+            .map_err(|e| Trouble::lost(format!("cannot ask for the leaders: {}", error_text(&e))))?;
+        let nodes: HashMap<i32, Node> = metadata
+            .brokers()
+            .iter()
+            .filter_map(|b| {
+                Some((b.id(), Node { host: b.host().to_owned(), port: u16::try_from(b.port()).ok()? }))
+            })
+            .collect();
+        let partitions = metadata
+            .topics()
+            .iter()
+            .filter(|topic| topic.name() == &*range.topic)
+            .flat_map(|t| t.partitions());
+        let found: HashMap<i32, Node> =
+            partitions.filter_map(|p| Some((p.id(), nodes.get(&p.leader())?.clone()))).collect();
+        let leader = found.get(&range.partition).cloned().ok_or_else(unknown)?;
+        leaders.insert(range.topic.clone(), found);
+        Ok(leader)
+    }
+}

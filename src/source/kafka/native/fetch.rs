@@ -1,0 +1,136 @@
+//! A Fetch request for one partition, and what its response means.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::messages::{FetchRequest, TopicName};
+use kafka_protocol::protocol::StrBytes;
+
+use super::Trouble;
+use super::chunk::Chunk;
+use super::connection::decode;
+use crate::error::Error;
+use crate::source::OffsetRange;
+use crate::source::kafka::reader::{Answer, answer};
+
+/// The versions of Fetch in which topics have names.
+pub(super) const VERSIONS: (i16, i16) = (4, 12);
+const READ_COMMITTED: i8 = 1;
+/// How long a broker that has nothing yet may wait for something to come. Slices end where the partition ended when they
+/// were planned, so it has.
+const WAIT_MS: i32 = 100;
+
+/// Asks for the records of the partition of `range` from `at` on.
+pub(super) fn request(range: &OffsetRange, at: i64, bytes: usize) -> FetchRequest {
+    let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
+    let partition = FetchPartition::default()
+        .with_partition(range.partition)
+        .with_fetch_offset(at)
+        .with_partition_max_bytes(bytes);
+    let topic = FetchTopic::default()
+        .with_topic(TopicName(StrBytes::from_string(range.topic.to_string())))
+        .with_partitions(vec![partition]);
+    FetchRequest::default()
+        .with_max_wait_ms(WAIT_MS)
+        .with_min_bytes(1)
+        .with_max_bytes(bytes)
+        .with_isolation_level(READ_COMMITTED)
+        .with_topics(vec![topic])
+}
+
+/// What came of a request.
+pub(super) enum Fetched {
+    Chunk(Chunk),
+    /// There is nothing at or past the offset that was asked for; the partition's last stable offset.
+    Nothing(i64),
+    /// Quotas are exceeded.
+    Throttled(Duration),
+    /// The broker does not know (any more).
+    Elsewhere(&'static str),
+    /// The broker has never heard of the topic. After a restart it says so for a while of topics that it has.
+    Unheard,
+}
+
+/// Lends a response's buffer to what decodes it.
+struct Lent(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Reads the response in `buffer` to the request for `range` from `at` on. The buffer goes into the chunk; one without is given
+/// back.
+pub(super) fn interpret(
+    buffer: Vec<u8>,
+    version: i16,
+    range: &OffsetRange,
+    at: i64,
+) -> Result<(Fetched, Option<Vec<u8>>), Trouble> {
+    let buffer = Arc::new(buffer);
+    let mut frame = Bytes::from_owner(Lent(buffer.clone()));
+    let response = decode::<FetchRequest>(&mut frame, version)?;
+    drop(frame);
+    let throttle = u64::try_from(response.throttle_time_ms).unwrap_or(0);
+    if response.error_code != 0 {
+        return Err(Trouble::lost(format!("fetching gave Kafka's error {}", response.error_code)));
+    }
+    let topics = response.responses.into_iter().filter(|topic| *topic.topic.0 == *range.topic);
+    let data = topics.flat_map(|topic| topic.partitions).find(|data| data.partition_index == range.partition);
+    let fetched = match data {
+        // A client over its quota gets an empty response.
+        None if throttle > 0 => Fetched::Throttled(Duration::from_millis(throttle)),
+        None => return Err(Trouble::lost("a response without the partition that was asked for")),
+        Some(data) => match part(data, &buffer, range, at)? {
+            // What came is of use; what is asked next comes late by itself, since the broker holds the connection back.
+            Some(fetched) => fetched,
+            None if throttle > 0 => Fetched::Throttled(Duration::from_millis(throttle)),
+            None => Fetched::Elsewhere("no whole record batch"),
+        },
+    };
+    Ok((fetched, Arc::into_inner(buffer)))
+}
+
+fn part(
+    data: PartitionData,
+    buffer: &Arc<Vec<u8>>,
+    range: &OffsetRange,
+    at: i64,
+) -> Result<Option<Fetched>, Trouble> {
+    if data.error_code != 0 {
+        return match answer(data.error_code) {
+            Answer::Transient => Ok(Some(Fetched::Elsewhere("its leader has moved or is not ready"))),
+            Answer::NoTopic => Ok(Some(Fetched::Unheard)),
+            other => Err(Trouble::Fatal(other.error(range, at))),
+        };
+    }
+    let end = if data.last_stable_offset >= 0 { data.last_stable_offset } else { data.high_watermark };
+    let aborted = data.aborted_transactions.unwrap_or_default();
+    let aborted = aborted.iter().map(|t| (t.producer_id.0, t.first_offset)).collect();
+    let records = data.records.unwrap_or_default();
+    if records.is_empty() {
+        return Ok(Some(Fetched::Nothing(end)));
+    }
+    let records = place_in(buffer, &records).ok_or_else(|| {
+        Trouble::Fatal(Error::internal("records that are not in the buffer of their response"))
+    })?;
+    let chunk = Chunk::new(buffer.clone(), records, at, aborted).map_err(|why| {
+        Trouble::Fatal(Error::data(format!(
+            "a record batch of {}-{} at or past offset {at} cannot be read: {why}",
+            range.topic, range.partition
+        )))
+    })?;
+    Ok(chunk.map(Fetched::Chunk))
+}
+
+/// Where `part` stands in `buffer`.
+fn place_in(buffer: &[u8], part: &Bytes) -> Option<Range<usize>> {
+    let start = part.as_ptr().addr().checked_sub(buffer.as_ptr().addr())?;
+    let end = start + part.len();
+    (end <= buffer.len()).then_some(start..end)
+}

@@ -1,0 +1,310 @@
+//! Reads slices by Fetch requests, the next one under way while the records of the last one are computed with.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use kafka_protocol::messages::FetchRequest;
+use parking_lot::Mutex;
+
+use super::Trouble;
+use super::brokers::Brokers;
+use super::chunk::Chunk;
+use super::connection::Connection;
+use super::fetch::{self, Fetched};
+use super::settings::Settings;
+use crate::error::{Error, Result};
+use crate::rdd::{Flow, Runner};
+use crate::source::OffsetRange;
+use crate::source::kafka::reader::Answer;
+use crate::source::kafka::source::Place;
+use crate::source::kafka::{Client, Record, SliceReader};
+use crate::time::{Stopwatch, pause};
+
+/// A broker that does not know what it is asked is asked again after this.
+const BACKOFF: Duration = Duration::from_millis(50);
+/// A topic that a broker has not heard of for so long does not exist.
+const UNHEARD_FOR_GOOD: Duration = Duration::from_secs(10);
+const SAY_EVERY: Duration = Duration::from_secs(10);
+/// Asked for beyond what a slice is expected to have, so that one request more is seldom needed.
+const SLACK: usize = 64 << 10;
+
+pub(in super::super) struct NativeReader {
+    brokers: Brokers,
+    runner: Arc<Runner>,
+    fetch_bytes: usize,
+    partitions: Mutex<HashMap<Place, Arc<Partition>>>,
+    /// Bytes kept of all partitions, and the most that may be.
+    kept: AtomicUsize,
+    most_kept: usize,
+    /// Buffers of responses that nobody needs any more.
+    buffers: Mutex<Vec<Vec<u8>>>,
+}
+
+/// What is known of a partition.
+#[derive(Default)]
+struct Partition {
+    /// What was fetched and not read yet: by looking ahead, or with the last records of a slice.
+    ahead: Mutex<VecDeque<Arc<Chunk>>>,
+    /// How many bytes an offset took when it was fetched last, in 256ths.
+    bytes_per_offset: AtomicU64,
+}
+
+impl NativeReader {
+    /// A reader of any partition of the cluster that `asking` knows, which keeps at most `most_kept` bytes between slices.
+    pub fn new(asking: Arc<Client>, settings: Settings, most_kept: usize, runner: Arc<Runner>) -> Self {
+        Self {
+            fetch_bytes: settings.fetch_bytes,
+            brokers: Brokers::new(asking, settings, runner.clone()),
+            runner,
+            partitions: Mutex::default(),
+            kept: AtomicUsize::new(0),
+            most_kept,
+            buffers: Mutex::default(),
+        }
+    }
+
+    fn partition(&self, range: &OffsetRange) -> Arc<Partition> {
+        self.partitions.lock().entry((range.topic.clone(), range.partition)).or_default().clone()
+    }
+
+    /// Keeps `chunk` for a slice to come, if there is room.
+    fn keep(&self, partition: &Partition, chunk: Arc<Chunk>) {
+        let mut ahead = partition.ahead.lock();
+        if ahead.iter().any(|kept| kept.covers(chunk.from)) {
+            return;
+        }
+        let size = chunk.size();
+        if self.kept.fetch_add(size, Ordering::Relaxed) + size > self.most_kept {
+            self.kept.fetch_sub(size, Ordering::Relaxed);
+            return;
+        }
+        let place = ahead.partition_point(|kept| kept.from < chunk.from);
+        ahead.insert(place, chunk);
+    }
+
+    /// Lets go of what was kept of `partition` below `offset`.
+    fn drop_below(&self, partition: &Partition, offset: i64) {
+        let mut ahead = partition.ahead.lock();
+        while let Some(chunk) = ahead.pop_front_if(|chunk| chunk.next <= offset) {
+            self.kept.fetch_sub(chunk.size(), Ordering::Relaxed);
+            self.reuse(chunk);
+        }
+    }
+
+    fn reuse(&self, chunk: Arc<Chunk>) {
+        if let Some(buffer) = Arc::into_inner(chunk).and_then(Chunk::into_buffer) {
+            let mut buffers = self.buffers.lock();
+            if buffers.len() < 8 {
+                buffers.push(buffer);
+            }
+        }
+    }
+}
+
+impl SliceReader for NativeReader {
+    fn read(&self, range: &OffsetRange, visit: &mut dyn FnMut(&Record<'_>) -> Flow) -> Flow {
+        let mut reading = Reading::new(self, range);
+        let mut unpacked = Vec::new();
+        let mut at = range.from;
+        while at < range.until {
+            let Some(chunk) = reading.chunk(at)? else { break };
+            at = chunk.visit(at, range, &mut unpacked, visit)?;
+            reading.done(chunk);
+        }
+        self.drop_below(&reading.partition, range.until);
+        Ok(())
+    }
+
+    fn peek(&self, range: &OffsetRange, visit: &mut dyn FnMut(i64, Option<i64>) -> Flow) -> Flow {
+        let mut reading = Reading::new(self, range);
+        let mut unpacked = Vec::new();
+        let mut at = range.from;
+        while at < range.until {
+            let Some(chunk) = reading.chunk(at)? else { break };
+            self.keep(&reading.partition, chunk.clone());
+            at = chunk
+                .visit(at, range, &mut unpacked, &mut |record| visit(record.offset, record.timestamp))?;
+        }
+        Ok(())
+    }
+
+    fn reads_in_parallel(&self) -> bool {
+        true
+    }
+}
+
+/// One slice being read.
+struct Reading<'a> {
+    reader: &'a NativeReader,
+    range: &'a OffsetRange,
+    partition: Arc<Partition>,
+    connection: Option<Connection>,
+    /// The offset that a request is under way for.
+    asked: Option<i64>,
+    waiting: Option<Stopwatch>,
+    /// Since when the broker says that there is no such topic.
+    unheard: Option<Stopwatch>,
+}
+
+impl<'a> Reading<'a> {
+    fn new(reader: &'a NativeReader, range: &'a OffsetRange) -> Self {
+        let partition = reader.partition(range);
+        Self { reader, range, partition, connection: None, asked: None, waiting: None, unheard: None }
+    }
+
+    /// The chunk with the records at `at`; none if there is nothing more in the range.
+    fn chunk(&mut self, at: i64) -> Result<Option<Arc<Chunk>>> {
+        if let Some(kept) = self.kept(at) {
+            return Ok(Some(kept));
+        }
+        (self.waiting, self.unheard) = (None, None);
+        loop {
+            match self.fetch(at) {
+                Ok(Fetched::Chunk(chunk)) => {
+                    self.learn(&chunk);
+                    // Whatever becomes of it is told when its chunk is wanted.
+                    if chunk.next < self.range.until && self.kept(chunk.next).is_none() {
+                        let _ = self.ask(chunk.next);
+                    }
+                    return Ok(Some(Arc::new(chunk)));
+                }
+                Ok(Fetched::Nothing(end)) if end >= self.range.until => return Ok(None),
+                Ok(Fetched::Nothing(_)) => self.say(at, "the broker has no more yet"),
+                Ok(Fetched::Throttled(time)) => self.rest(time, at)?,
+                Ok(Fetched::Unheard) => {
+                    if self.unheard.get_or_insert_with(Stopwatch::start).elapsed() > UNHEARD_FOR_GOOD {
+                        return Err(Answer::NoTopic.error(self.range, at));
+                    }
+                    self.look_elsewhere(at, "the broker does not know the topic")?;
+                }
+                Ok(Fetched::Elsewhere(why)) => self.look_elsewhere(at, why)?,
+                Err(Trouble::Lost(why)) => self.look_elsewhere(at, &why)?,
+                Err(Trouble::Fatal(error)) => {
+                    self.connection = None;
+                    return Err(error);
+                }
+                Err(Trouble::GivenUp) => {
+                    self.connection = None;
+                    return Err(self.given_up(at));
+                }
+            }
+            if self.reader.runner.is_cancelled() {
+                return Err(self.given_up(at));
+            }
+        }
+    }
+
+    /// Has the leader asked for anew, in a while.
+    fn look_elsewhere(&mut self, at: i64, why: &str) -> Result<()> {
+        tracing::debug!("reading {} at offset {at}: {why}", self.range);
+        self.reader.brokers.forget(&self.range.topic);
+        self.connection = None;
+        self.say(at, why);
+        self.rest(BACKOFF, at)
+    }
+
+    fn kept(&self, at: i64) -> Option<Arc<Chunk>> {
+        self.partition.ahead.lock().iter().find(|chunk| chunk.covers(at)).cloned()
+    }
+
+    /// Says that a chunk's records were all computed with.
+    fn done(&self, chunk: Arc<Chunk>) {
+        if chunk.next > self.range.until {
+            self.reader.keep(&self.partition, chunk);
+        } else {
+            self.reader.reuse(chunk);
+        }
+    }
+
+    /// Notes how large records are here.
+    fn learn(&self, chunk: &Chunk) {
+        let offsets = u64::try_from(chunk.next - chunk.from).unwrap_or(1).max(1);
+        self.partition.bytes_per_offset.store((chunk.len() as u64 * 256) / offsets, Ordering::Relaxed);
+    }
+
+    /// How much to ask for at `at`.
+    fn wanted(&self, at: i64) -> usize {
+        let most = self.reader.fetch_bytes;
+        let left = u64::try_from(self.range.until - at).unwrap_or(0);
+        match self.partition.bytes_per_offset.load(Ordering::Relaxed) {
+            0 => most,
+            each => usize::try_from(left.saturating_mul(each) / 256)
+                .unwrap_or(most)
+                .saturating_add(SLACK)
+                .min(most),
+        }
+    }
+
+    /// Sends a request for what stands at `at`.
+    fn ask(&mut self, at: i64) -> Result<(), Trouble> {
+        self.asked = None;
+        let bytes = self.wanted(at);
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.reader.brokers.lease(self.range)?,
+        };
+        if connection.is_waiting() {
+            // Somebody had enough before the response came.
+            let mut buffer = self.reader.buffers.lock().pop().unwrap_or_default();
+            connection.receive(&mut buffer, &mut || ())?;
+            self.reader.buffers.lock().push(buffer);
+        }
+        let (least, most) = fetch::VERSIONS;
+        let version = connection.version_of::<FetchRequest>(least, most)?;
+        connection.send(&fetch::request(self.range, at, bytes), version)?;
+        self.connection = Some(connection);
+        self.asked = Some(at);
+        Ok(())
+    }
+
+    fn fetch(&mut self, at: i64) -> Result<Fetched, Trouble> {
+        if self.asked != Some(at) {
+            self.ask(at)?;
+        }
+        self.asked = None;
+        let Some(mut connection) = self.connection.take() else {
+            return Err(Trouble::lost("no connection"));
+        };
+        let mut buffer = self.reader.buffers.lock().pop().unwrap_or_default();
+        let version = connection.receive(&mut buffer, &mut || self.say(at, "no answer yet"))?;
+        self.connection = Some(connection);
+        let (fetched, buffer) = fetch::interpret(buffer, version, self.range, at)?;
+        if let Some(buffer) = buffer {
+            self.reader.buffers.lock().push(buffer);
+        }
+        Ok(fetched)
+    }
+
+    fn say(&mut self, at: i64, why: &str) {
+        if self.waiting.get_or_insert_with(Stopwatch::start).elapsed() >= SAY_EVERY {
+            tracing::warn!("still waiting for records of {}, at offset {at}: {why}", self.range);
+            self.waiting = None;
+        }
+    }
+
+    /// Lets `time` pass, unless the context ends.
+    fn rest(&self, time: Duration, at: i64) -> Result<()> {
+        let watch = Stopwatch::start();
+        while watch.elapsed() < time {
+            if self.reader.runner.is_cancelled() {
+                return Err(self.given_up(at));
+            }
+            pause(time.saturating_sub(watch.elapsed()).min(BACKOFF));
+        }
+        Ok(())
+    }
+
+    fn given_up(&self, at: i64) -> Error {
+        Error::unavailable(format!("reading {} was given up at offset {at}", self.range))
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.reader.brokers.give_back(connection);
+        }
+    }
+}
