@@ -49,8 +49,8 @@ check-lib: ## Check the library alone, without the service and SQL
 licences: ## Check the licences of all dependencies
 	@scripts/licences
 
-bench: ## Run the benchmarks
+bench: ## Measure Tidemill beside the bare readers, and beside what PEERS_DIR= names; writes target/bench.json
 	scripts/bench
 
-bench-quick: ## Run them briefly, to see that they work
+bench-quick: ## The same without the others, in about three minutes after the build
 	scripts/bench quick

@@ -12,9 +12,8 @@ use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 use serde::Deserialize;
-use smol_str::SmolStr;
 use tidemill::testing::TestContext;
-use tidemill::{KafkaSource, Rdd, Reader, Start, State, StateSpec, StreamingContext, Time, WindowSpec};
+use tidemill::{KafkaSource, Rdd, Reader, Start, State, StateSpec, StreamingContext, Text, Time, WindowSpec};
 
 const LINES: usize = 20_000;
 const KEYS: u64 = 10_000;
@@ -36,9 +35,9 @@ fn lines() -> &'static [String] {
     })
 }
 
-fn words(ssc: &StreamingContext) -> Rdd<(SmolStr, u64)> {
+fn words(ssc: &StreamingContext) -> Rdd<(Text, u64)> {
     ssc.parallelize(lines().iter().map(String::as_str), 2)
-        .flat_map(|line| line.split_ascii_whitespace().map(|word| (SmolStr::new(word), 1)))
+        .flat_map(|line| line.split_ascii_whitespace().map(|word| (Text::new(word), 1)))
 }
 
 /// A topic of the lines, on a broker in this process.

@@ -10,9 +10,8 @@
 use std::collections::HashMap;
 
 use serde::Deserialize;
-use smol_str::SmolStr;
 use tidemill::{
-    Duration, KafkaSinkSettings, KafkaSource, ProducerRecord, Result, Slicing, Start, StreamingContext,
+    Duration, KafkaSinkSettings, KafkaSource, ProducerRecord, Result, Slicing, Start, StreamingContext, Text,
 };
 
 const WINDOW: Duration = Duration::seconds(10);
@@ -25,8 +24,8 @@ struct Event<'a> {
 }
 
 /// Each ad's campaign.
-pub fn campaigns(csv: &str) -> HashMap<String, SmolStr> {
-    let mut names: HashMap<&str, SmolStr> = HashMap::new();
+pub fn campaigns(csv: &str) -> HashMap<String, Text> {
+    let mut names: HashMap<&str, Text> = HashMap::new();
     let pairs = csv.lines().filter_map(|line| line.split_once(','));
     pairs
         .map(|(ad, name)| (ad.to_owned(), names.entry(name).or_insert_with(|| name.into()).clone()))
@@ -40,7 +39,7 @@ pub fn program(
     source: KafkaSource,
     brokers: &str,
     output: &str,
-    campaigns: HashMap<String, SmolStr>,
+    campaigns: HashMap<String, Text>,
 ) -> Result<()> {
     let sink = ssc.kafka_sink(KafkaSinkSettings::new(brokers));
     sink.create_topic(output, 4);

@@ -4,10 +4,9 @@
 //! $ cargo run --example kafka_running_count -- localhost:9092 lines word-totals
 //! ```
 
-use smol_str::SmolStr;
 use tidemill::{
     Duration, KafkaSinkSettings, KafkaSource, ProducerRecord, Result, Start, State, StateSpec,
-    StreamingContext,
+    StreamingContext, Text,
 };
 
 /// Sends the words of `source` whose totals have changed, and the totals, to the topic `output` with each batch.
@@ -15,9 +14,9 @@ pub fn program(ssc: &StreamingContext, source: KafkaSource, brokers: &str, outpu
     let sink = ssc.kafka_sink(KafkaSinkSettings::new(brokers));
     sink.create_topic(output, 4);
     let words = ssc.kafka_direct_stream(source).flat_map_with(|record, emit| {
-        record.text().split_ascii_whitespace().try_for_each(|word| emit((SmolStr::new(word), 1_u64)))
+        record.text().split_ascii_whitespace().try_for_each(|word| emit((Text::new(word), 1_u64)))
     });
-    let total = StateSpec::function(|word: &SmolStr, n: Option<u64>, total: &mut State<u64>| {
+    let total = StateSpec::function(|word: &Text, n: Option<u64>, total: &mut State<u64>| {
         let sum = total.get_option().unwrap_or(&0) + n.unwrap_or(0);
         total.update(sum);
         Some(ProducerRecord::new(word.as_bytes(), sum.to_string()))

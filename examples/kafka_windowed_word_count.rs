@@ -7,9 +7,8 @@
 //! Sliced by timestamp, a topic gives the same windows whenever it is read. With an inverse function a window costs what
 //! has come and gone, not what is in it; the filter lets go of words that are in it no more.
 
-use smol_str::SmolStr;
 use tidemill::{
-    Duration, KafkaSinkSettings, KafkaSource, ProducerRecord, Result, Slicing, Start, StreamingContext,
+    Duration, KafkaSinkSettings, KafkaSource, ProducerRecord, Result, Slicing, Start, StreamingContext, Text,
     WindowSpec,
 };
 
@@ -22,7 +21,7 @@ pub fn program(ssc: &StreamingContext, source: KafkaSource, brokers: &str, outpu
     let sink = ssc.kafka_sink(KafkaSinkSettings::new(brokers));
     sink.create_topic(output, 4);
     let words = ssc.kafka_direct_stream(source).flat_map_with(|record, emit| {
-        record.text().split_ascii_whitespace().try_for_each(|word| emit((SmolStr::new(word), 1_i64)))
+        record.text().split_ascii_whitespace().try_for_each(|word| emit((Text::new(word), 1_i64)))
     });
     let counts = WindowSpec::reduce(|a, b| a + b).inverse(|all, gone| all - gone).filter(|_, n| *n > 0);
     words

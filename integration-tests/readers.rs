@@ -189,12 +189,12 @@ fn a_large_slice_of_one_partition_is_read_in_parts() {
 }
 
 #[test]
-fn reading_goes_on_after_the_leader_was_restarted() {
+fn reading_goes_on_after_the_leader_was_killed() {
     let mut broker = Broker::start();
     broker.create_topic("restarts", 2);
     let values = |n: std::ops::Range<u32>| n.map(|i| i.to_string());
     broker.produce("restarts", values(0..50));
-    for reader in READERS {
+    let running = READERS.map(|reader| {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let noted = seen.clone();
         let builder = StreamingContext::builder(unique_name("restarts"));
@@ -205,22 +205,26 @@ fn reading_goes_on_after_the_leader_was_restarted() {
             Ok::<_, tidemill::Error>(())
         });
         ssc.start().unwrap();
-        let until = |count: usize| {
+        (reader, ssc, seen)
+    });
+    let until = |count: usize| {
+        for (reader, _, seen) in &running {
             eventually(LIMIT, "the records", || match seen.lock().unwrap().len() {
                 all if all >= count => Ok(()),
-                some => Err(format!("{some} of {count}")),
+                some => Err(format!("{reader:?}: {some} of {count}")),
             });
-        };
-        let there = if reader == Reader::Native { 50 } else { 100 };
-        until(there);
-        broker.kill();
-        broker.restart();
-        broker.produce("restarts", values(there as u32..there as u32 + 50));
-        until(there + 50);
+        }
+    };
+    until(50);
+    broker.kill();
+    broker.restart();
+    broker.produce("restarts", values(50..100));
+    until(100);
+    for (reader, ssc, seen) in running {
         ssc.stop(true).unwrap();
         let mut seen = std::mem::take(&mut *seen.lock().unwrap());
         seen.sort_unstable();
-        assert!(seen.iter().copied().eq(0..there as u32 + 50), "{reader:?}: {seen:?}");
+        assert!(seen.iter().copied().eq(0..100), "{reader:?}: {seen:?}");
     }
 }
 
@@ -238,21 +242,30 @@ fn an_option_that_only_librdkafka_understands_is_refused_by_the_native_reader() 
     assert_eq!(read(with(Reader::Auto)).len(), 1);
 }
 
-/// Makes a certificate of 127.0.0.1, and gives the files of certificate and key.
-fn certificate(folder: &Path) -> (String, String) {
+/// Makes an authority and a certificate of 127.0.0.1, and gives the files of the authority, the certificate and its key.
+fn certificate(folder: &Path) -> (String, String, String) {
     let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
-    let (certificate, key) = (path("certificate.pem"), path("key.pem"));
-    let mut openssl = Command::new("openssl");
-    openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]);
-    openssl.args(["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", &key, "-out", &certificate]);
-    output(openssl, "");
-    (certificate, key)
+    let (ca, ca_key, certificate, key) =
+        (path("ca.pem"), path("ca-key.pem"), path("certificate.pem"), path("key.pem"));
+    let new = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"];
+    let openssl = |arguments: &[&str]| {
+        let mut openssl = Command::new("openssl");
+        openssl.args(new).args(arguments);
+        output(openssl, "");
+    };
+    openssl(&["-subj", "/CN=authority", "-keyout", &ca_key, "-out", &ca]);
+    let extensions =
+        ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"];
+    let signed =
+        ["-CA", &ca, "-CAkey", &ca_key, "-subj", "/CN=127.0.0.1", "-keyout", &key, "-out", &certificate];
+    openssl(&[&signed[..], &extensions[..]].concat());
+    (ca, certificate, key)
 }
 
 #[test]
 fn tls_and_every_way_to_log_in_are_spoken() {
     let folder = tempfile::tempdir().unwrap();
-    let (certificate, key) = certificate(folder.path());
+    let (ca, certificate, key) = certificate(folder.path());
     let (broker, [tls, plain, both]) = Broker::start_secure(&certificate, &key);
     broker.create_topic("secret", 1);
     broker.produce("secret", ["a", "b", "c"]);
@@ -276,7 +289,7 @@ fn tls_and_every_way_to_log_in_are_spoken() {
                 source = source.option(*name, *value);
             }
             if *by_tls {
-                source = source.option("ssl.ca.location", &certificate);
+                source = source.option("ssl.ca.location", &ca);
             }
             assert_eq!(read(source).len(), 3, "{reader:?}, {options:?}");
         }

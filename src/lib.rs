@@ -74,6 +74,7 @@ mod sql;
 pub use batch::{
     BatchInfo, OutputOperationInfo, ReceiverInfo, SliceInfo, StreamInputInfo, StreamingListener,
 };
+pub use codec::Text;
 pub use commit::{Delivery, OffsetsFrom};
 pub use context::{ContextState, StreamingContext, StreamingContextBuilder};
 pub use dstream::{DStream, MapWithStateDStream, Outcome, State, StateSpec, UpdateStateSpec, WindowSpec};

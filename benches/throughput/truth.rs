@@ -105,7 +105,10 @@ impl Truth {
         };
         if !right {
             let last = rows.last().map(|row| (row.key_text(), row.text()));
-            println!("{workload}: {} records that are not what they must be; the last one: {last:?}", rows.len());
+            println!(
+                "{workload}: {} records that are not what they must be; the last one: {last:?}",
+                rows.len()
+            );
         }
         right
     }

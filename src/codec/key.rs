@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::murmur2;
+use super::scalar::{Other, Scalars, scalars};
 use crate::error::{Error, Result};
 
 /// Leads the members of a struct or map, to tell it from a sequence.
@@ -14,7 +15,29 @@ const OBJECT: &[u8] = b"{";
 
 /// Appends `key` as the Kafka sink writes it: text as it is, everything else as its JSON text.
 pub(crate) fn key_bytes<K: Serialize + ?Sized>(key: &K, into: &mut Vec<u8>) -> Result<()> {
+    /// Text alone is written as it is; of all else JSON is the judge.
+    struct Plain<'a>(&'a mut Vec<u8>);
+
+    impl Scalars for Plain<'_> {
+        fn text(&mut self, text: &str) -> Result<(), Other> {
+            self.0.extend_from_slice(text.as_bytes());
+            Ok(())
+        }
+
+        fn integer(&mut self, _: i64) -> Result<(), Other> {
+            Err(Other)
+        }
+
+        fn tuple(&mut self) -> Result<(), Other> {
+            Err(Other)
+        }
+    }
+
     let start = into.len();
+    if scalars(key, &mut Plain(into)).is_ok() {
+        return Ok(());
+    }
+    into.truncate(start);
     serde_json::to_writer(&mut *into, key)
         .map_err(|e| Error::task("a key cannot be serialised").with_source(e))?;
     let json = &into[start..];
@@ -45,6 +68,35 @@ pub(crate) fn partition_of<K: Serialize + ?Sized>(
 
 /// Appends `key` in the state store's form; byte order is the order of texts, numbers and sequences of them.
 pub(crate) fn encode_key<K: Serialize + ?Sized>(key: &K, into: &mut Vec<u8>) -> Result<()> {
+    /// Elements one behind the other are what a tuple is.
+    struct Packed<'a>(&'a mut Vec<u8>);
+
+    impl Scalars for Packed<'_> {
+        fn text(&mut self, text: &str) -> Result<(), Other> {
+            pack_into(&text, self.0);
+            Ok(())
+        }
+
+        fn integer(&mut self, integer: i64) -> Result<(), Other> {
+            pack_into(&integer, self.0);
+            Ok(())
+        }
+
+        fn tuple(&mut self) -> Result<(), Other> {
+            Ok(())
+        }
+    }
+
+    let start = into.len();
+    if scalars(key, &mut Packed(into)).is_ok() {
+        return Ok(());
+    }
+    into.truncate(start);
+    encode_any(key, into)
+}
+
+/// As [`encode_key`], whatever the key is.
+fn encode_any<K: Serialize + ?Sized>(key: &K, into: &mut Vec<u8>) -> Result<()> {
     let value =
         serde_json::to_value(key).map_err(|e| Error::task("a key cannot be serialised").with_source(e))?;
     pack_into(&element(value)?, into);
@@ -150,6 +202,28 @@ mod tests {
             let place = Place { town, house };
             prop_assert_eq!(decode_key::<Place>(&encoded(&place)).unwrap(), place);
             prop_assert_eq!(decode_key::<(i32, bool)>(&encoded(&pair)).unwrap(), pair);
+        }
+
+        #[test]
+        fn the_quick_way_writes_the_same(
+            pair in any::<(i64, String)>(),
+            three in any::<(u32, i8, String)>(),
+            text in ".*",
+            nested in any::<((u8, u8), String)>(),
+            one in any::<(i16,)>(),
+            some in any::<Option<i64>>(),
+        ) {
+            fn slow<K: Serialize>(key: &K) -> Vec<u8> {
+                let mut bytes = Vec::new();
+                encode_any(key, &mut bytes).unwrap();
+                bytes
+            }
+            prop_assert_eq!(encoded(&pair), slow(&pair));
+            prop_assert_eq!(encoded(&three), slow(&three));
+            prop_assert_eq!(encoded(&text), slow(&text));
+            prop_assert_eq!(encoded(&nested), slow(&nested));
+            prop_assert_eq!(encoded(&one), slow(&one));
+            prop_assert_eq!(encoded(&some), slow(&some));
         }
 
         #[test]

@@ -2,6 +2,8 @@
 
 mod key;
 mod murmur2;
+mod scalar;
+mod text;
 mod value;
 
 use std::hash::Hash;
@@ -11,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 pub(crate) use key::{decode_key, encode_key, partition_of};
 pub use murmur2::murmur2;
+pub use text::Text;
 pub(crate) use value::{decode_value, encode_value, encode_values};
 
 use crate::rdd::Data;

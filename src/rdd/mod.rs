@@ -8,6 +8,7 @@ mod blame;
 mod by_key;
 mod cache;
 mod cartesian;
+mod combined;
 mod files;
 mod join;
 mod memory;

@@ -4,47 +4,16 @@
 
 use std::sync::Arc;
 
-use indexmap::IndexMap;
-use indexmap::map::Entry;
 use parking_lot::Mutex;
 
 use super::blame::push_all;
+use super::combined::Combined;
 use super::partitioner::{AnyPartitioner, checked_partition};
 use super::runner::finished;
 use super::{AtRecord, Data, Flow, Operator, Partitioner, RddNode, Runner, TaskContext};
 use crate::codec::Key;
 use crate::error::{Error, Result};
 use crate::state::shown;
-
-type Combined<K, C> = IndexMap<K, Option<C>, ahash::RandomState>;
-
-/// Puts `value` under `key`: made by `create`, or merged into what is there.
-#[inline]
-fn fold_in<K: Key, V, C>(
-    into: &mut Combined<K, C>,
-    key: K,
-    value: V,
-    create: impl FnOnce(V) -> C,
-    merge: impl FnOnce(&K, C, V) -> C,
-) {
-    match into.entry(key) {
-        Entry::Vacant(slot) => {
-            slot.insert(Some(create(value)));
-        }
-        Entry::Occupied(mut slot) => {
-            let merged = match slot.get_mut().take() {
-                Some(before) => merge(slot.key(), before, value),
-                // Only a panic in `merge` leaves a hole, and that ends the attempt.
-                None => create(value),
-            };
-            *slot.get_mut() = Some(merged);
-        }
-    }
-}
-
-fn into_pairs<K, C>(combined: Combined<K, C>) -> impl Iterator<Item = (K, C)> {
-    combined.into_iter().filter_map(|(k, c)| c.map(|c| (k, c)))
-}
 
 /// The kept output of a shuffle: one vector per partition.
 pub(super) type Output<T> = Mutex<Option<Arc<[Arc<Vec<T>>]>>>;
@@ -102,10 +71,10 @@ where
         let mut combined = Combined::default();
         finished(self.parent.compute(partition, task, &mut |(key, value)| {
             let merge = |_: &K, before, value| (self.merge_value)(before, value);
-            self.operator.run(|| fold_in(&mut combined, key, value, &self.create, merge));
+            self.operator.run(|| combined.fold_in(key, value, &self.create, merge));
             Ok(())
         }))?;
-        self.operator.run(|| distribute(&*self.partitioner, into_pairs(combined)))
+        self.operator.run(|| distribute(&*self.partitioner, combined.into_pairs()))
     }
 
     fn reduce_task(&self, mut inputs: Vec<Vec<(K, C)>>) -> Vec<(K, C)> {
@@ -120,9 +89,9 @@ where
                     let _key = AtRecord(|| format!("key {}", shown(key)));
                     (self.merge)(before, part)
                 };
-                fold_in(&mut combined, key, part, |c| c, merge);
+                combined.fold_in(key, part, |c| c, merge);
             }
-            into_pairs(combined).collect()
+            combined.into_pairs().collect()
         })
     }
 }

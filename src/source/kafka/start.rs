@@ -19,6 +19,8 @@ use crate::time::Duration;
 /// What is fetched ahead in all, in kilobytes of values.
 const FETCHED_AHEAD_KB: usize = 64 << 10;
 
+type ReaderAndClient = (Arc<dyn SliceReader>, Option<Arc<Client>>);
+
 impl KafkaInput {
     /// A client in the role `role` that fetches up to `partitions` partitions.
     fn consumer(&self, role: &str, partitions: usize) -> Result<Client> {
@@ -170,11 +172,7 @@ impl KafkaInput {
     }
 
     /// Who reads the partitions, each from where it stands in `next` on, and the client that fetches for it, if there is one.
-    fn reader(
-        &self,
-        asking: &Arc<Client>,
-        next: &Offsets,
-    ) -> Result<(Arc<dyn SliceReader>, Option<Arc<Client>>)> {
+    fn reader(&self, asking: &Arc<Client>, next: &Offsets) -> Result<ReaderAndClient> {
         let other = needs_librdkafka(&self.config.options);
         let native = match (self.config.reader, other) {
             (Reader::RdKafka, _) => false,

@@ -17,7 +17,8 @@ use crate::time::{Duration, Time};
 /// The records of a Kafka source (Spark's direct stream). Its operators see each record in the reader's
 /// buffer, so that nothing is copied but what they keep; what they give is an ordinary [`DStream`].
 ///
-/// Every batch has one partition per non-empty offset range. An empty batch has none.
+/// Every batch has one partition per non-empty offset range. An empty batch has none. A large range of one Kafka partition is cut
+/// into several, where the reader can read them at the same time ([`Reader::Native`](crate::Reader::Native)).
 #[derive(Clone)]
 pub struct KafkaStream {
     ssc: StreamingContext,

@@ -142,7 +142,7 @@ proptest! {
 
 #[test]
 fn an_older_format_is_named() {
-    let mut bytes = vec![0; 80];
+    let mut bytes = [0; 80];
     bytes[11] = 60;
     bytes[MAGIC_AT] = 1;
     assert_eq!(Batch::take(&mut &bytes[..]).unwrap_err(), Malformed::OldFormat(1));
