@@ -26,6 +26,7 @@ pub fn spawn(arguments: &[&str], campaigns: &Path) -> (serde_json::Value, Cost) 
 
 /// Runs `command`; gives what it prints, and what it cost.
 pub fn measured(mut command: Command) -> (String, Cost) {
+    #[expect(clippy::zombie_processes, reason = "it is waited for below, with what it cost")]
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     // The system's own figure has in it what this process held when the child was made.
     let (over, peak) = (AtomicBool::new(false), AtomicU64::new(0));

@@ -173,7 +173,7 @@ impl Sender {
         while self.0.send(record()).is_err() {
             self.0.poll(Duration::from_millis(10));
         }
-        if i % 10_000 == 0 {
+        if i.is_multiple_of(10_000) {
             self.0.poll(Duration::ZERO);
         }
     }

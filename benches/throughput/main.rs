@@ -4,6 +4,7 @@
 //! Each run is a process of its own, so that its CPU time and its memory are its own. `BENCH_RECORDS` sets the number of records
 //! (5,000,000), `BENCH_ROUNDS` how often all are run (3; the median counts), `BENCH_ONLY` which workloads (`grep,ysb`),
 //! `BENCH_COMPRESSION` how the topics are compressed (none), `BENCH_YAML` where the `tidemill` binary is, if pipeline files are to be run.
+#![allow(missing_docs, reason = "a benchmark")]
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,

@@ -99,7 +99,20 @@ impl Truth {
                 });
                 rise && totals == self.totals()
             }
-            "windowcount" => windowed(rows).is_some_and(|found| covers(&found, &self.windows())),
+            "windowcount" => windowed(rows).is_some_and(|found| {
+                let truth = self.windows();
+                let right = covers(&found, &truth);
+                if !right {
+                    let ends: BTreeMap<i64, usize> =
+                        found.keys().fold(BTreeMap::new(), |mut ends, (_, end)| {
+                            *ends.entry(*end - BASE_MS).or_default() += 1;
+                            ends
+                        });
+                    let wrong = found.iter().find(|(key, n)| truth.get(*key) != Some(*n));
+                    println!("words by end of window: {ends:?}; a wrong one: {wrong:?}");
+                }
+                right
+            }),
             "ysb" => windowed(rows).is_some_and(|found| found == self.views()),
             _ => false,
         };

@@ -106,9 +106,18 @@ impl<K: Key, V: Stored> ReduceByKeyAndWindow<K, V> {
         }
         let emitted = slides.then_some(shard.emitted);
         let none = KeyPanes::default();
-        let placed = new.into_iter().map(|(key, value)| Ok((place_of(&key)?, key, value)));
+        let placed = new.into_iter().map(|(key, value)| {
+            let place = match shard.keys.get(&key) {
+                Some((place, _)) => place.clone(),
+                None => place_of(&key)?,
+            };
+            Ok((place, key, value))
+        });
         let mut new = placed.collect::<Result<Vec<_>>>()?;
-        new.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        // Where nothing comes out, no order shows.
+        if slides {
+            new.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        }
         let mut new = new.into_iter().peekable();
         if slides {
             for (key, (place, panes)) in &shard.keys {
