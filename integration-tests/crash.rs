@@ -56,6 +56,29 @@ fn exactly_once_with_windows_and_dead_letters_at_every_fail_point() {
 }
 
 #[test]
+fn a_batch_whose_transaction_is_aborted_is_run_again_before_the_next() {
+    let variant = Variant {
+        name: "aborted",
+        delivery: "exactly-once",
+        outputs: &ALL,
+        bad_records: true,
+        slicing: Slicing::Arrival,
+    };
+    let broker = Broker::shared();
+    let (app, sender, _) = variant.begin(broker);
+    // Each is tried four times in all; batches that are due meanwhile wait.
+    let refused = "2*off->1*return->3*off->3*return->1*off->2*return->5*off->1*return->off";
+    let mut run = app.clone().env("FAILPOINTS", format!("commit::refused={refused}")).start();
+    let done = batches(&mut run, 0);
+    batches(&mut run, done + 20);
+    let told = run.stderr();
+    assert_eq!(told.matches("running the batch again").count(), 7, "{told}");
+    run.sigterm();
+    assert_eq!(run.wait_exit(LIMIT).code(), Some(0), "{}", run.stderr());
+    assert_clean(&variant.end(broker, &app, sender, Report::default()));
+}
+
+#[test]
 fn at_least_once_loses_nothing_and_repeats_the_same() {
     let points = &Blow::AT_LEAST_ONCE;
     let variant = Variant {

@@ -1,16 +1,21 @@
 //! Tests against a real Kafka broker.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
+mod backpressure;
 mod broker;
 mod changes;
 mod crash;
+mod dead_letters;
 mod direct_stream;
 mod failures;
 mod faults;
 mod files;
+mod latency;
 mod metrics;
 mod readers;
 mod recovery;
+mod security;
+mod sink;
 mod slicing;
 mod start;
 mod support;

@@ -1,7 +1,5 @@
 //! What every reader of slices must give: the same records, whatever way the broker has them.
 
-use std::path::Path;
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,7 +9,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use tidemill::testing::TestContext;
 use tidemill::{ConsumerRecord, KafkaSource, Reader, Start, StreamingContext};
 
-use crate::support::{Broker, eventually, output, unique_name};
+use crate::support::{Broker, certificate, eventually, unique_name};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const READERS: [Reader; 2] = [Reader::Native, Reader::RdKafka];
@@ -242,31 +240,11 @@ fn an_option_that_only_librdkafka_understands_is_refused_by_the_native_reader() 
     assert_eq!(read(with(Reader::Auto)).len(), 1);
 }
 
-/// Makes an authority and a certificate of 127.0.0.1, and gives the files of the authority, the certificate and its key.
-fn certificate(folder: &Path) -> (String, String, String) {
-    let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
-    let (ca, ca_key, certificate, key) =
-        (path("ca.pem"), path("ca-key.pem"), path("certificate.pem"), path("key.pem"));
-    let new = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"];
-    let openssl = |arguments: &[&str]| {
-        let mut openssl = Command::new("openssl");
-        openssl.args(new).args(arguments);
-        output(openssl, "");
-    };
-    openssl(&["-subj", "/CN=authority", "-keyout", &ca_key, "-out", &ca]);
-    let extensions =
-        ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"];
-    let signed =
-        ["-CA", &ca, "-CAkey", &ca_key, "-subj", "/CN=127.0.0.1", "-keyout", &key, "-out", &certificate];
-    openssl(&[&signed[..], &extensions[..]].concat());
-    (ca, certificate, key)
-}
-
 #[test]
 fn tls_and_every_way_to_log_in_are_spoken() {
     let folder = tempfile::tempdir().unwrap();
-    let (ca, certificate, key) = certificate(folder.path());
-    let (broker, [tls, plain, both]) = Broker::start_secure(&certificate, &key);
+    let (ca, own, key) = certificate(folder.path());
+    let (broker, [tls, plain, both]) = Broker::start_secure(&own, &key);
     broker.create_topic("secret", 1);
     broker.produce("secret", ["a", "b", "c"]);
     let login = |mechanism: &'static str| {

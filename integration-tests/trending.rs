@@ -133,9 +133,18 @@ fn assert_dead_letters(letters: &[Row], sent: &[&Row]) {
         let (own, added) = letter.headers.split_at(row.headers.len());
         assert_eq!(own, row.headers);
         let names: BTreeSet<&str> = added.iter().map(|(name, _)| name.as_str()).collect();
-        let expected =
-            ["app_id", "message", "offset", "operator", "partition", "stage", "timestamp", "topic"]
-                .map(|name| format!("__tidemill.errors.{name}"));
+        let expected = [
+            "app_id",
+            "batch_time",
+            "message",
+            "offset",
+            "operator",
+            "partition",
+            "stage",
+            "timestamp",
+            "topic",
+        ]
+        .map(|name| format!("__tidemill.errors.{name}"));
         assert_eq!(names, expected.iter().map(String::as_str).collect());
         assert_eq!(header(letter, "topic"), "tweets");
         assert_eq!(header(letter, "timestamp"), row.timestamp.to_string());

@@ -72,7 +72,7 @@ pub mod service;
 mod sql;
 
 pub use batch::{
-    BatchInfo, OutputOperationInfo, ReceiverInfo, SliceInfo, StreamInputInfo, StreamingListener,
+    Backpressure, BatchInfo, OutputOperationInfo, ReceiverInfo, SliceInfo, StreamInputInfo, StreamingListener,
 };
 pub use codec::Text;
 pub use commit::{Delivery, OffsetsFrom};
@@ -86,9 +86,9 @@ pub use shared::{
     Accumulator, AccumulatorInfo, Broadcast, Collection, CollectionAccumulator, DoubleAccumulator, DoubleSum,
     LongAccumulator, LongSum, SharedAccumulator,
 };
-pub use sink::kafka::{KafkaSink, KafkaSinkSettings, ProducerRecord};
+pub use sink::kafka::{Compression, KafkaSink, KafkaSinkSettings, ProducerRecord, TopicSettings};
 pub use source::kafka::{ConsumerRecord, KafkaSource, KafkaStream, Reader, Record, Slicing, Start};
-pub use source::{FileOptions, OffsetRange, PartitionLag, RddQueue, Receiver, ReceiverHandle};
+pub use source::{FileOptions, OffsetRange, OnBadRecord, PartitionLag, RddQueue, Receiver, ReceiverHandle};
 #[cfg(feature = "sql")]
 pub use sql::{DataFrame, SqlColumn, SqlSession};
 pub use state::StateStats;

@@ -229,6 +229,11 @@ broker.heartbeat.interval.ms=500
         });
     }
 
+    /// Where a partition's first records are on disk.
+    pub fn log_segment(&self, topic: &str, partition: i32) -> PathBuf {
+        self.folder.path().join("data").join(format!("{topic}-{partition}/00000000000000000000.log"))
+    }
+
     fn log(&self) -> PathBuf {
         self.folder.path().join("broker.log")
     }

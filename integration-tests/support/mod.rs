@@ -21,6 +21,8 @@ pub use pipeline::{shipped, word_count_as};
 pub use process::{Process, output};
 pub use proxy::Proxy;
 
+use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -37,6 +39,26 @@ pub fn eventually<T>(limit: Duration, what: &str, mut ask: impl FnMut() -> Resul
             Err(_) => thread::sleep(Duration::from_millis(20)),
         }
     }
+}
+
+/// Makes an authority and a certificate of 127.0.0.1, and gives the files of the authority, the certificate and its key.
+pub fn certificate(folder: &Path) -> (String, String, String) {
+    let path = |name: &str| folder.join(name).to_str().expect("a temporary path is UTF-8").to_owned();
+    let (ca, ca_key, certificate, key) =
+        (path("ca.pem"), path("ca-key.pem"), path("certificate.pem"), path("key.pem"));
+    let new = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"];
+    let openssl = |arguments: &[&str]| {
+        let mut openssl = Command::new("openssl");
+        openssl.args(new).args(arguments);
+        output(openssl, "");
+    };
+    openssl(&["-subj", "/CN=authority", "-keyout", &ca_key, "-out", &ca]);
+    let extensions =
+        ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"];
+    let signed =
+        ["-CA", &ca, "-CAkey", &ca_key, "-subj", "/CN=127.0.0.1", "-keyout", &key, "-out", &certificate];
+    openssl(&[&signed[..], &extensions[..]].concat());
+    (ca, certificate, key)
 }
 
 /// A name for a topic, a group or an application that no other test has.

@@ -31,12 +31,15 @@ pub struct BatchInfo {
     pub num_records: u64,
     /// Bytes of keys and values that were read.
     pub num_bytes: u64,
-    /// Records that could not be decoded, and were skipped or went to a dead-letter topic.
+    /// Records that could not be decoded, processed or sent, and were skipped or went to a dead-letter topic.
     pub bad_records: u64,
     /// Records handed to outputs, by topic or output.
     pub output_records: Vec<(Arc<str>, u64)>,
     /// What became of each output operation.
     pub output_operations: Vec<OutputOperationInfo>,
+    /// The rate limits that held for this batch, in records per second, by the input's uid; inputs that are not limited by
+    /// [backpressure](crate::Backpressure) have none.
+    pub rate_limits: BTreeMap<String, u64>,
     /// Lag of every partition after this batch.
     pub lag: Vec<PartitionLag>,
     /// What each stateful operator holds after this batch, by uid.
@@ -64,6 +67,7 @@ impl BatchInfo {
             bad_records: 0,
             output_records: Vec::new(),
             output_operations: Vec::new(),
+            rate_limits: BTreeMap::new(),
             lag: Vec::new(),
             state: Vec::new(),
             phases: Vec::new(),

@@ -5,6 +5,7 @@ mod generator;
 mod info;
 mod intervals;
 mod listener;
+mod rate;
 mod scheduler;
 
 pub(crate) use bus::ListenerBus;
@@ -12,4 +13,6 @@ pub(crate) use generator::{BatchQueue, CLOCK_PATIENCE, DueBatch, generate};
 pub use info::{BatchInfo, OutputOperationInfo, ReceiverInfo, SliceInfo, StreamInputInfo};
 pub(crate) use intervals::Intervals;
 pub use listener::StreamingListener;
+pub use rate::Backpressure;
+pub(crate) use rate::RateControllers;
 pub(crate) use scheduler::Scheduler;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{BatchInfo, DueBatch, ListenerBus, OutputOperationInfo};
+use super::{BatchInfo, DueBatch, ListenerBus, OutputOperationInfo, RateControllers};
 use crate::commit::{Committer, Plan};
 use crate::context::Graph;
 use crate::error::{Error, ErrorKind, Result};
@@ -24,6 +24,7 @@ pub(crate) struct Scheduler {
     /// The state of a context without a checkpoint.
     pub volatile: Option<Arc<StateDb>>,
     pub interval: Duration,
+    pub rates: RateControllers,
 }
 
 impl Scheduler {
@@ -81,6 +82,10 @@ impl Scheduler {
         info.processing_end_time = Some(self.clock.now());
         info.processing_duration = Some(watch.elapsed());
         info.failure = outcome.as_ref().err().map(Error::whole_text);
+        info.rate_limits = self.rates.limits();
+        if outcome.is_ok() {
+            self.rates.completed(&info, self.committer.waited());
+        }
         let records = info.num_records;
         self.listeners.announce(move |l| l.batch_completed(&info));
         match &outcome {
@@ -151,6 +156,7 @@ impl Scheduler {
             info.phases.push((phase, watch.elapsed()));
             watch = Stopwatch::start();
         };
+        self.graph.sinks().iter().for_each(|sink| sink.begin(time));
         let mut delta = Delta::default();
         let mut failed: Option<Error> = None;
         for operator in self.graph.stateful().iter() {
@@ -178,6 +184,7 @@ impl Scheduler {
                 .ok_or_else(|| Error::internal("dead letters have no sink"))?
                 .dead_letters(time, letters)?;
         }
+        info.bad_records += self.graph.sinks().iter().map(|sink| sink.bad_records()).sum::<u64>();
         lap(info, "output");
         fail::fail_point!("commit::ran", |_| std::process::abort());
 

@@ -31,7 +31,7 @@ use crate::error::{Error, Result};
 use crate::sink::{CommitTrouble, Sink, files};
 use crate::source::{Input, InputPosition, Marker};
 use crate::state::{Delta, StateDb};
-use crate::time::{Clock, Duration, Time};
+use crate::time::{Clock, Duration, Stopwatch, Time};
 
 /// The group's offsets are told at least this often, so that those of quiet partitions don't expire.
 const TELL_EVERY: Duration = Duration::minutes(60);
@@ -108,6 +108,8 @@ pub(crate) struct Committer {
     log: LogWriter,
     /// Whether the batch that was begun last is committed, perhaps: nothing of it may be taken back any more.
     decided: bool,
+    /// How long that batch has waited for Kafka to commit it.
+    waited: std::time::Duration,
 }
 
 impl Committer {
@@ -123,7 +125,13 @@ impl Committer {
             told,
             log: LogWriter::default(),
             decided: false,
+            waited: std::time::Duration::ZERO,
         }
+    }
+
+    /// How long the batch that was begun last has waited for Kafka to commit its transaction, whatever was in it.
+    pub fn waited(&self) -> std::time::Duration {
+        self.waited
     }
 
     fn marker_of(&self, time: Time) -> Marker {
@@ -168,6 +176,7 @@ impl Committer {
     /// Makes `plan` what the inputs' streams give.
     pub fn begin(&mut self, plan: &Plan) -> Result<()> {
         self.decided = false;
+        self.waited = std::time::Duration::ZERO;
         self.parts.inputs.iter().try_for_each(|input| match plan.inputs.get(input.uid()) {
             Some(ranges) => input.begin(plan.time, ranges),
             None => Err(Error::checkpoint(format!(
@@ -184,7 +193,8 @@ impl Committer {
     /// # Errors
     /// If it could not be made final. Then [`abort`](Committer::abort) tells whether it can be run again.
     pub fn commit(&mut self, plan: &Plan, slices: &[SliceInfo], delta: &mut Delta) -> Result<()> {
-        for sink in &self.parts.sinks {
+        // Of a transaction, that is part of filling it.
+        for sink in self.parts.sinks.iter().filter(|sink| !sink.is_transactional()) {
             sink.flush()?;
         }
         // An input that the program has no more keeps its position, even if the batch was planned with it: it was not read.
@@ -247,15 +257,33 @@ impl Committer {
         let db = self.parts.db.clone();
         let db = db.ok_or_else(|| Error::internal("a transactional sink without a checkpoint"))?;
         let prepared = Prepared { time: plan.time, run: self.run, positions, staged };
-        let pieces = db.prepare(delta, &prepared)?;
-        fail::fail_point!("commit::prepared", |_| std::process::abort());
         let mut offsets = Vec::new();
         for input in self.parts.inputs.iter().filter(|input| self.in_transaction(&***input)) {
             if let Some(InputPosition::Offsets(of_input)) = prepared.positions.get(input.uid()) {
                 offsets.extend(of_input.iter().map(|((topic, p), offset)| (topic.clone(), *p, *offset)));
             }
         }
-        match sink.commit(&offsets, prepared.marker()) {
+        // The disk and the broker are waited for together: only the commit has to come after what is prepared.
+        let (pieces, filled) = std::thread::scope(|scope| {
+            let preparing = scope.spawn(|| db.prepare(delta, &prepared));
+            let filled = sink.flush().map_err(CommitTrouble::NotCommitted).and_then(|()| {
+                let watch = Stopwatch::start();
+                let sent = sink.send_offsets(&offsets, prepared.marker());
+                self.waited += watch.elapsed();
+                sent
+            });
+            (preparing.join(), filled)
+        });
+        let pieces = pieces.map_err(|_| Error::internal("the thread that prepares a batch panicked"))??;
+        fail::fail_point!("commit::prepared", |_| std::process::abort());
+        let outcome = filled.and_then(|()| {
+            fail::fail_point!("commit::offsets_sent", |_| std::process::abort());
+            let watch = Stopwatch::start();
+            let committed = sink.commit();
+            self.waited += watch.elapsed();
+            committed
+        });
+        match outcome {
             Ok(()) => {}
             // Whether it happened is not known: what was prepared stays, and the next start decides.
             Err(CommitTrouble::Unknown(error)) => return Err(error),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{Graph, Inner, Lifecycle, Settings, StreamingContext};
-use crate::batch::ListenerBus;
+use crate::batch::{Backpressure, ListenerBus};
 use crate::commit::{Delivery, OffsetsFrom};
 use crate::error::{Error, Result};
 use crate::rdd::Runner;
@@ -29,6 +29,7 @@ pub struct StreamingContextBuilder {
     max_attempts: u32,
     storage_memory: u64,
     pub(super) receivers: ReceiverSettings,
+    backpressure: Backpressure,
     listener_queue: usize,
     clock: Arc<dyn Clock>,
     delivery: Option<Delivery>,
@@ -48,6 +49,7 @@ impl StreamingContextBuilder {
             max_attempts: DEFAULT_MAX_ATTEMPTS,
             storage_memory: DEFAULT_STORAGE_MEMORY,
             receivers: ReceiverSettings::default(),
+            backpressure: Backpressure::default(),
             listener_queue: DEFAULT_LISTENER_QUEUE,
             clock: Arc::new(SystemClock::default()),
             delivery: None,
@@ -108,6 +110,12 @@ impl StreamingContextBuilder {
     /// one of them; an error that tells both positions unless set. Without a contradiction this does nothing.
     pub fn offsets(mut self, side: OffsetsFrom) -> Self {
         self.offsets = Some(side);
+        self
+    }
+
+    /// How batches are kept from growing faster than they are processed; on, with Spark's numbers, unless set.
+    pub fn backpressure(mut self, backpressure: Backpressure) -> Self {
+        self.backpressure = backpressure;
         self
     }
 
@@ -188,6 +196,7 @@ impl StreamingContextBuilder {
             (None, None) => Delivery::AtLeastOnce,
         };
         self.receivers.check()?;
+        self.backpressure.check()?;
         if self.listener_queue == 0 {
             return Err(Error::config("the listeners' queue must hold at least 1 event"));
         }
@@ -213,6 +222,7 @@ impl StreamingContextBuilder {
             state_partitions: db.as_ref().map_or(self.state_partitions, |db| db.state_partitions()),
             state_memory_limit: self.state_memory_limit,
             receivers: self.receivers,
+            backpressure: self.backpressure,
             removed_state: self.removed_state,
         };
         Ok(StreamingContext {

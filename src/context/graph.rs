@@ -1,6 +1,6 @@
 //! The graph of operators, as the scheduler sees it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -159,6 +159,8 @@ pub(crate) struct Graph {
     sinks: RwLock<Vec<Arc<dyn Sink>>>,
     files: OnceLock<Arc<FileSink>>,
     dead_letters: RwLock<Option<Arc<dyn Sink>>>,
+    /// Where records go that cannot be used.
+    dead_letter_topics: Mutex<BTreeSet<String>>,
     /// What an output operation can reach, fixed at start.
     reached: RwLock<Arc<Vec<Arc<dyn Stateful>>>>,
     pending_outputs: Mutex<Vec<OutputOperation>>,
@@ -230,6 +232,30 @@ impl Graph {
     /// The sink that takes records which could not be decoded.
     pub fn set_dead_letters(&self, sink: Arc<dyn Sink>) {
         *self.dead_letters.write() = Some(sink);
+    }
+
+    /// Says that records which cannot be used go to `topic`.
+    pub fn add_dead_letter_topic(&self, topic: &str) {
+        self.dead_letter_topics.lock().insert(topic.to_owned());
+    }
+
+    /// Tells the sink which topics it is to have ready.
+    ///
+    /// # Errors
+    /// If there is no sink.
+    pub fn announce_dead_letter_topics(&self) -> Result<()> {
+        for topic in &*self.dead_letter_topics.lock() {
+            match self.dead_letters() {
+                Some(sink) => sink.add_dead_letter_topic(topic),
+                None => {
+                    return Err(Error::config(format!(
+                        "bad records are to go to topic `{topic}`, and there is no sink to take them there: make one with \
+                         `kafka_sink`"
+                    )));
+                }
+            }
+        }
+        Ok(())
     }
 
     pub fn dead_letters(&self) -> Option<Arc<dyn Sink>> {

@@ -6,7 +6,9 @@ use std::thread::{JoinHandle, ThreadId};
 use parking_lot::{Condvar, Mutex};
 
 use super::{StreamingContext, inputs};
-use crate::batch::{BatchInfo, BatchQueue, CLOCK_PATIENCE, DueBatch, Intervals, Scheduler, generate};
+use crate::batch::{
+    BatchInfo, BatchQueue, CLOCK_PATIENCE, DueBatch, Intervals, RateControllers, Scheduler, generate,
+};
 use crate::commit::{Committer, Parts, Recovered, check_interval};
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::{StateDb, cache_share, check_names};
@@ -158,6 +160,7 @@ fn prepare(ssc: &StreamingContext) -> Result<(Scheduler, Recovered, Option<Inter
             "no output operation was registered, so there is nothing to run: add `print`, `foreach_rdd`, …",
         ));
     }
+    inner.graph.announce_dead_letter_topics()?;
     let wanted = inner.graph.wanted();
     check_names(&wanted, &inner.settings.removed_state)?;
     if inner.graph.sinks().iter().filter(|sink| sink.is_transactional()).count() > 1 {
@@ -210,6 +213,7 @@ fn prepare(ssc: &StreamingContext) -> Result<(Scheduler, Recovered, Option<Inter
         listeners: inner.listeners.clone(),
         volatile,
         interval: ssc.batch_interval(),
+        rates: RateControllers::new(&inner.graph.inputs(), ssc.batch_interval(), &settings.backpressure),
     };
     Ok((scheduler, recovered, intervals))
 }

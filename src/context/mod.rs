@@ -16,7 +16,7 @@ pub(crate) use graph::{BatchTimes, Graph, OutputOperation, Retained, Stateful};
 pub use lifecycle::ContextState;
 use lifecycle::Lifecycle;
 
-use crate::batch::{ListenerBus, StreamingListener};
+use crate::batch::{Backpressure, ListenerBus, StreamingListener};
 use crate::commit::{Delivery, OffsetsFrom};
 use crate::dstream::DStream;
 use crate::error::Result;
@@ -71,6 +71,7 @@ pub(crate) struct Settings {
     pub state_partitions: usize,
     pub state_memory_limit: usize,
     pub receivers: ReceiverSettings,
+    pub backpressure: Backpressure,
     /// Uids whose state may be dropped.
     pub removed_state: BTreeSet<String>,
 }

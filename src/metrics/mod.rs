@@ -41,6 +41,7 @@ pub struct Metrics {
     late_records: IntCounterVec,
     future_records: IntCounterVec,
     bad_records: IntCounter,
+    rate_limit: IntGaugeVec,
     lag_records: IntGaugeVec,
     lag_seconds: GaugeVec,
     committed_offset: IntGaugeVec,
@@ -75,6 +76,7 @@ impl Metrics {
             late_records: r.counters(n::LATE_RECORDS, &["topic", "partition"])?,
             future_records: r.counters(n::FUTURE_RECORDS, &["topic", "partition"])?,
             bad_records: r.counter(n::BAD_RECORDS)?,
+            rate_limit: r.int_gauges(n::RATE_LIMIT, &["source"])?,
             lag_records: r.int_gauges(n::LAG_RECORDS, &["topic", "partition"])?,
             lag_seconds: r.gauges(n::LAG_SECONDS, &["topic", "partition"])?,
             committed_offset: r.int_gauges(n::COMMITTED_OFFSET, &["topic", "partition"])?,
@@ -133,6 +135,10 @@ impl StreamingListener for Metrics {
         }
         self.source_bytes.inc_by(batch.num_bytes);
         self.bad_records.inc_by(batch.bad_records);
+        for (source, rate) in &batch.rate_limits {
+            let rate = i64::try_from(*rate).unwrap_or(i64::MAX);
+            self.rate_limit.with_label_values(&[source]).set(rate);
+        }
         for lag in &batch.lag {
             let partition = lag.partition.to_string();
             let labels = [&*lag.topic, &*partition];

@@ -26,7 +26,7 @@ pub(super) const SOURCE_RECORDS: Name = ("tidemill_source_records_total", "Recor
 pub(super) const SOURCE_BYTES: Name = ("tidemill_source_bytes_total", "Bytes of keys and values read.");
 pub(super) const BAD_RECORDS: Name = (
     "tidemill_source_bad_records_total",
-    "Records that could not be decoded and were skipped or dead-lettered.",
+    "Records that could not be decoded, processed or sent, and were skipped or dead-lettered.",
 );
 pub(super) const LATE_RECORDS: Name = (
     "tidemill_source_late_records_total",
@@ -35,6 +35,10 @@ pub(super) const LATE_RECORDS: Name = (
 pub(super) const FUTURE_RECORDS: Name = (
     "tidemill_source_future_records_total",
     "Records whose timestamp was too far ahead to be believed, in sources that are sliced by timestamp.",
+);
+pub(super) const RATE_LIMIT: Name = (
+    "tidemill_source_rate_limit_records_per_second",
+    "The limit by backpressure under which the last batch was planned; absent without one.",
 );
 pub(super) const LAG_RECORDS: Name =
     ("tidemill_source_lag_records", "Records of the partition not yet processed.");

@@ -37,7 +37,7 @@ pub(crate) use partitioner::AnyPartitioner;
 pub use partitioner::{HashPartitioner, Partitioner};
 pub(crate) use runner::{Effects, Runner, SliceStats, TaskContext, finished};
 pub use storage::StorageLevel;
-pub(crate) use storage::StorageMemory;
+pub(crate) use storage::{Reservation, StorageMemory};
 
 use crate::error::{Error, Result};
 use crate::source::OffsetRange;

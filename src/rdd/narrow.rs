@@ -99,6 +99,20 @@ impl<T: Data> Rdd<T> {
         })
     }
 
+    /// As [`try_flat_map`](Rdd::try_flat_map), with the task's own context.
+    #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "pipelines are its users"))]
+    pub(crate) fn try_flat_map_in_task<U: Data>(
+        &self,
+        f: impl Fn(T, &TaskContext) -> Result<Vec<U>> + Send + Sync + 'static,
+    ) -> Rdd<U> {
+        let operator = Operator::current();
+        self.narrow(move |parent, p, task, emit| {
+            parent.compute(p, task, &mut |element| {
+                operator.run(|| f(element, task))?.into_iter().try_for_each(&mut *emit)
+            })
+        })
+    }
+
     /// What `f` gives for each element, in order. An empty RDD stays empty.
     ///
     /// ```

@@ -97,7 +97,6 @@ impl TaskContext {
         self.effects.borrow_mut().slices.insert(place, stats);
     }
 
-    #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "pipelines are its users"))]
     pub fn bad_record(&self, letter: DeadLetter) {
         let place = (letter.record.topic.clone(), letter.record.partition, letter.record.offset);
         self.effects.borrow_mut().bad_records.insert(place, letter);

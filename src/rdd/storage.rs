@@ -48,7 +48,8 @@ impl StorageMemory {
         Self { used: AtomicU64::new(0), bound }
     }
 
-    fn reserve(self: &Arc<Self>, bytes: u64) -> Option<Reservation> {
+    /// So many bytes, if they are free.
+    pub fn reserve(self: &Arc<Self>, bytes: u64) -> Option<Reservation> {
         let more = |used: u64| used.checked_add(bytes).filter(|all| *all <= self.bound);
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
         Some(Reservation { memory: self.clone(), bytes })
@@ -56,7 +57,7 @@ impl StorageMemory {
 }
 
 /// A part of the storage memory, given back when it is dropped.
-struct Reservation {
+pub(crate) struct Reservation {
     memory: Arc<StorageMemory>,
     bytes: u64,
 }

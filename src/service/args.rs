@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::checkpoint::CheckpointCommand;
+use super::dead_letters::DeadLetterCommand;
 use super::state::StateCommand;
 use crate::time::Duration;
 
@@ -23,6 +24,7 @@ Examples:
   tidemill run config/trending.yaml      until SIGTERM or Ctrl-C; a second one does not wait
   tidemill state list config/trending.yaml       what it remembers
   tidemill checkpoint diff config/trending.yaml  whether a changed file fits what it remembers
+  tidemill dead-letters list config/trending.yaml  what could not be used, and why
 
 Environment:
   TIDEMILL_LOG         what is logged: error, warn, info (default), debug, trace; or RUST_LOG's syntax
@@ -67,6 +69,16 @@ Examples:
         /// What to do.
         #[command(subcommand)]
         command: CheckpointCommand,
+    },
+    /// Look at records that could not be used, and send them back.
+    #[command(after_help = "\
+Examples:
+  tidemill dead-letters list config/trending.yaml
+  tidemill dead-letters resend config/trending.yaml --execute")]
+    DeadLetters {
+        /// What to do.
+        #[command(subcommand)]
+        command: DeadLetterCommand,
     },
     /// Watch trending hashtags of made-up tweets, on a broker inside this process.
     #[command(after_help = "\

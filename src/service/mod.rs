@@ -6,6 +6,7 @@
 mod args;
 mod check;
 mod checkpoint;
+mod dead_letters;
 mod demo;
 mod file;
 mod http;
@@ -70,6 +71,7 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::State { command } => state::run(command),
         Command::Checkpoint { command } => checkpoint::run(command),
+        Command::DeadLetters { command } => dead_letters::run(command),
         Command::Check(args) => check_file(args),
         Command::Run(args) => {
             logs::init("info")?;

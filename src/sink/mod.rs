@@ -59,8 +59,14 @@ pub(crate) trait Sink: Send + Sync {
         Ok(None)
     }
 
-    /// Commits all that was handed over, with the group's next `offsets` (topic, partition, offset), marked with the batch.
-    fn commit(&self, _offsets: &[(String, i32, i64)], _marker: Marker) -> Result<(), CommitTrouble> {
+    /// Puts the group's next `offsets` (topic, partition, offset), marked with the batch, beside what was handed over. Nobody
+    /// sees either before [`commit`](Sink::commit).
+    fn send_offsets(&self, _offsets: &[(String, i32, i64)], _marker: Marker) -> Result<(), CommitTrouble> {
+        Ok(())
+    }
+
+    /// Commits all that was handed over.
+    fn commit(&self) -> Result<(), CommitTrouble> {
         Ok(())
     }
 
@@ -75,7 +81,18 @@ pub(crate) trait Sink: Send + Sync {
         Ok(())
     }
 
-    /// Takes records that could not be decoded, each with the topic that it goes to.
+    /// The batch `time` begins, perhaps again.
+    fn begin(&self, _time: Time) {}
+
+    /// Has a topic ready for records that cannot be used.
+    fn add_dead_letter_topic(&self, _topic: &str) {}
+
+    /// Records of the batch that it did not take, and was not to fail for.
+    fn bad_records(&self) -> u64 {
+        0
+    }
+
+    /// Takes records that could not be used, each with the topic that it goes to.
     fn dead_letters(&self, _time: Time, _letters: Vec<DeadLetter>) -> Result<()> {
         Err(Error::internal("this sink takes no dead letters"))
     }

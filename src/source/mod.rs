@@ -1,5 +1,6 @@
 //! Where elements come from: inputs that say, per batch, what belongs to it.
 
+mod bad_record;
 mod files;
 pub mod kafka;
 mod lines;
@@ -13,6 +14,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use bad_record::OnBadRecord;
+pub(crate) use bad_record::{DeadLetter, Stage};
 pub use files::FileOptions;
 pub(crate) use files::{FileInput, FilesPosition, read_lines, read_records, read_whole};
 pub(crate) use lines::lines;
@@ -127,17 +130,6 @@ pub(crate) type Place = (String, i32);
 /// What a consumer group holds.
 pub(crate) type GroupOffsets = BTreeMap<Place, GroupOffset>;
 
-/// A record that could not be decoded, as it came, with what was wrong.
-#[derive(Debug, Clone)]
-pub(crate) struct DeadLetter {
-    pub record: kafka::ConsumerRecord,
-    /// The stream (or operator) that could not read it.
-    pub operator: Arc<str>,
-    pub error: String,
-    /// The topic that it goes to; none if it is only counted.
-    pub destination: Option<Arc<str>>,
-}
-
 /// One thing that the context reads from.
 pub(crate) trait Input: Send + Sync {
     /// The name under which its position is kept.
@@ -205,6 +197,14 @@ pub(crate) trait Input: Send + Sync {
     /// No more batches will be planned; with `gracefully`, those that are due will still be, and shall find all that was
     /// received.
     fn stop(&self, _gracefully: bool) {}
+
+    /// Whether it takes a limit on how many records per second it gives.
+    fn obeys_rate(&self) -> bool {
+        false
+    }
+
+    /// Gives at most so many records per second from now on, those of all its partitions counted together.
+    fn limit_rate(&self, _records_per_second: u64) {}
 
     /// After a graceful stop: whether something was received that is in no batch yet.
     fn has_unplanned(&self) -> bool {

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{TimeUnit, TimestampMillisecondType};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::json::WriterBuilder;
 use datafusion::arrow::json::writer::LineDelimited;
@@ -34,13 +36,7 @@ pub(crate) fn rows_as_json(batch: &RecordBatch) -> Result<Vec<Vec<u8>>> {
 /// # Errors
 /// `Config` when there is no such column, or its type cannot be shown.
 pub(crate) fn column_as_keys(batch: &RecordBatch, column: &str) -> Result<Vec<Option<Vec<u8>>>> {
-    let Some(array) = batch.column_by_name(column) else {
-        let names: Vec<_> = batch.schema_ref().fields().iter().map(|field| field.name().as_str()).collect();
-        return Err(Error::config(format!(
-            "there is no column `{column}`; the columns are {}",
-            names.join(", ")
-        )));
-    };
+    let array = named(batch, column)?;
     fn raw<'a, T: AsRef<[u8]> + ?Sized + 'a>(
         values: impl Iterator<Item = Option<&'a T>>,
     ) -> Vec<Option<Vec<u8>>> {
@@ -54,6 +50,24 @@ pub(crate) fn column_as_keys(batch: &RecordBatch, column: &str) -> Result<Vec<Op
         DataType::LargeBinary => raw(array.as_binary::<i64>().iter()),
         DataType::BinaryView => raw(array.as_binary_view().iter()),
         _ => json_keys(array)?,
+    })
+}
+
+/// The milliseconds since the epoch in a column of timestamps, none for NULL. Nothing for an empty batch.
+///
+/// # Errors
+/// `Config` when there is no such column, or it has no timestamps.
+pub(crate) fn column_as_millis(batch: &RecordBatch, column: &str) -> Result<Vec<Option<i64>>> {
+    let array = named(batch, column)?;
+    let millis = cast(array, &DataType::Timestamp(TimeUnit::Millisecond, None))
+        .map_err(|error| Error::config(format!("column `{column}` has no timestamps: {error}")))?;
+    Ok(millis.as_primitive::<TimestampMillisecondType>().iter().collect())
+}
+
+fn named<'a>(batch: &'a RecordBatch, column: &str) -> Result<&'a ArrayRef> {
+    batch.column_by_name(column).ok_or_else(|| {
+        let names: Vec<_> = batch.schema_ref().fields().iter().map(|field| field.name().as_str()).collect();
+        Error::config(format!("there is no column `{column}`; the columns are {}", names.join(", ")))
     })
 }
 

@@ -3,6 +3,7 @@
 //! Batches of pairs are written as text: `a b-2 a` stands for `('a', 1), ('b', -2), ('a', 1)`. What comes out is
 //! shown the same way, led by the batch's time and sorted: `3s: a2 b-2`.
 
+mod backpressure;
 mod bad_disks;
 mod blame;
 mod changes;

@@ -5,29 +5,7 @@ use std::collections::BTreeMap;
 use super::config::{ClientOptions, Cluster};
 use crate::service::file::{At, Options};
 use crate::service::report::Report;
-
-/// Options that Tidemill sets itself, and what to use in their place.
-const OURS: [(&str, &str); 19] = [
-    ("bootstrap.servers", "set `brokers`"),
-    ("metadata.broker.list", "set `brokers`"),
-    ("group.id", "it is the `app_id`"),
-    ("group.instance.id", "partitions are assigned by Tidemill, not by the group"),
-    ("group.protocol", "partitions are assigned by Tidemill, not by the group"),
-    ("partition.assignment.strategy", "partitions are assigned by Tidemill, not by the group"),
-    ("client.id", "it is made from the `app_id`"),
-    ("auto.offset.reset", "set `start`"),
-    ("enable.auto.commit", "offsets are committed with each batch"),
-    ("auto.commit.interval.ms", "offsets are committed with each batch"),
-    ("enable.auto.offset.store", "offsets are committed with each batch"),
-    ("isolation.level", "sources read committed records only"),
-    ("enable.partition.eof", "Tidemill needs it to find a slice's end"),
-    ("transactional.id", "it is made from the `app_id`"),
-    ("enable.idempotence", "the producer is always idempotent"),
-    ("enable.gapless.guarantee", "the producer is always idempotent"),
-    ("acks", "output counts when all in-sync replicas have it"),
-    ("request.required.acks", "output counts when all in-sync replicas have it"),
-    ("allow.auto.create.topics", "a missing input topic is an error, a missing output topic is created"),
-];
+use crate::source::kafka::OWNED;
 
 /// The checked cluster.
 pub(super) fn check(
@@ -63,7 +41,7 @@ pub(super) fn options(options: &At<Options>, report: &mut Report) -> Option<Clie
     let mut taken = BTreeMap::new();
     let mut fine = true;
     for option in &options.value.0.0 {
-        if let Some((name, instead)) = OURS.iter().find(|(name, _)| *name == option.name) {
+        if let Some((name, instead)) = OWNED.iter().find(|(name, _)| *name == option.name) {
             report.error(option.at.clone(), format!("`{name}` is Tidemill's own to set")).help(*instead);
             fine = false;
         }

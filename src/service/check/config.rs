@@ -9,8 +9,11 @@ use crate::service::file::is_secret;
 use crate::sql::{self, Grouping, Query, SchemaRef};
 use crate::time::Duration;
 
+pub(crate) use crate::batch::Backpressure;
 pub(crate) use crate::commit::Delivery;
 pub(crate) use crate::service::file::Start;
+pub(crate) use crate::sink::kafka::{Compression, TopicSettings};
+pub(crate) use crate::source::OnBadRecord;
 pub(crate) use crate::source::kafka::{Reader, Slicing};
 
 /// A checked pipeline.
@@ -25,12 +28,14 @@ pub(crate) struct Config {
     pub(crate) worker_threads: usize,
     /// The names of state that may be dropped.
     pub(crate) remove_state: Vec<String>,
+    pub(crate) backpressure: Backpressure,
     /// In the order of the file.
     pub(crate) sources: Vec<Source>,
     /// Each after the streams that it reads.
     pub(crate) streams: Vec<Stream>,
     /// In the order of the file.
     pub(crate) outputs: Vec<Output>,
+    pub(crate) producer: Producer,
     /// The one cluster that outputs and dead letters go to; none if all goes to the terminal.
     pub(crate) output_cluster: Option<Cluster>,
 }
@@ -70,19 +75,14 @@ pub(crate) struct Source {
     pub(crate) wait: Duration,
     /// Records per second.
     pub(crate) max_rate_per_partition: Option<u64>,
+    /// Records per batch.
+    pub(crate) min_rate_per_partition: u64,
     pub(crate) max_records_per_batch: u64,
+    pub(crate) max_bytes_per_batch: u64,
     pub(crate) format: sql::Format,
     pub(crate) schema: SchemaRef,
-    pub(crate) on_bad_record: BadRecord,
-}
-
-/// What becomes of a record that cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum BadRecord {
-    Fail,
-    Skip,
-    /// Goes to this topic of the output cluster.
-    DeadLetter(String),
+    /// A dead-letter topic is one of the output cluster.
+    pub(crate) on_bad_record: OnBadRecord,
 }
 
 /// A stream: one operator over sources and streams before it.
@@ -138,19 +138,37 @@ pub(crate) struct Output {
 /// A kind of output.
 #[derive(Debug)]
 pub(crate) enum Sink {
-    /// A topic of the output cluster; values are JSON objects.
-    Kafka {
-        topic: String,
-        /// The column whose value is the record's key.
-        key: Option<String>,
-        /// If the topic has to be created.
-        partitions: i32,
-    },
+    /// A topic of the output cluster.
+    Kafka(KafkaTopic),
     /// A table on standard output.
     Console {
         /// The most rows shown of a batch.
         rows: usize,
     },
+}
+
+/// An output topic, and which columns go where.
+#[derive(Debug)]
+pub(crate) struct KafkaTopic {
+    pub(crate) topic: String,
+    pub(crate) settings: TopicSettings,
+    /// The column whose value is the record's key.
+    pub(crate) key: Option<String>,
+    /// The column whose value is the record's value; without it that is the row as a JSON object.
+    pub(crate) value: Option<String>,
+    /// Names and columns.
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) timestamp: Option<String>,
+    /// Whether a key whose state has timed out leaves a tombstone.
+    pub(crate) tombstones: bool,
+}
+
+/// What all outputs to Kafka go through.
+#[derive(Debug, Default)]
+pub(crate) struct Producer {
+    pub(crate) compression: Option<Compression>,
+    pub(crate) buffer_memory: Option<u64>,
+    pub(crate) transaction_timeout: Option<Duration>,
 }
 
 impl Step {

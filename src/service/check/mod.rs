@@ -79,6 +79,7 @@ pub(crate) fn check(report: &mut Report) -> Option<Config> {
     let known = outputs::Known {
         declared: &declared,
         sources: &sources,
+        streams: &streams,
         all_sources: sources.len() == written_sources.len(),
         schema: &schema,
     };
@@ -108,11 +109,42 @@ pub(crate) fn check(report: &mut Report) -> Option<Config> {
         http,
         worker_threads,
         remove_state,
+        backpressure: backpressure(At::as_ref(&file.backpressure)),
         sources,
         streams,
         outputs,
+        producer: producer(At::as_ref(&file.producer)),
         output_cluster,
     })
+}
+
+fn producer(written: Option<&file::Producer>) -> Producer {
+    let Some(written) = written else { return Producer::default() };
+    Producer {
+        compression: At::get(&written.compression).map(|compression| match compression {
+            file::Compression::None => Compression::None,
+            file::Compression::Gzip => Compression::Gzip,
+            file::Compression::Snappy => Compression::Snappy,
+            file::Compression::Lz4 => Compression::Lz4,
+            file::Compression::Zstd => Compression::Zstd,
+        }),
+        buffer_memory: At::get(&written.buffer_memory).map(|bytes| bytes.0.max(1 << 20)),
+        transaction_timeout: At::get(&written.transaction_timeout),
+    }
+}
+
+fn backpressure(written: Option<&file::Backpressure>) -> Backpressure {
+    let on = Backpressure::new();
+    let numbers = match written {
+        None => return on,
+        Some(file::Backpressure::Off) => return Backpressure::off(),
+        Some(file::Backpressure::On(numbers)) => numbers,
+    };
+    let on = At::get(&numbers.initial_rate).map_or(on.clone(), |rate| on.initial_rate(rate.get()));
+    let on = At::get(&numbers.proportional).map_or(on.clone(), |weight| on.proportional(weight.0));
+    let on = At::get(&numbers.integral).map_or(on.clone(), |weight| on.integral(weight.0));
+    let on = At::get(&numbers.derived).map_or(on.clone(), |weight| on.derived(weight.0));
+    At::get(&numbers.min_rate).map_or(on.clone(), |rate| on.min_rate(rate.get() as f64))
 }
 
 fn batch_interval(file: &File, report: &mut Report) -> Option<Duration> {

@@ -4,13 +4,15 @@ use std::num::NonZeroU64;
 use std::ops::Range;
 
 use super::cluster;
-use super::config::{BadRecord, ClientOptions, Cluster, Output, Sink, Source};
-use super::names;
+use super::config::{
+    ClientOptions, Cluster, KafkaTopic, OnBadRecord, Output, Sink, Source, Step, Stream, TopicSettings,
+};
 use super::operators::column;
 use super::streams::Declared;
-use crate::service::file::{At, KafkaOutput};
+use super::{names, sources};
+use crate::service::file::{At, Create, Entry, KafkaOutput, Named, OnRemoved, Text};
 use crate::service::report::Report;
-use crate::sql::SchemaRef;
+use crate::sql::{DataType, SchemaRef, type_name};
 
 /// Partitions of a topic that has to be created, unless the file says otherwise.
 const PARTITIONS: u64 = 4;
@@ -22,6 +24,7 @@ const ROWS: u64 = 20;
 pub(super) struct Known<'a> {
     pub(super) declared: &'a Declared<'a>,
     pub(super) sources: &'a [Source],
+    pub(super) streams: &'a [Stream],
     /// Whether every source of the file was right.
     pub(super) all_sources: bool,
     /// The columns of a source or stream, if it was right.
@@ -70,7 +73,7 @@ pub(super) fn check(
         }
     }
     // Dead letters go to the output cluster; without one, to where the source is.
-    let dead_letters = |source: &&Source| matches!(source.on_bad_record, BadRecord::DeadLetter(_));
+    let dead_letters = |source: &&Source| matches!(source.on_bad_record, OnBadRecord::DeadLetter(_));
     for source in known.sources.iter().filter(dead_letters) {
         if !chosen.given {
             chosen.take(source.cluster.clone(), &outputs.key_at, report);
@@ -123,9 +126,16 @@ fn kafka(
     let topic = names::topic(&output.topic, report);
     let schema = from.and_then(|from| (known.schema)(&from.value));
     let mut fine = true;
-    if let (Some(key), Some(from), Some(schema)) = (&output.key, from, &schema) {
-        fine = column(key, &from.value, schema, report);
+    if let (Some(from), Some(schema)) = (from, &schema) {
+        let columns = [&output.key, &output.value, &output.timestamp];
+        for given in columns.into_iter().flatten() {
+            fine &= column(given, &from.value, schema, report);
+        }
+        fine &= headers(&output.headers, &from.value, schema, report);
+        fine = fine && timestamp(&output.timestamp, schema, report);
+        fine &= removed(output, &from.value, known, report);
     }
+    let settings = settings(output, report);
     let options = output.options.as_ref().map(|options| (cluster::options(options, report), options));
     let cluster = match &output.brokers {
         Some(brokers) => cluster::check(brokers, None, report).map(|cluster| Cluster {
@@ -169,14 +179,125 @@ fn kafka(
     }
     chosen.given = true;
     chosen.take(cluster, output.brokers.as_ref().map_or(at, |brokers| &brokers.at), report);
-    let partitions = At::get(&output.partitions).map_or(PARTITIONS, NonZeroU64::get);
-    let Ok(partitions) = i32::try_from(partitions) else {
-        let at = output.partitions.as_ref().map_or(at.clone(), |partitions| partitions.at.clone());
-        report.error(at, "a topic cannot have that many partitions");
-        return None;
+    let get = |column: &Option<At<String>>| column.as_ref().map(|column| column.value.clone());
+    let headers = At::as_ref(&output.headers).map_or(&[][..], |headers| &headers.0[..]);
+    let header =
+        |entry: &Entry<Text>| Some((entry.name.clone(), entry.value.as_ref()?.value.value().to_owned()));
+    let topic = KafkaTopic {
+        topic: topic?,
+        settings: settings?,
+        key: get(&output.key),
+        value: get(&output.value),
+        headers: headers.iter().filter_map(header).collect(),
+        timestamp: get(&output.timestamp),
+        tombstones: At::get(&output.on_removed) == Some(OnRemoved::Tombstone),
     };
-    let key = output.key.as_ref().map(|key| key.value.clone());
-    fine.then(|| Some(Sink::Kafka { topic: topic?, key, partitions }))?
+    fine.then_some(Sink::Kafka(topic))
+}
+
+/// Whether all headers are columns.
+fn headers(headers: &Option<At<Named<Text>>>, from: &str, schema: &SchemaRef, report: &mut Report) -> bool {
+    let entries = At::as_ref(headers).map_or(&[][..], |headers| &headers.0[..]);
+    let mut fine = true;
+    for given in entries.iter().filter_map(|entry| entry.value.as_ref()) {
+        let name =
+            At { value: given.value.value().to_owned(), at: given.at.clone(), key_at: given.key_at.clone() };
+        fine &= column(&name, from, schema, report);
+    }
+    fine
+}
+
+/// Whether the column of the timestamp holds one.
+fn timestamp(given: &Option<At<String>>, schema: &SchemaRef, report: &mut Report) -> bool {
+    let Some(given) = given else { return true };
+    let field = schema.fields().iter().find(|field| *field.name() == given.value);
+    match field.map(|field| field.data_type()) {
+        Some(DataType::Timestamp(..)) => true,
+        Some(other) => {
+            report
+                .error(given.at.clone(), format!("`{}` is no timestamp, but {}", given.value, type_name(other)))
+                .help("a record's timestamp is a column of type timestamp; `to_timestamp_millis(n)` makes one of a number");
+            false
+        }
+        None => false,
+    }
+}
+
+/// Whether the stream can tell which keys it has removed, and these are the records' keys.
+fn removed(output: &KafkaOutput, from: &str, known: &Known<'_>, report: &mut Report) -> bool {
+    let Some(given) = output.on_removed.as_ref().filter(|given| given.value == OnRemoved::Tombstone) else {
+        return true;
+    };
+    let step = known.streams.iter().find(|stream| stream.name == from).map(|stream| &stream.step);
+    let keys = match step {
+        Some(Step::MapWithState { grouping, timeout: Some(_), .. }) => grouping.key_schema(),
+        _ => {
+            report
+                .error(given.at.clone(), format!("`{from}` removes no keys"))
+                .label("expected the output of a `map_with_state` that has a `timeout`");
+            return false;
+        }
+    };
+    let names: Vec<_> = keys.fields().iter().map(|field| field.name().as_str()).collect();
+    let key = output.key.as_ref().map(|key| key.value.as_str());
+    if names[..] != Vec::from_iter(key)[..] {
+        report
+            .error(given.at.clone(), "a tombstone needs the key of the state as the record's key")
+            .label(format!("the state's key is {}", names.join(", ")))
+            .help("set `key` to that column; a key of several columns has to be made one by an expression");
+        return false;
+    }
+    true
+}
+
+/// What is said of the topic.
+fn settings(output: &KafkaOutput, report: &mut Report) -> Option<TopicSettings> {
+    let mut settings =
+        TopicSettings::new().partitions(count(&output.partitions, PARTITIONS, "partitions", report)?);
+    if output.replication.is_some() {
+        settings = settings.replication(count(&output.replication, 1, "copies", report)?);
+    }
+    let config = At::as_ref(&output.config).map_or(&[][..], |config| &config.0[..]);
+    for entry in config {
+        settings = settings.config(&entry.name, &entry.value.as_ref()?.value);
+    }
+    if At::get(&output.create) == Some(Create::Never) {
+        let given = [
+            output.partitions.as_ref().map(|given| &given.key_at),
+            output.replication.as_ref().map(|given| &given.key_at),
+            output.config.as_ref().map(|given| &given.key_at),
+        ];
+        if let Some(at) = given.into_iter().flatten().next() {
+            report
+                .error(at.clone(), "this is for a topic that has to be created")
+                .label("and `create: never` says that it is not");
+            return None;
+        }
+        settings = settings.existing();
+    }
+    let own = output.topic.as_ref().map(|topic| vec![topic.value.clone()]);
+    let policy = sources::on_bad_record(&output.on_bad_record, None, report)?;
+    if let (OnBadRecord::DeadLetter(topic), Some(at)) = (&policy, &output.on_bad_record)
+        && own.is_some_and(|own| own.contains(topic))
+    {
+        report
+            .error(at.at.clone(), "what a topic cannot take cannot go to the same topic")
+            .label("expected another topic");
+        return None;
+    }
+    Some(settings.on_bad_record(policy))
+}
+
+fn count(given: &Option<At<NonZeroU64>>, otherwise: u64, what: &str, report: &mut Report) -> Option<i32> {
+    let number = At::get(given).map_or(otherwise, NonZeroU64::get);
+    // Kafka counts copies in 16 bits.
+    let most = if what == "copies" { i64::from(i16::MAX) } else { i64::from(i32::MAX) };
+    let fits = i64::try_from(number).ok().filter(|number| *number <= most);
+    if fits.is_none() {
+        let at = given.as_ref().map_or(0..0, |given| given.at.clone());
+        report.error(at, format!("a topic cannot have that many {what}"));
+    }
+    fits.and_then(|number| i32::try_from(number).ok())
 }
 
 /// The sources' cluster, if they have only one.

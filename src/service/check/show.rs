@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::config::{Config, Sink, Step};
+use super::config::{Config, KafkaTopic, Sink, Step};
 use crate::sql::{SchemaRef, type_name};
 
 /// What each source and stream gives and how often, and the way of a record through them.
@@ -107,8 +107,10 @@ fn details(step: &Step) -> String {
 
 fn sink(sink: &Sink, separator: &str) -> String {
     match sink {
-        Sink::Kafka { topic, key: Some(key), .. } => format!("topic {topic}{separator}key {key}"),
-        Sink::Kafka { topic, key: None, .. } => format!("topic {topic}"),
+        Sink::Kafka(KafkaTopic { topic, key: Some(key), .. }) => {
+            format!("topic {topic}{separator}key {key}")
+        }
+        Sink::Kafka(KafkaTopic { topic, key: None, .. }) => format!("topic {topic}"),
         Sink::Console { rows } => format!("console{separator}{rows} rows"),
     }
 }

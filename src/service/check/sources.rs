@@ -2,18 +2,16 @@
 
 use std::num::NonZeroU64;
 
-use super::config::{BadRecord, Reader, Slicing, Source, Start};
+use super::config::{OnBadRecord, Reader, Slicing, Source, Start};
 use super::{cluster, names};
 use crate::service::file::{self, At, Entry, Format};
 use crate::service::report::Report;
+use crate::source::kafka::{DEFAULT_MAX_BYTES, DEFAULT_MAX_RECORDS};
 use crate::sql;
 use crate::time::Duration;
 
 /// The column of a text source.
 const TEXT_COLUMN: &str = "value";
-
-/// Records of one batch unless the file says otherwise: a backlog is read in slices that fit the memory.
-const MAX_RECORDS_PER_BATCH: u64 = 1_000_000;
 
 /// Time for the broker and the topics to come up unless the file says otherwise.
 const WAIT: Duration = Duration::seconds(30);
@@ -27,11 +25,7 @@ pub(super) fn check(source: &Entry<file::Source>, report: &mut Report) -> Option
         kafka.and_then(|kafka| cluster::check(kafka.brokers.as_ref()?, kafka.options.as_ref(), report));
     let topics = kafka.and_then(|kafka| topics(kafka, report));
     let format = format(source, file, report);
-    let on_bad_record = match file.on_bad_record.as_ref().map(|policy| &policy.value) {
-        None | Some(file::BadRecord::Fail) => Some(BadRecord::Fail),
-        Some(file::BadRecord::Skip) => Some(BadRecord::Skip),
-        Some(file::BadRecord::DeadLetter(topic)) => dead_letter(topic, topics.as_deref(), report),
-    };
+    let on_bad_record = on_bad_record(&file.on_bad_record, topics.as_deref(), report);
     let slicing = kafka.and_then(|kafka| slicing(kafka, report));
     let (kafka, format) = (kafka?, format?);
     let source = Source {
@@ -48,8 +42,10 @@ pub(super) fn check(source: &Entry<file::Source>, report: &mut Report) -> Option
         },
         wait: At::get(&kafka.wait).unwrap_or(WAIT),
         max_rate_per_partition: At::get(&kafka.max_rate_per_partition).map(NonZeroU64::get),
+        min_rate_per_partition: At::get(&kafka.min_rate_per_partition).map_or(1, NonZeroU64::get),
         max_records_per_batch: At::get(&kafka.max_records_per_batch)
-            .map_or(MAX_RECORDS_PER_BATCH, NonZeroU64::get),
+            .map_or(DEFAULT_MAX_RECORDS, NonZeroU64::get),
+        max_bytes_per_batch: At::get(&kafka.max_bytes_per_batch).map_or(DEFAULT_MAX_BYTES, |bytes| bytes.0),
         schema: match &format {
             sql::Format::Text { column } => sql::schema([(column.as_str(), sql::DataType::Utf8View)]),
             sql::Format::Json { schema } => schema.clone(),
@@ -99,11 +95,17 @@ pub(super) fn same_slicing(sources: &[Entry<file::Source>], report: &mut Report)
     }
 }
 
-fn dead_letter(
-    topic: &Option<At<String>>,
+/// What becomes of bad records of a source that reads the topics `read`, or nothing if that was reported.
+pub(super) fn on_bad_record(
+    policy: &Option<At<file::BadRecord>>,
     read: Option<&[String]>,
     report: &mut Report,
-) -> Option<BadRecord> {
+) -> Option<OnBadRecord> {
+    let topic = match At::as_ref(policy) {
+        None | Some(file::BadRecord::Fail) => return Some(OnBadRecord::Fail),
+        Some(file::BadRecord::Skip) => return Some(OnBadRecord::Skip),
+        Some(file::BadRecord::DeadLetter(topic)) => topic,
+    };
     let name = names::topic(topic, report)?;
     if let (Some(topic), true) = (topic, read.unwrap_or_default().contains(&name)) {
         report
@@ -111,7 +113,7 @@ fn dead_letter(
             .label("expected another topic");
         return None;
     }
-    Some(BadRecord::DeadLetter(name))
+    Some(OnBadRecord::DeadLetter(name))
 }
 
 fn topics(kafka: &file::KafkaSource, report: &mut Report) -> Option<Vec<String>> {

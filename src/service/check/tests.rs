@@ -61,23 +61,24 @@ fn outputs_are_what_is_relied_on_from_outside() {
         let shown = |output: &Output| {
             let names: Vec<String> =
                 of(&output.from).fields().iter().map(|field| field.name().clone()).collect();
-            let Sink::Kafka { topic, key, partitions } = &output.sink else { panic!("all go to Kafka") };
-            format!("{topic} {} {partitions}: {}", key.as_deref().unwrap_or("-"), names.join(","))
+            let Sink::Kafka(to) = &output.sink else { panic!("all go to Kafka") };
+            assert_eq!(to.settings, TopicSettings::new().partitions(4));
+            format!("{} {}: {}", to.topic, to.key.as_deref().unwrap_or("-"), names.join(","))
         };
         config.outputs.iter().map(shown).collect()
     };
     let words = shipped("word-count");
     let expected = [
-        "word-counts word 4: word,count",
-        "word-window-counts word 4: word,count",
-        "word-totals word 4: word,total",
+        "word-counts word: word,count",
+        "word-window-counts word: word,count",
+        "word-totals word: word,total",
     ];
     assert_eq!(
         (words.app_id.as_str(), columns(&words)),
         ("word-count", expected.map(str::to_owned).to_vec())
     );
     let tags = shipped("trending");
-    let expected = ["trending tag 4: tag,n", "hashtag-totals tag 4: tag,total"];
+    let expected = ["trending tag: tag,n", "hashtag-totals tag: tag,total"];
     assert_eq!((tags.app_id.as_str(), columns(&tags)), ("trending", expected.map(str::to_owned).to_vec()));
     assert!(words.streams.iter().chain(&tags.streams).all(|stream| stream.slide >= Duration::seconds(1)));
 }

@@ -1,4 +1,4 @@
-//! `${NAME}` and `${NAME:-default}` in a file's scalars. They are put in after the YAML has been read, so no value
+//! `${NAME}`, `${NAME:-default}` and `${file:PATH}` in a file's scalars. They are put in after the YAML has been read, so no value
 //! can break it, and `$$` is a dollar.
 
 use super::yaml::{Node, Value};
@@ -44,6 +44,25 @@ fn scalar_in(
             report.error(at, "this `${` has no `}`").help("a literal `${` is written `$${`");
             return changed;
         };
+        if let Some(path) = inner[..len].strip_prefix("file:") {
+            let part = dollar..dollar + 2 + len + 1;
+            match std::fs::read_to_string(path) {
+                Ok(content) => {
+                    // An editor ends the last line.
+                    let content = content.strip_suffix('\n').unwrap_or(&content);
+                    let content = content.strip_suffix('\r').unwrap_or(content);
+                    from = dollar + content.len();
+                    text.replace(part, content);
+                    changed = true;
+                }
+                Err(error) => {
+                    let at = text.place(part.clone());
+                    report.error(at, format!("the file `{path}` cannot be read: {error}"));
+                    from = part.end;
+                }
+            }
+            continue;
+        }
         let (name, default) = match inner[..len].split_once(":-") {
             Some((name, default)) => (name, Some(default)),
             None => (&inner[..len], None),
@@ -104,6 +123,16 @@ mod tests {
         ] {
             assert_eq!(put_in(source), (expected.to_owned(), String::new()), "{source}");
         }
+    }
+
+    #[test]
+    fn files_are_put_in_without_their_last_line_break() {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file can be made");
+        std::fs::write(file.path(), "sec${A}ret\n").expect("a temporary file can be written");
+        let path = file.path().display();
+        assert_eq!(put_in(&format!("<${{file:{path}}}>")), ("<sec${A}ret>".to_owned(), String::new()));
+        let (_, shown) = put_in("${file:/no/such/file}");
+        assert!(shown.contains("the file `/no/such/file` cannot be read"), "{shown}");
     }
 
     #[test]

@@ -14,6 +14,12 @@ pub(crate) struct At<T> {
     pub(crate) key_at: Range<usize>,
 }
 
+impl<T> At<T> {
+    pub(crate) fn as_ref(this: &Option<Self>) -> Option<&T> {
+        this.as_ref().map(|this| &this.value)
+    }
+}
+
 impl<T: Copy> At<T> {
     pub(crate) fn get(this: &Option<Self>) -> Option<T> {
         this.as_ref().map(|this| this.value)

@@ -5,6 +5,7 @@ use std::num::NonZeroU64;
 use super::origin::Text;
 use super::read::{At, Named, Read, choice, expected, mapping};
 use super::steps::Stream;
+use super::values::{Bytes, Weight};
 use super::yaml::{Node, Value};
 use crate::service::report::Report;
 use crate::time::Duration;
@@ -24,8 +25,12 @@ mapping! {
         optional http: String,
         /// Names of state that may be dropped, since its stream is gone.
         optional remove_state: Vec<At<String>>,
+        /// How batches are kept from growing faster than they are processed; absent: as Spark does it; `off`: not at all.
+        optional backpressure: Backpressure,
         /// Threads that run tasks; as many as there are cores.
         optional worker_threads: NonZeroU64,
+        /// What all outputs to Kafka go through.
+        optional producer: Producer,
         /// Where records come from, by name.
         required sources: Named<Source>,
         /// What is made of them, by name.
@@ -42,6 +47,41 @@ choice! {
         "at-least-once" => AtLeastOnce,
         /// Output, state and offsets are committed as one.
         "exactly-once" => ExactlyOnce,
+    }
+}
+
+/// Backpressure, or none.
+#[derive(Debug)]
+pub(crate) enum Backpressure {
+    /// Only fixed limits hold.
+    Off,
+    /// Limits follow the batches.
+    On(Box<PidSettings>),
+}
+
+mapping! {
+    /// The numbers of Spark's rate estimator; those that are absent are Spark's own.
+    PidSettings {
+        /// Records per second and source until there is an estimate.
+        optional initial_rate: NonZeroU64,
+        /// The weight of the difference to the last batch's rate.
+        optional proportional: Weight,
+        /// The weight of what has piled up.
+        optional integral: Weight,
+        /// The weight of how quickly the difference changes.
+        optional derived: Weight,
+        /// Records per second that are let through in any case.
+        optional min_rate: NonZeroU64,
+    }
+}
+
+impl Read for Backpressure {
+    fn read(node: &Node, report: &mut Report) -> Option<Self> {
+        match &node.value {
+            Value::Scalar(scalar) if scalar.text.value() == "off" => Some(Self::Off),
+            Value::Mapping(_) => PidSettings::read(node, report).map(|numbers| Self::On(Box::new(numbers))),
+            _ => expected("`off` or a mapping, such as `{ initial_rate: 10_000 }`", node, report),
+        }
     }
 }
 
@@ -78,8 +118,12 @@ mapping! {
         optional wait: Duration,
         /// The most records that a batch takes from a partition, per second of the interval.
         optional max_rate_per_partition: NonZeroU64,
+        /// The fewest records that a batch takes from a partition that has them.
+        optional min_rate_per_partition: NonZeroU64,
         /// The most records that a batch takes.
         optional max_records_per_batch: NonZeroU64,
+        /// The most bytes of keys and values that a batch takes.
+        optional max_bytes_per_batch: Bytes,
         /// Who reads the records.
         optional reader: Reader,
         /// librdkafka's own settings, passed on untouched.
@@ -188,6 +232,34 @@ impl Read for Options {
 }
 
 mapping! {
+    /// The application's one producer.
+    Producer {
+        /// How records are compressed; `lz4`.
+        optional compression: Compression,
+        /// How many bytes of records may be in memory on their way out.
+        optional buffer_memory: Bytes,
+        /// How long a batch's transaction may stay open.
+        optional transaction_timeout: Duration,
+    }
+}
+
+choice! {
+    /// How records are compressed.
+    Compression {
+        /// Not at all.
+        "none" => None,
+        /// The smallest of the old ones, and slow.
+        "gzip" => Gzip,
+        /// Quick.
+        "snappy" => Snappy,
+        /// The quickest.
+        "lz4" => Lz4,
+        /// The smallest.
+        "zstd" => Zstd,
+    }
+}
+
+mapping! {
     /// Where results go: exactly one of `kafka` and `console`.
     Output {
         /// The stream.
@@ -202,19 +274,55 @@ mapping! {
 mapping! {
     /// A topic to write to.
     KafkaOutput {
-        /// The topic; it is created if there is none.
+        /// The topic; it is created if there is none, unless `create` says otherwise.
         required topic: String,
         /// The column that is the records' key; without it they have none.
         optional key: String,
         /// How values are written.
         #[expect(dead_code, reason = "there is one format yet")]
         optional format: OutputFormat,
+        /// The column that is the records' value, as it is; without it a value is the row in the `format`. NULL is a tombstone.
+        optional value: String,
+        /// The columns that become headers, by the header's name.
+        optional headers: Named<Text>,
+        /// The column that is the records' timestamp; the batch time without it, and where it is NULL.
+        optional timestamp: String,
+        /// What a key leaves behind whose state has timed out; nothing.
+        optional on_removed: OnRemoved,
+        /// What becomes of a record that the topic cannot take.
+        optional on_bad_record: BadRecord,
+        /// Whether the topic is created.
+        optional create: Create,
         /// Partitions of the topic if it has to be created.
         optional partitions: NonZeroU64,
+        /// Copies of the topic if it has to be created; what the broker has as its default.
+        optional replication: NonZeroU64,
+        /// Kafka's settings of the topic if it has to be created.
+        optional config: Named<String>,
         /// The cluster; the sources' if it is absent.
         optional brokers: String,
         /// librdkafka's own settings, passed on untouched.
         optional options: Options,
+    }
+}
+
+choice! {
+    /// Whether an output topic is created.
+    Create {
+        /// When the pipeline starts and there is none.
+        "missing" => Missing,
+        /// It has to be there.
+        "never" => Never,
+    }
+}
+
+choice! {
+    /// What a key leaves behind whose state was removed.
+    OnRemoved {
+        /// Nothing.
+        "nothing" => Nothing,
+        /// A record with the key and no value.
+        "tombstone" => Tombstone,
     }
 }
 

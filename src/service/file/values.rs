@@ -68,6 +68,60 @@ impl Read for Duration {
     }
 }
 
+/// An amount of bytes with its unit, above zero: `64KiB`, `1GiB`, `500MB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bytes(pub(crate) u64);
+
+impl Read for Bytes {
+    fn read(node: &Node, report: &mut Report) -> Option<Self> {
+        const WHAT: &str = "a size, such as `64KiB`, `256MiB` or `1GiB`";
+        let Value::Scalar(scalar) = &node.value else {
+            return expected(WHAT, node, report);
+        };
+        let text = scalar.text.value().trim();
+        let digits = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let factor: Option<u64> = match unit.trim() {
+            "B" => Some(1),
+            "kB" | "KB" => Some(1_000),
+            "MB" => Some(1_000_000),
+            "GB" => Some(1_000_000_000),
+            "KiB" => Some(1 << 10),
+            "MiB" => Some(1 << 20),
+            "GiB" => Some(1 << 30),
+            _ => None,
+        };
+        let number: Option<u64> = number.replace('_', "").parse().ok();
+        match number.zip(factor).and_then(|(number, factor)| number.checked_mul(factor)) {
+            Some(bytes) if bytes > 0 => Some(Self(bytes)),
+            _ => {
+                expected::<()>(WHAT, node, report);
+                if unit.is_empty() && number.is_some() {
+                    report.help_last(format!("a number alone has no unit: write `{text}B` for bytes"));
+                }
+                None
+            }
+        }
+    }
+}
+
+/// A number that is not negative.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Weight(pub(crate) f64);
+
+impl Read for Weight {
+    fn read(node: &Node, report: &mut Report) -> Option<Self> {
+        let number = match &node.value {
+            Value::Scalar(Scalar { text, quoted: false }) => text.value().parse().ok(),
+            _ => None,
+        };
+        match number.filter(|number: &f64| number.is_finite() && *number >= 0.0) {
+            Some(number) => Some(Self(number)),
+            None => expected("0 or a number above it, such as `0.2`", node, report),
+        }
+    }
+}
+
 /// The word at the node, if it is one of `words`.
 pub(super) fn word(node: &Node, words: &[&'static str], report: &mut Report) -> Option<&'static str> {
     let found = match &node.value {

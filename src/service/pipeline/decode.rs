@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::rdd::TaskContext;
-use crate::service::check::BadRecord;
-use crate::source::DeadLetter;
-use crate::source::kafka::{ConsumerRecord, Record};
+use crate::service::check::OnBadRecord;
+use crate::source::Stage;
+use crate::source::kafka::{Headers, Record};
 use crate::sql::{Decoder, RecordBatch};
 
 /// A chunk is decoded when it has this many records or bytes.
@@ -35,7 +35,34 @@ struct Entry {
 pub(super) struct SourceDecoder {
     pub name: Arc<str>,
     pub decoder: Decoder,
-    pub on_bad_record: BadRecord,
+    pub on_bad_record: OnBadRecord,
+}
+
+/// The records of a chunk's good rows, in the rows' order.
+pub(super) struct Kept {
+    topic: Arc<str>,
+    bytes: Vec<u8>,
+    records: Vec<Entry>,
+}
+
+impl Kept {
+    /// The record of row `index`.
+    pub fn record(&self, index: usize) -> Record<'_> {
+        record(&self.topic, &self.bytes, &self.records[index])
+    }
+}
+
+fn record<'a>(topic: &'a Arc<str>, bytes: &'a [u8], entry: &'a Entry) -> Record<'a> {
+    let part = |range: &Option<Range<usize>>| range.clone().map(|range| &bytes[range]);
+    Record {
+        topic,
+        partition: entry.partition,
+        offset: entry.offset,
+        timestamp: entry.timestamp,
+        key: part(&entry.key),
+        value: part(&entry.value),
+        headers: Headers::owned(&entry.headers),
+    }
 }
 
 impl<'s> Chunk<'s> {
@@ -50,7 +77,7 @@ impl<'s> Chunk<'s> {
     pub fn push(&mut self, record: &Record<'_>) {
         let value = record.value.map(|v| self.keep(v));
         // Only a dead letter needs the record whole.
-        let whole = matches!(self.source.on_bad_record, BadRecord::DeadLetter(_));
+        let whole = self.source.on_bad_record.dead_letter_topic().is_some();
         let key = record.key.filter(|_| whole).map(|k| self.keep(k));
         let headers = if whole { record.headers.to_owned() } else { Vec::new() };
         if self.topic.is_none() {
@@ -71,40 +98,45 @@ impl<'s> Chunk<'s> {
     /// # Errors
     /// `Data` at the first bad record, if the source says so.
     pub fn decode(&mut self, task: &TaskContext) -> Result<Option<RecordBatch>> {
+        let rows = self.decode_good(task)?;
+        self.records.clear();
+        self.bytes.clear();
+        Ok(rows)
+    }
+
+    /// As [`decode`](Chunk::decode), with the records of the rows.
+    pub fn decode_traced(&mut self, task: &TaskContext) -> Result<Option<(RecordBatch, Kept)>> {
+        let rows = self.decode_good(task)?;
+        let (bytes, records) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.records));
+        let topic = self.topic.clone();
+        Ok(rows.zip(topic).map(|(rows, topic)| (rows, Kept { topic, bytes, records })))
+    }
+
+    /// The good records' rows; the bad records are taken out of the chunk.
+    fn decode_good(&mut self, task: &TaskContext) -> Result<Option<RecordBatch>> {
         let Some(topic) = self.topic.clone() else { return Ok(None) };
         let values: Vec<_> = self.records.iter().map(|r| r.value.clone().map(|v| &self.bytes[v])).collect();
         let decoded = self.source.decoder.decode(&values);
         drop(values);
-        for (index, error) in decoded.bad {
-            let entry = &mut self.records[index];
-            let destination = match &self.source.on_bad_record {
-                BadRecord::Fail => {
-                    return Err(Error::data(format!(
-                        "source `{}`: record {topic}-{} at offset {} cannot be read: {error}; set `on_bad_record` to \
-                         `skip` or `{{ dead_letter: TOPIC }}` to go on without it",
-                        self.source.name, entry.partition, entry.offset
-                    )));
-                }
-                BadRecord::Skip => None,
-                BadRecord::DeadLetter(topic) => Some(topic.as_str().into()),
-            };
-            task.bad_record(DeadLetter {
-                record: ConsumerRecord {
-                    topic: topic.to_string(),
-                    partition: entry.partition,
-                    offset: entry.offset,
-                    timestamp: entry.timestamp,
-                    key: entry.key.clone().map(|k| self.bytes[k].to_vec()),
-                    value: entry.value.clone().map(|v| self.bytes[v].to_vec()),
-                    headers: std::mem::take(&mut entry.headers),
-                },
-                operator: self.source.name.clone(),
-                error,
-                destination,
+        let SourceDecoder { name, on_bad_record, .. } = self.source;
+        for (index, error) in &decoded.bad {
+            let record = record(&topic, &self.bytes, &self.records[*index]);
+            let told = on_bad_record.apply(task, &record, Stage::Decode, name, error.clone());
+            told.map_err(|_| {
+                let Record { partition, offset, .. } = record;
+                Error::data(format!(
+                    "source `{name}`: record {topic}-{partition} at offset {offset} cannot be read: {error}; set \
+                     `on_bad_record` to `skip` or `{{ dead_letter: TOPIC }}` to go on without it"
+                ))
+            })?;
+        }
+        if !decoded.bad.is_empty() {
+            let (mut index, mut bad) = (0, decoded.bad.iter().map(|(index, _)| *index).peekable());
+            self.records.retain(|_| {
+                index += 1;
+                bad.next_if_eq(&(index - 1)).is_none()
             });
         }
-        self.records.clear();
-        self.bytes.clear();
         Ok((decoded.batch.num_rows() > 0).then_some(decoded.batch))
     }
 }

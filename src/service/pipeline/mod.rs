@@ -4,6 +4,7 @@ mod decode;
 mod outputs;
 mod progress;
 mod streams;
+mod traced;
 
 use std::sync::Arc;
 
@@ -75,6 +76,7 @@ pub(crate) fn build(
 ) -> Result<StreamingContext> {
     let builder = config.remove_state.iter().fold(builder, |builder, uid| builder.remove_state(uid));
     let builder = builder.delivery(config.delivery).checkpoint(&config.checkpoint);
+    let builder = builder.backpressure(config.backpressure.clone());
     let ssc = builder.batch_interval(config.batch_interval).worker_threads(config.worker_threads).build()?;
     connect(&ssc, config, more)?;
     Ok(ssc)
@@ -99,19 +101,29 @@ fn connect(
 ) -> Result<()> {
     let sink = config.output_cluster.as_ref().map(|cluster| {
         let wait = config.sources.iter().map(|s| s.wait).max().unwrap_or(DEFAULT_WAIT);
-        let settings = KafkaSinkSettings::new(&*cluster.brokers).wait(wait);
+        let mut settings = KafkaSinkSettings::new(&*cluster.brokers).wait(wait);
+        let producer = &config.producer;
+        if let Some(compression) = producer.compression {
+            settings = settings.compression(compression);
+        }
+        if let Some(bytes) = producer.buffer_memory {
+            settings = settings.buffer_memory(bytes);
+        }
+        if let Some(timeout) = producer.transaction_timeout {
+            settings = settings.transaction_timeout(timeout);
+        }
         let options = cluster.options.0.iter();
         ssc.kafka_sink(options.fold(settings, |settings, (name, value)| settings.option(name, value)))
     });
     let mut streams = Streams::new(ssc);
     for source in &config.sources {
-        streams.add_source(source, sink.as_ref())?;
+        streams.add_source(source)?;
     }
     for stream in &config.streams {
         streams.add(stream)?;
     }
     for output in &config.outputs {
-        outputs::add(streams.get(&output.from)?, &output.sink, sink.as_ref())?;
+        outputs::add(&streams, output, sink.as_ref())?;
     }
     more(&streams)
 }

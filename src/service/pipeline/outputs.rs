@@ -1,25 +1,39 @@
 //! Rows to where they go.
 
 use std::io::Write as _;
+use std::sync::Arc;
 
-use crate::DStream;
+use super::Streams;
 use crate::error::{Error, Result};
-use crate::service::check::Sink;
+use crate::service::check::{KafkaTopic, Output, Sink};
 use crate::sink::kafka::{KafkaSink, ProducerRecord};
 use crate::sql::{RecordBatch, encode};
+use crate::time::Time;
 
-/// Has `stream`'s rows written to `sink`.
-pub(super) fn add(stream: &DStream<RecordBatch>, sink: &Sink, kafka: Option<&KafkaSink>) -> Result<()> {
-    match sink {
-        Sink::Kafka { topic, key, partitions } => {
-            let kafka = kafka.ok_or_else(|| Error::internal("a Kafka output has no cluster"))?;
-            kafka.create_topic(topic, *partitions);
-            let key = key.clone();
-            let records = stream.each_rdd("to_json", move |rdd| {
-                let key = key.clone();
-                rdd.try_flat_map(move |batch| records(&batch, key.as_deref()))
+/// Has the rows of `output`'s stream written to where it says.
+pub(super) fn add(streams: &Streams<'_>, output: &Output, sink: Option<&KafkaSink>) -> Result<()> {
+    let stream = streams.get(&output.from)?;
+    match &output.sink {
+        Sink::Kafka(topic) => {
+            let sink = sink.ok_or_else(|| Error::internal("a Kafka output has no cluster"))?;
+            sink.topic(&topic.topic, topic.settings.clone());
+            let columns = Arc::new(Columns::of(topic));
+            let mut records = stream.each_rdd("to_records", move |rdd| {
+                let columns = columns.clone();
+                rdd.try_flat_map(move |batch| columns.records(&batch))
             });
-            records.save_to_kafka(kafka, topic);
+            if topic.tombstones {
+                let key = topic.key.clone().unwrap_or_default();
+                let tombstones = streams.removed(&output.from)?.each_rdd("to_tombstones", move |rdd| {
+                    let key = key.clone();
+                    rdd.try_flat_map(move |batch| {
+                        let keys = encode::column_as_keys(&batch, &key)?;
+                        Ok(keys.into_iter().flatten().map(ProducerRecord::tombstone).collect())
+                    })
+                });
+                records = records.union(&tombstones)?;
+            }
+            records.save_to_kafka(sink, &topic.topic);
         }
         Sink::Console { rows } => {
             let rows = *rows;
@@ -35,13 +49,45 @@ pub(super) fn add(stream: &DStream<RecordBatch>, sink: &Sink, kafka: Option<&Kaf
     Ok(())
 }
 
-/// One record per row: the row as a JSON object, keyed by the column `key`.
-fn records(batch: &RecordBatch, key: Option<&str>) -> Result<Vec<ProducerRecord>> {
-    let values = encode::rows_as_json(batch)?;
-    let keys = match key {
-        Some(column) => encode::column_as_keys(batch, column)?,
-        None => vec![None; values.len()],
-    };
-    let record = |(key, value)| ProducerRecord { key, value: Some(value), headers: Vec::new() };
-    Ok(keys.into_iter().zip(values).map(record).collect())
+/// Which columns become what of a record.
+struct Columns {
+    key: Option<String>,
+    /// None for the whole row.
+    value: Option<String>,
+    headers: Vec<(String, String)>,
+    timestamp: Option<String>,
+}
+
+impl Columns {
+    fn of(topic: &KafkaTopic) -> Self {
+        let KafkaTopic { key, value, headers, timestamp, .. } = topic;
+        let (key, value, timestamp) = (key.clone(), value.clone(), timestamp.clone());
+        Self { key, value, headers: headers.clone(), timestamp }
+    }
+
+    /// One record per row.
+    fn records(&self, batch: &RecordBatch) -> Result<Vec<ProducerRecord>> {
+        let values = match &self.value {
+            Some(column) => encode::column_as_keys(batch, column)?,
+            None => encode::rows_as_json(batch)?.into_iter().map(Some).collect(),
+        };
+        let mut records: Vec<_> =
+            values.into_iter().map(|value| ProducerRecord { value, ..ProducerRecord::default() }).collect();
+        if let Some(column) = &self.key {
+            for (record, key) in records.iter_mut().zip(encode::column_as_keys(batch, column)?) {
+                record.key = key;
+            }
+        }
+        for (name, column) in &self.headers {
+            for (record, value) in records.iter_mut().zip(encode::column_as_keys(batch, column)?) {
+                record.headers.push((name.clone(), value));
+            }
+        }
+        if let Some(column) = &self.timestamp {
+            for (record, at) in records.iter_mut().zip(encode::column_as_millis(batch, column)?) {
+                record.timestamp = at.map(Time::from_millis);
+            }
+        }
+        Ok(records)
+    }
 }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::decode::{Chunk, SourceDecoder};
+use super::traced::{Traced, TracedStream};
 use crate::error::{Error, Result};
-use crate::rdd::{Data, Rdd};
-use crate::service::check::{BadRecord, Source, Start, Step, Stream, Uid};
-use crate::sink::kafka::{DEFAULT_PARTITIONS, KafkaSink};
-use crate::source::kafka::{KafkaSource, Start as KafkaStart};
+use crate::rdd::{Data, Flow, Rdd, TaskContext};
+use crate::service::check::{OnBadRecord, Source, Start, Step, Stream, Uid};
+use crate::source::kafka::{KafkaSource, KafkaStream, Start as KafkaStart};
 use crate::sql::{
     Decoder, Grouping, Inputs, Query, RecordBatch, Row, SchemaRef, batch_of_rows, rows_of_batch, type_name,
 };
@@ -25,11 +25,21 @@ pub(crate) struct Streams<'c> {
     by_name: BTreeMap<String, Rows>,
     /// Keyed operators that group the same stream by the same expressions share one grouping of the batch.
     groups: BTreeMap<String, Groups>,
+    /// Rows that know their records, of sources that do not fail for a bad one, and of what looks at each such row by itself.
+    traced: BTreeMap<String, TracedStream>,
+    /// The keys whose state has timed out, and their columns, by the name of the stream that kept it.
+    removed: BTreeMap<String, (DStream<Row>, SchemaRef)>,
 }
 
 impl<'c> Streams<'c> {
     pub fn new(ssc: &'c StreamingContext) -> Self {
-        Self { ssc, by_name: BTreeMap::new(), groups: BTreeMap::new() }
+        Self {
+            ssc,
+            by_name: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            removed: BTreeMap::new(),
+            traced: BTreeMap::new(),
+        }
     }
 
     /// The rows of a source or stream.
@@ -39,9 +49,22 @@ impl<'c> Streams<'c> {
             .ok_or_else(|| Error::internal(format!("stream `{name}` was checked but not made")))
     }
 
-    pub fn add_source(&mut self, source: &Source, sink: Option<&KafkaSink>) -> Result<()> {
-        if let (BadRecord::DeadLetter(topic), Some(sink)) = (&source.on_bad_record, sink) {
-            sink.create_topic(topic, DEFAULT_PARTITIONS);
+    /// The keys that a stream's state has lost, as rows of its key columns.
+    pub(crate) fn removed(&self, name: &str) -> Result<Rows> {
+        let (keys, schema) = self
+            .removed
+            .get(name)
+            .cloned()
+            .ok_or_else(|| Error::internal(format!("stream `{name}` removes no keys")))?;
+        Ok(keys.each_rdd("removed", move |rdd| {
+            let schema = schema.clone();
+            rdd.try_map_partitions(move |rows| batch_of_rows(&schema, &rows).map(|batch| vec![batch]))
+        }))
+    }
+
+    pub fn add_source(&mut self, source: &Source) -> Result<()> {
+        if let Some(topic) = source.on_bad_record.dead_letter_topic() {
+            self.ssc.inner.graph.add_dead_letter_topic(topic);
         }
         let start = match source.start {
             Start::Earliest => KafkaStart::Earliest,
@@ -55,7 +78,9 @@ impl<'c> Streams<'c> {
             .uid(&*source.name)
             .place(format!("{}: source `{}`", source.place, source.name))
             .wait(source.wait)
-            .max_records_per_batch(source.max_records_per_batch);
+            .min_rate_per_partition(source.min_rate_per_partition)
+            .max_records_per_batch(source.max_records_per_batch)
+            .max_bytes_per_batch(source.max_bytes_per_batch);
         if let Some(rate) = source.max_rate_per_partition {
             kafka = kafka.max_rate_per_partition(rate);
         }
@@ -67,26 +92,35 @@ impl<'c> Streams<'c> {
             decoder: Decoder::new(source.format.clone())?,
             on_bad_record: source.on_bad_record.clone(),
         };
-        let rows = self.ssc.kafka_direct_stream(kafka).read_slices("decode", move |read, task, emit| {
-            let mut chunk = Chunk::new(&decoder);
-            read(&mut |record| {
-                chunk.push(record);
-                if chunk.is_full()
-                    && let Some(batch) = chunk.decode(task)?
-                {
-                    emit(batch)?;
-                }
-                Ok(())
-            })?;
-            chunk.decode(task)?.map_or(Ok(()), emit)
-        });
+        let kafka = self.ssc.kafka_direct_stream(kafka);
+        let rows = match decoder.on_bad_record {
+            OnBadRecord::Fail => {
+                decoded(&kafka, move |chunk, task, emit| chunk.decode(task)?.map_or(Ok(()), emit), decoder)
+            }
+            _ => {
+                let policy = Arc::new(decoder.on_bad_record.clone());
+                let stream = decoded(
+                    &kafka,
+                    |chunk, task, emit| {
+                        let Some((source, records)) = chunk.decode_traced(task)? else { return Ok(()) };
+                        let (rows, records) = (vec![source.clone()], Arc::new(records));
+                        emit(Traced { source, first: 0, records, rows })
+                    },
+                    decoder,
+                );
+                let traced = TracedStream { stream, policy, queries: Arc::new([]) };
+                let rows = traced.rows();
+                self.traced.insert(source.name.clone(), traced);
+                rows
+            }
+        };
         self.by_name.insert(source.name.clone(), rows);
         Ok(())
     }
 
     pub fn add(&mut self, stream: &Stream) -> Result<()> {
         let rows = match &stream.step {
-            Step::Query(query) => self.query(query)?,
+            Step::Query(query) => self.query(&stream.name, query)?,
             Step::ReduceByKey(grouping) => finish(&self.groups(grouping)?, grouping),
             Step::ReduceByKeyAndWindow { uid, grouping, window } => {
                 let merge = merge(grouping);
@@ -97,20 +131,23 @@ impl<'c> Streams<'c> {
                 let add = grouping.clone();
                 let mut spec =
                     StateSpec::function(move |key: &Row, new: Option<Row>, state: &mut crate::State<Row>| {
-                        // A key that times out has nothing new to tell.
-                        let mut sum = new?;
+                        // A key without anything new times out.
+                        let Some(mut sum) = new else { return Some((key.clone(), None)) };
                         if let Some(before) = state.get_option() {
                             let mut total = before.clone();
                             add.merge(&mut total, &sum);
                             sum = total;
                         }
                         state.update(sum.clone());
-                        Some((key.clone(), sum))
+                        Some((key.clone(), Some(sum)))
                     });
                 if let Some(timeout) = timeout {
                     spec = spec.timeout(*timeout);
                 }
-                finish(&named(self.groups(grouping)?.map_with_state(spec), uid, grouping)?, grouping)
+                let changes = named(self.groups(grouping)?.map_with_state(spec), uid, grouping)?;
+                let removed = changes.filter(|(_, state)| state.is_none()).map(|(key, _)| key);
+                self.removed.insert(stream.name.clone(), (removed, grouping.key_schema().clone()));
+                finish(&changes.flat_map(|(key, state)| state.map(|state| (key, state))), grouping)
             }
             Step::UpdateStateByKey { uid, grouping } => {
                 let add = grouping.clone();
@@ -152,7 +189,7 @@ impl<'c> Streams<'c> {
     }
 
     /// A query that looks at each row by itself runs in the task of its input; any other over the batch as a whole.
-    fn query(&self, query: &Query) -> Result<Rows> {
+    fn query(&mut self, own: &str, query: &Query) -> Result<Rows> {
         let names = query.inputs().to_vec();
         let inputs = names.iter().map(|name| self.get(name).cloned()).collect::<Result<Vec<_>>>()?;
         let Some(first) = inputs.first().cloned() else {
@@ -162,6 +199,12 @@ impl<'c> Streams<'c> {
         let query = query.clone();
         if query.is_row_wise() && others.is_empty() {
             let name = names.concat();
+            if let Some(traced) = self.traced.get(&name) {
+                let traced = traced.query(own, &name, &query);
+                let rows = traced.rows();
+                self.traced.insert(own.to_owned(), traced);
+                return Ok(rows);
+            }
             return Ok(first.each_rdd("sql", move |rdd| {
                 let (query, name) = (query.clone(), name.clone());
                 rdd.try_flat_map(move |batch| query.run(&Inputs::new().with(&name, [batch])))
@@ -198,6 +241,22 @@ impl<'c> Streams<'c> {
     }
 }
 
+/// What `finish` makes of a source's records, chunk by chunk.
+fn decoded<T: Data>(
+    kafka: &KafkaStream,
+    finish: impl Fn(&mut Chunk<'_>, &TaskContext, &mut dyn FnMut(T) -> Flow) -> Flow + Send + Sync + 'static,
+    decoder: SourceDecoder,
+) -> DStream<T> {
+    kafka.read_slices("decode", move |read, task, emit| {
+        let mut chunk = Chunk::new(&decoder);
+        read(&mut |record| {
+            chunk.push(record);
+            if chunk.is_full() { finish(&mut chunk, task, &mut *emit) } else { Ok(()) }
+        })?;
+        finish(&mut chunk, task, emit)
+    })
+}
+
 fn merge(grouping: &Grouping) -> impl Fn(Row, Row) -> Row + Clone + Send + Sync + 'static {
     let grouping = grouping.clone();
     move |mut sum, more| {
@@ -207,7 +266,7 @@ fn merge(grouping: &Grouping) -> impl Fn(Row, Row) -> Row + Clone + Send + Sync 
 }
 
 /// Gives an operator's state its uid, and the columns that it has instead of Rust types.
-fn named(groups: Groups, uid: &Uid, grouping: &Grouping) -> Result<Groups> {
+fn named<T: Data>(groups: DStream<T>, uid: &Uid, grouping: &Grouping) -> Result<DStream<T>> {
     let (key, state) = (columns(grouping.key_schema()), columns(grouping.state_schema()));
     Ok(with_uid(groups, uid)?.state_types(key, state))
 }

@@ -1,87 +1,78 @@
 //! Results into Kafka topics: one producer per application, whose records count once the batch is committed.
 
 mod dead_letter;
+mod outbox;
+mod partitioner;
 mod producer;
+mod settings;
 mod topics;
 mod transaction;
 
 use std::sync::Arc;
 
+#[cfg(feature = "service")]
+pub(crate) use dead_letter::HEADERS as DEAD_LETTER_HEADERS;
+use outbox::Outbox;
 use producer::Shared;
+pub use settings::{Compression, KafkaSinkSettings, TopicSettings};
 
 use crate::context::StreamingContext;
 use crate::dstream::DStream;
-use crate::time::Duration;
-
-/// Partitions of an output topic that has to be made, unless stated.
-pub(crate) const DEFAULT_PARTITIONS: i32 = 4;
+use crate::time::Time;
 
 /// librdkafka's name for the time that a transaction may stay open.
 const TRANSACTION_TIMEOUT: &str = "transaction.timeout.ms";
 
 /// A record for an output topic (Kafka's `ProducerRecord`).
+///
+/// ```
+/// use tidemill::{ProducerRecord, Time};
+/// let total = ProducerRecord::new("ann", "12").header("currency", "EUR").timestamp(Time::from_millis(1_000));
+/// let gone = ProducerRecord::tombstone("bob");
+/// assert_eq!((total.timestamp, gone.value), (Some(Time::from_millis(1_000)), None));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ProducerRecord {
-    /// The key; records of one key go to one partition, chosen as Kafka's own default partitioner does.
+    /// The key; records of one key go to one partition, chosen as Kafka's own default partitioner does: by murmur2. Records
+    /// without a key fill one partition for a while, then another.
     pub key: Option<Vec<u8>>,
     /// The value; none is a tombstone.
     pub value: Option<Vec<u8>>,
     /// Names and values of headers.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// Its timestamp; the batch time if there is none.
+    pub timestamp: Option<Time>,
 }
 
 impl ProducerRecord {
     /// A record with a key and a value.
     pub fn new(key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Self {
-        Self { key: Some(key.into()), value: Some(value.into()), headers: Vec::new() }
-    }
-}
-
-/// Settings of a [`KafkaSink`].
-#[derive(Clone)]
-pub struct KafkaSinkSettings {
-    brokers: String,
-    wait: Duration,
-    transaction_timeout: Duration,
-    options: Vec<(String, String)>,
-}
-
-impl KafkaSinkSettings {
-    /// A sink on the cluster at `brokers` (`host:port,…`).
-    pub fn new(brokers: impl Into<String>) -> Self {
-        Self {
-            brokers: brokers.into(),
-            wait: Duration::seconds(30),
-            transaction_timeout: Duration::minutes(10),
-            options: Vec::new(),
-        }
+        Self { key: Some(key.into()), value: Some(value.into()), ..Self::default() }
     }
 
-    /// How long to wait at start for the brokers to answer; 30 seconds unless set.
-    pub fn wait(mut self, wait: impl Into<Duration>) -> Self {
-        self.wait = wait.into();
+    /// A record without a value: in a compacted topic, the end of its key. What a removed state should leave there.
+    pub fn tombstone(key: impl Into<Vec<u8>>) -> Self {
+        Self { key: Some(key.into()), ..Self::default() }
+    }
+
+    /// The same with one more header.
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+        self.headers.push((name.into(), Some(value.into())));
         self
     }
 
-    /// How long a batch's transaction may stay open, and how long its commit is tried while the brokers are away; 10 minutes
-    /// unless set. At most the broker's `transaction.max.timeout.ms` (15 minutes by default). A batch that hands over its
-    /// output for longer is lost to it: lower `max_records_per_batch` then.
-    pub fn transaction_timeout(mut self, timeout: impl Into<Duration>) -> Self {
-        self.transaction_timeout = timeout.into();
+    /// The same with a timestamp of its own.
+    pub fn timestamp(mut self, timestamp: Time) -> Self {
+        self.timestamp = Some(timestamp);
         self
     }
 
-    /// Sets one of librdkafka's properties (`compression.type`, `security.protocol`, …). `transaction.timeout.ms` is the
-    /// [`transaction_timeout`](KafkaSinkSettings::transaction_timeout).
-    pub fn option(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        let (name, value) = (name.into(), value.into());
-        if name == TRANSACTION_TIMEOUT
-            && let Ok(milliseconds) = value.parse()
-        {
-            return self.transaction_timeout(Duration::millis(milliseconds));
-        }
-        self.options.push((name, value));
-        self
+    /// At least as many bytes as Kafka takes for it in a batch of its own, uncompressed.
+    pub(crate) fn size(&self) -> usize {
+        const OVERHEAD: usize = 128;
+        let of = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + of(value) + 10).sum();
+        of(&self.key) + of(&self.value) + headers + OVERHEAD
     }
 }
 
@@ -89,8 +80,10 @@ impl KafkaSinkSettings {
 ///
 /// Under [`Delivery::ExactlyOnce`](crate::Delivery::ExactlyOnce) a batch's records are in one transaction with the source's
 /// offsets, and readers with `isolation.level=read_committed` see them once the batch is committed. Output timestamps are
-/// batch times. A topic that is missing at start is made, with 4 partitions unless
-/// [`create_topic`](KafkaSink::create_topic) says otherwise.
+/// batch times, unless a record has one of its own. A topic that is missing at start is made, with 4 partitions unless
+/// [`create_topic`](KafkaSink::create_topic) or [`topic`](KafkaSink::topic) says otherwise.
+///
+/// A record that cannot be delivered fails its batch with an error that names its key.
 #[derive(Clone)]
 pub struct KafkaSink {
     shared: Arc<Shared>,
@@ -112,10 +105,18 @@ impl StreamingContext {
 }
 
 impl KafkaSink {
-    /// Has `topic` made with `partitions` at start, if it does not exist; call it before a stream is saved to the topic.
+    /// Has `topic` made with `partitions` at start, if it does not exist.
     pub fn create_topic(&self, topic: &str, partitions: i32) {
-        self.ssc.inner.lifecycle.admit("create_topic", || {
-            self.shared.topics.lock().insert(topic.into(), partitions);
+        self.topic(topic, TopicSettings::new().partitions(partitions));
+    }
+
+    /// Says all that is to be known of `topic`.
+    pub fn topic(&self, topic: &str, settings: TopicSettings) {
+        self.ssc.inner.lifecycle.admit("topic", || {
+            if let Some(topic) = settings.on_bad_record.dead_letter_topic() {
+                self.shared.add_dead_letters(topic);
+            }
+            self.shared.topics.lock().insert(topic.into(), settings);
         });
     }
 }
@@ -123,16 +124,19 @@ impl KafkaSink {
 impl DStream<ProducerRecord> {
     /// Sends the records of each batch to `topic`, in their order, once all of a partition's records could be
     /// computed. The batch is done when all were delivered. An empty batch sends nothing.
+    ///
+    /// Until they are handed over, records are in memory up to the sink's
+    /// [`buffer_memory`](KafkaSinkSettings::buffer_memory), and beyond that in a temporary file.
     pub fn save_to_kafka(&self, sink: &KafkaSink, topic: &str) {
         let topic: Arc<str> = topic.into();
         let shared = sink.shared.clone();
-        shared.topics.lock().entry(topic.clone()).or_insert(DEFAULT_PARTITIONS);
-        self.output(&format!("save_to_kafka({topic})"), move |rdd, time| {
+        shared.topics.lock().entry(topic.clone()).or_default();
+        let name = format!("save_to_kafka({topic})");
+        let operator = name.clone();
+        self.output(&name, move |rdd, time| {
             // Nothing is handed over before every task has succeeded: an attempt that fails sends nothing.
-            for records in rdd.run_partitions(|records, _| Ok(records))? {
-                shared.send(&topic, time, records.iter())?;
-            }
-            Ok(())
+            let outboxes = rdd.fold_partitions(|| Outbox::new(shared.room.clone()), Outbox::push)?;
+            shared.send(&topic, time, &operator, outboxes)
         });
     }
 }

@@ -2,24 +2,28 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
 
-use super::dead_letter::dead_letter_record;
-use super::topics::Admin;
+use super::outbox::Outbox;
+use super::partitioner::DefaultPartitioner;
+use super::topics::{Admin, TopicLimits};
 use super::transaction::{CALL, Calls, Trouble, persist};
-use super::{KafkaSinkSettings, ProducerRecord, TRANSACTION_TIMEOUT};
+use super::{
+    Compression, KafkaSinkSettings, ProducerRecord, TRANSACTION_TIMEOUT, TopicSettings, dead_letter,
+};
 use crate::commit::Delivery;
 use crate::error::{Error, Result};
-use crate::rdd::Runner;
+use crate::rdd::{Runner, StorageMemory};
 use crate::sink::{CommitTrouble, Sink};
 use crate::source::kafka::{ClientSettings, client_error, error_text, group_offsets, marked_list, wait_for};
-use crate::source::{DeadLetter, GroupOffset, Marker, Place};
+use crate::source::{DeadLetter, GroupOffset, Marker, OnBadRecord, Place};
 use crate::time::{Duration, Stopwatch, Time};
 
 /// Instances of an application other than the first have other numbers; there is one so far.
@@ -31,14 +35,27 @@ pub(super) struct Shared {
     pub runner: Arc<Runner>,
     pub settings: KafkaSinkSettings,
     pub delivery: Delivery,
-    /// Partitions to make a missing topic with.
-    pub topics: Mutex<BTreeMap<Arc<str>, i32>>,
-    producer: RwLock<Option<ThreadedProducer<Deliveries>>>,
+    pub topics: Mutex<BTreeMap<Arc<str>, TopicSettings>>,
+    /// For records that no task's failure can take back any more, until they are handed over.
+    pub room: Arc<StorageMemory>,
+    producer: RwLock<Option<ThisProducer>>,
+    /// What is known of the topics, if it matters.
+    limits: RwLock<Limits>,
     group: Mutex<Option<Group>>,
     cluster: Mutex<Option<String>>,
     /// The age of the open transaction.
     open: Mutex<Option<Stopwatch>>,
     counts: Mutex<BTreeMap<Arc<str>, u64>>,
+    /// Records of the batch that were skipped or went to a dead-letter topic.
+    bad: AtomicU64,
+}
+
+/// What topics and producer take.
+#[derive(Default)]
+struct Limits {
+    topics: BTreeMap<Arc<str>, TopicLimits>,
+    /// The producer takes no larger record.
+    max_bytes: usize,
 }
 
 /// The application's consumer group, as a producer needs it.
@@ -50,15 +67,22 @@ struct Group {
 }
 
 /// Learns what became of each record.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Deliveries {
-    failure: Arc<Mutex<Option<String>>>,
+    failure: Mutex<Option<String>>,
+    partitioner: DefaultPartitioner,
 }
+
+type ThisProducer = ThreadedProducer<Deliveries, DefaultPartitioner>;
 
 impl ClientContext for Deliveries {}
 
-impl ProducerContext for Deliveries {
+impl ProducerContext<DefaultPartitioner> for Deliveries {
     type DeliveryOpaque = ();
+
+    fn get_custom_partitioner(&self) -> Option<&DefaultPartitioner> {
+        Some(&self.partitioner)
+    }
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         if let Err((error, message)) = result {
@@ -66,12 +90,22 @@ impl ProducerContext for Deliveries {
             if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PurgeQueue) {
                 return;
             }
-            let key = message
-                .key()
-                .map_or("no key".to_owned(), |k| format!("key `{}`", String::from_utf8_lossy(k)));
+            let key = key_text(message.key());
             let text = format!("a record with {key} for topic `{}`: {}", message.topic(), error_text(error));
             self.failure.lock().get_or_insert(text);
         }
+    }
+}
+
+/// A record's key for a message.
+fn key_text(key: Option<&[u8]>) -> String {
+    const LONGEST: usize = 200;
+    match key {
+        None => "no key".to_owned(),
+        Some(key) if key.len() > LONGEST => {
+            format!("key `{}…` of {} bytes", String::from_utf8_lossy(&key[..LONGEST]), key.len())
+        }
+        Some(key) => format!("key `{}`", String::from_utf8_lossy(key)),
     }
 }
 
@@ -85,65 +119,77 @@ impl Shared {
         Self {
             app_name,
             runner,
+            room: Arc::new(StorageMemory::new(settings.buffer_memory)),
             settings,
             delivery,
             topics: Mutex::default(),
             producer: RwLock::new(None),
+            limits: RwLock::default(),
             group: Mutex::new(None),
             cluster: Mutex::new(None),
             open: Mutex::default(),
             counts: Mutex::default(),
+            bad: AtomicU64::new(0),
         }
     }
 
     fn client(&self, role: &str) -> ClientSettings {
         ClientSettings {
             brokers: self.settings.brokers.clone(),
-            client_id: format!("{}-{role}", self.app_name),
+            client_id: format!("{}-{role}-{INSTANCE}", self.app_name),
             options: self.settings.options.clone(),
         }
     }
 
-    /// Hands `records` over for `topic`.
-    pub fn send<'a>(
-        &self,
-        topic: &Arc<str>,
-        time: Time,
-        records: impl Iterator<Item = &'a ProducerRecord>,
-    ) -> Result<()> {
-        let guard = self.producer.read();
-        let Some(producer) = &*guard else {
-            return Err(Error::internal("the Kafka sink was used before it was started"));
+    /// Has `topic` made at start, if it is missing, for records that cannot be used.
+    pub fn add_dead_letters(&self, topic: &str) {
+        self.topics.lock().entry(topic.into()).or_insert_with(TopicSettings::dead_letters);
+    }
+
+    /// Hands over what an output operation has for `topic`.
+    pub fn send(&self, topic: &Arc<str>, time: Time, operator: &str, outboxes: Vec<Outbox>) -> Result<()> {
+        let policy = self.topics.lock().get(topic).map(|settings| settings.on_bad_record.clone());
+        let policy = policy.unwrap_or_default();
+        let limits = match policy {
+            // The broker says it, and the batch fails.
+            OnBadRecord::Fail => None,
+            _ => self.limits.read().topics.get(topic).copied(),
         };
-        let mut count = 0;
-        for record in records {
-            if count == 0 {
-                self.open(producer)?;
-            }
-            count += 1;
-            let mut message = BaseRecord::<[u8], [u8]>::to(topic).timestamp(time.as_millis());
-            if let Some(key) = &record.key {
-                message = message.key(key.as_slice());
-            }
-            if let Some(value) = &record.value {
-                message = message.payload(value.as_slice());
-            }
-            if !record.headers.is_empty() {
-                let headers = record.headers.iter().fold(OwnedHeaders::new(), |headers, (name, value)| {
-                    headers.insert(Header { key: name, value: value.as_ref() })
-                });
-                message = message.headers(headers);
-            }
-            self.enqueue(producer, message)?;
+        let max_bytes = self.limits.read().max_bytes;
+        let (mut bad, mut sender) = (Vec::new(), self.sender(topic, time));
+        for outbox in outboxes {
+            outbox.drain(|record| match limits.and_then(|limits| limits.refuse(record, max_bytes)) {
+                None => sender.send(record),
+                Some(why) => {
+                    self.bad.fetch_add(1, Ordering::Relaxed);
+                    if policy != OnBadRecord::Skip {
+                        let place = (&**topic, operator);
+                        bad.push(dead_letter::of_unsent(&self.app_name, time, place, record, &why));
+                    }
+                    Ok(())
+                }
+            })?;
         }
-        if count > 0 {
-            *self.counts.lock().entry(topic.clone()).or_default() += count;
+        sender.finish();
+        match policy.dead_letter_topic() {
+            Some(destination) if !bad.is_empty() => self.send_all(&destination.into(), time, &bad),
+            _ => Ok(()),
         }
+    }
+
+    fn send_all(&self, topic: &Arc<str>, time: Time, records: &[ProducerRecord]) -> Result<()> {
+        let mut sender = self.sender(topic, time);
+        records.iter().try_for_each(|record| sender.send(record))?;
+        sender.finish();
         Ok(())
     }
 
+    fn sender<'a>(&'a self, topic: &'a Arc<str>, time: Time) -> Sender<'a> {
+        Sender { shared: self, producer: self.producer.read(), topic, time, count: 0 }
+    }
+
     /// Opens a transaction, unless one is open or none is wanted.
-    fn open(&self, producer: &ThreadedProducer<Deliveries>) -> Result<()> {
+    fn open(&self, producer: &ThisProducer) -> Result<()> {
         if self.delivery == Delivery::ExactlyOnce && self.open.lock().is_none() {
             self.persist("begin a transaction", || producer.begin_transaction())
                 .map_err(Trouble::into_error)?;
@@ -162,11 +208,7 @@ impl Shared {
         Calls { runner: &self.runner, app: &self.app_name, patience, open: None }
     }
 
-    fn enqueue(
-        &self,
-        producer: &ThreadedProducer<Deliveries>,
-        mut message: BaseRecord<'_, [u8], [u8]>,
-    ) -> Result<()> {
+    fn enqueue(&self, producer: &ThisProducer, mut message: BaseRecord<'_, [u8], [u8]>) -> Result<()> {
         loop {
             match producer.send(message) {
                 Ok(()) => return Ok(()),
@@ -177,9 +219,7 @@ impl Shared {
                     self.check(producer)?;
                 }
                 Err((error, message)) => {
-                    let key = message
-                        .key
-                        .map_or("no key".to_owned(), |k| format!("key `{}`", String::from_utf8_lossy(k)));
+                    let key = key_text(message.key);
                     return Err(Error::output(format!(
                         "cannot send a record with {key} to topic `{}`: {}",
                         message.topic,
@@ -191,7 +231,7 @@ impl Shared {
         }
     }
 
-    fn check(&self, producer: &ThreadedProducer<Deliveries>) -> Result<()> {
+    fn check(&self, producer: &ThisProducer) -> Result<()> {
         if self.runner.is_cancelled() {
             let left = producer.in_flight_count();
             return Err(Error::unavailable(format!("the delivery of {left} records was given up")));
@@ -203,7 +243,7 @@ impl Shared {
     }
 
     /// The transactional producer: fences an older instance, and settles what it left open.
-    fn take_over(&self, mut config: ClientConfig) -> Result<ThreadedProducer<Deliveries>> {
+    fn take_over(&self, mut config: ClientConfig) -> Result<ThisProducer> {
         config.set("transactional.id", format!("{}-{INSTANCE}", self.app_name));
         // There it would be no number, which librdkafka tells.
         if config.get(TRANSACTION_TIMEOUT).is_none() {
@@ -214,6 +254,36 @@ impl Shared {
         persist(&self.calls(self.settings.wait), doing, || producer.init_transactions(CALL))
             .map_err(Trouble::into_error)?;
         Ok(producer)
+    }
+
+    /// Asks what the topics take, if a record that they do not take is not to fail its batch, or dead letters may be large.
+    fn learn_limits(
+        &self,
+        admin: &Admin,
+        topics: &BTreeMap<Arc<str>, TopicSettings>,
+        config: &mut ClientConfig,
+    ) {
+        const LARGEST: &str = "message.max.bytes";
+        /// librdkafka's own.
+        const DEFAULT: usize = 1_000_000;
+        let matters = |settings: &TopicSettings| {
+            settings.on_bad_record != OnBadRecord::Fail || *settings == TopicSettings::dead_letters()
+        };
+        let mut limits = Limits { max_bytes: DEFAULT, ..Limits::default() };
+        if topics.values().any(matters) {
+            limits.topics = admin.limits(topics.keys().cloned());
+        }
+        match config.get(LARGEST).map(str::parse) {
+            Some(Ok(given)) => limits.max_bytes = given,
+            // Wrong: librdkafka tells.
+            Some(Err(_)) => {}
+            None => {
+                let largest = limits.topics.values().map(|limits| limits.max_bytes).max();
+                limits.max_bytes = largest.unwrap_or(DEFAULT).max(DEFAULT);
+                config.set(LARGEST, limits.max_bytes.to_string());
+            }
+        }
+        *self.limits.write() = limits;
     }
 
     /// A client of the application's group that fetches nothing.
@@ -234,31 +304,82 @@ impl Shared {
     }
 }
 
-fn create(config: &ClientConfig) -> Result<ThreadedProducer<Deliveries>> {
+/// Hands records over for one topic.
+struct Sender<'a> {
+    shared: &'a Shared,
+    producer: RwLockReadGuard<'a, Option<ThisProducer>>,
+    topic: &'a Arc<str>,
+    time: Time,
+    count: u64,
+}
+
+impl Sender<'_> {
+    fn send(&mut self, record: &ProducerRecord) -> Result<()> {
+        let Some(producer) = &*self.producer else {
+            return Err(Error::internal("the Kafka sink was used before it was started"));
+        };
+        if self.count == 0 {
+            self.shared.open(producer)?;
+        }
+        self.count += 1;
+        let at = record.timestamp.unwrap_or(self.time);
+        let mut message = BaseRecord::<[u8], [u8]>::to(self.topic).timestamp(at.as_millis());
+        if let Some(key) = &record.key {
+            message = message.key(key.as_slice());
+        }
+        if let Some(value) = &record.value {
+            message = message.payload(value.as_slice());
+        }
+        if !record.headers.is_empty() {
+            let headers = record.headers.iter().fold(OwnedHeaders::new(), |headers, (name, value)| {
+                headers.insert(Header { key: name, value: value.as_ref() })
+            });
+            message = message.headers(headers);
+        }
+        self.shared.enqueue(producer, message)
+    }
+
+    fn finish(self) {
+        if self.count > 0 {
+            *self.shared.counts.lock().entry(self.topic.clone()).or_default() += self.count;
+        }
+    }
+}
+
+fn create(config: &ClientConfig) -> Result<ThisProducer> {
     config.create_with_context(Deliveries::default()).map_err(|e| client_error("producer", e))
 }
 
 impl Sink for Shared {
     fn start(&self, source_clusters: &BTreeSet<String>, left_open: bool) -> Result<()> {
+        self.settings.check()?;
         let mut topics = self.topics.lock().clone();
         let admin = Admin::new(&self.client("admin"))?;
         admin.create(&self.runner, &topics, self.settings.wait)?;
         *self.cluster.lock() = Some(admin.cluster(&self.runner, self.settings.wait)?);
 
         let mut config = self.client("producer").config()?;
-        for (name, value) in
-            [("linger.ms", "5"), ("queue.buffering.max.messages", "500000"), ("compression.type", "lz4")]
-        {
+        let buffer = (self.settings.buffer_memory >> 10).to_string();
+        for (name, value) in [
+            ("linger.ms", "5"),
+            ("queue.buffering.max.messages", "500000"),
+            ("queue.buffering.max.kbytes", &buffer),
+            ("compression.type", Compression::default().name()),
+        ] {
             if config.get(name).is_none() {
                 config.set(name, value);
             }
         }
-        config.set("enable.idempotence", "true").set("partitioner", "murmur2_random");
+        self.learn_limits(&admin, &topics, &mut config);
+        // A property of topics, too: without any, rust-rdkafka has no place for the partitioner, and crashes.
+        config.set("enable.idempotence", "true").set("acks", "all");
+        // Or librdkafka would place records without a key by itself.
+        config.set("sticky.partitioning.linger.ms", "0");
         if self.delivery == Delivery::ExactlyOnce {
             let group = self.join_group(source_clusters)?;
             if let Some(topic) = &group.marker_topic {
                 topics.clear();
-                topics.insert(topic.as_str().into(), 1);
+                topics.insert(topic.as_str().into(), TopicSettings::new().partitions(1));
                 admin.create(&self.runner, &topics, self.settings.wait)?;
             }
             *self.group.lock() = Some(group);
@@ -277,13 +398,16 @@ impl Sink for Shared {
 
     fn flush(&self) -> Result<()> {
         const SAY_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
+        const LOOK_EVERY_MS: i32 = 100;
         let guard = self.producer.read();
         let Some(producer) = &*guard else { return Ok(()) };
         let mut watch = Stopwatch::start();
         // librdkafka gives up on a record after `delivery.timeout.ms`, so this ends.
         while producer.in_flight_count() > 0 {
             self.check(producer)?;
-            crate::time::pause(std::time::Duration::from_micros(200));
+            // rust-rdkafka's own looks only every 100 ms; this one wakes up with the last delivery, and has nothing linger.
+            // SAFETY: the client is alive.
+            unsafe { rdkafka::bindings::rd_kafka_flush(producer.client().native_ptr(), LOOK_EVERY_MS) };
             if watch.elapsed() >= SAY_EVERY {
                 tracing::warn!("still waiting for the delivery of {} records", producer.in_flight_count());
                 watch = Stopwatch::start();
@@ -322,7 +446,7 @@ impl Sink for Shared {
         Ok(Some((place, at)))
     }
 
-    fn commit(&self, offsets: &[(String, i32, i64)], marker: Marker) -> Result<(), CommitTrouble> {
+    fn send_offsets(&self, offsets: &[(String, i32, i64)], marker: Marker) -> Result<(), CommitTrouble> {
         let not_begun = |error| CommitTrouble::NotCommitted(error);
         let guard = self.producer.read();
         let group = self.group.lock();
@@ -340,8 +464,18 @@ impl Sink for Shared {
             // Nothing was asked of the coordinator that could have committed it.
             Trouble::Abortable(error) | Trouble::Patience(error) => CommitTrouble::NotCommitted(error),
             Trouble::Fatal(error) => CommitTrouble::Unknown(error),
-        })?;
-        fail::fail_point!("commit::offsets_sent", |_| std::process::abort());
+        })
+    }
+
+    fn commit(&self) -> Result<(), CommitTrouble> {
+        let guard = self.producer.read();
+        let Some(producer) = &*guard else {
+            let error = Error::internal("the Kafka sink was used before it was started");
+            return Err(CommitTrouble::NotCommitted(error));
+        };
+        fail::fail_point!("commit::refused", |_| Err(CommitTrouble::NotCommitted(Error::output(
+            "the transaction was refused by a fail point"
+        ))));
         self.persist("commit the transaction", || producer.commit_transaction(CALL))
             .map_err(Trouble::of_commit)?;
         *self.open.lock() = None;
@@ -361,12 +495,27 @@ impl Sink for Shared {
         Ok(())
     }
 
+    fn begin(&self, time: Time) {
+        self.bad.store(0, Ordering::Relaxed);
+        if let Some(producer) = &*self.producer.read() {
+            producer.context().partitioner.begin(time);
+        }
+    }
+
+    fn add_dead_letter_topic(&self, topic: &str) {
+        self.add_dead_letters(topic);
+    }
+
     fn dead_letters(&self, time: Time, letters: Vec<DeadLetter>) -> Result<()> {
         for letter in letters {
             let Some(destination) = letter.destination.clone() else { continue };
-            self.send(&destination, time, std::iter::once(&dead_letter_record(&self.app_name, letter)))?;
+            self.send_all(&destination, time, &[dead_letter::of_read(&self.app_name, time, letter)])?;
         }
         Ok(())
+    }
+
+    fn bad_records(&self) -> u64 {
+        self.bad.load(Ordering::Relaxed)
     }
 
     fn take_counts(&self) -> Vec<(Arc<str>, u64)> {

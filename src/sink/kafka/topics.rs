@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::RDKafkaErrorCode;
 
+use super::{ProducerRecord, TopicSettings};
 use crate::error::{Error, Result};
 use crate::rdd::Runner;
 use crate::source::kafka::{ClientSettings, client_error, cluster_id, error_text, wait_for};
@@ -31,26 +32,39 @@ impl Admin {
         cluster_id(runner, &self.brokers, self.client.inner(), wait)
     }
 
-    /// Makes those of `topics` (with their numbers of partitions) that are missing; waits up to `wait` for the brokers.
-    pub fn create(&self, runner: &Runner, topics: &BTreeMap<Arc<str>, i32>, wait: Duration) -> Result<()> {
+    /// Makes those of `topics` that are missing and may be made; waits up to `wait` for the brokers.
+    ///
+    /// # Errors
+    /// If one that may not be made is missing.
+    pub fn create(
+        &self,
+        runner: &Runner,
+        topics: &BTreeMap<Arc<str>, TopicSettings>,
+        wait: Duration,
+    ) -> Result<()> {
         let brokers = &self.brokers;
         let metadata = wait_for(runner, &format!("Kafka at {brokers}"), wait, || {
             self.client.inner().fetch_metadata(None, REQUEST).map_err(|e| {
                 Error::unavailable(format!("no answer from Kafka at {brokers}: {}", error_text(&e)))
             })
         })?;
-        let missing: Vec<_> = topics
-            .iter()
-            .filter(|(topic, _)| !metadata.topics().iter().any(|t| t.name() == &***topic))
-            .map(|(topic, partitions)| NewTopic::new(topic, *partitions, TopicReplication::Fixed(-1)))
-            .collect();
+        let missing = topics.iter().filter(|(topic, _)| {
+            !metadata.topics().iter().any(|t| t.name() == &***topic && !t.partitions().is_empty())
+        });
+        let (missing, refused): (Vec<_>, Vec<_>) = missing.partition(|(_, settings)| settings.create);
+        if let Some((topic, _)) = refused.first() {
+            return Err(Error::config(format!(
+                "output topic `{topic}` does not exist on {brokers}, and is not to be created by this application: create it"
+            )));
+        }
         if missing.is_empty() {
             return Ok(());
         }
-        let names: Vec<_> = missing.iter().map(|t| t.name).collect();
+        let new: Vec<_> = missing.iter().map(|(topic, settings)| new_topic(topic, settings)).collect();
+        let names: Vec<_> = new.iter().map(|topic| topic.name).collect();
         tracing::info!("creating output topics: {}", names.join(", "));
         let options = AdminOptions::new().operation_timeout(Some(REQUEST)).request_timeout(Some(REQUEST * 2));
-        let created = futures_executor::block_on(self.client.create_topics(&missing, &options));
+        let created = futures_executor::block_on(self.client.create_topics(&new, &options));
         let created = created.map_err(|e| {
             Error::unavailable(format!("cannot create topics: {}", error_text(&e))).with_source(e)
         })?;
@@ -64,4 +78,52 @@ impl Admin {
         }
         Ok(())
     }
+
+    /// What `topics` take, as far as the broker tells.
+    pub fn limits(&self, topics: impl Iterator<Item = Arc<str>>) -> BTreeMap<Arc<str>, TopicLimits> {
+        let topics: Vec<_> = topics.collect();
+        let wanted: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
+        let options = AdminOptions::new().request_timeout(Some(REQUEST));
+        let told = match futures_executor::block_on(self.client.describe_configs(&wanted, &options)) {
+            Ok(told) => told,
+            Err(error) => {
+                let text = error_text(&error);
+                tracing::warn!("the broker does not tell which records the output topics take: {text}");
+                return BTreeMap::new();
+            }
+        };
+        let limits = topics.iter().zip(told).filter_map(|(topic, told)| {
+            let told = told.ok()?;
+            let value = |name| told.get(name).and_then(|entry| entry.value.as_deref());
+            let max_bytes = value("max.message.bytes").and_then(|value| value.parse().ok());
+            let is_compacted = value("cleanup.policy").is_some_and(|policy| policy.contains("compact"));
+            Some((topic.clone(), TopicLimits { max_bytes: max_bytes?, is_compacted }))
+        });
+        limits.collect()
+    }
+}
+
+/// Which records a topic takes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TopicLimits {
+    pub max_bytes: usize,
+    pub is_compacted: bool,
+}
+
+impl TopicLimits {
+    /// Why the topic cannot take `record`, if it cannot; the producer takes no more than `max_bytes`.
+    pub fn refuse(self, record: &ProducerRecord, max_bytes: usize) -> Option<String> {
+        let (size, most) = (record.size(), self.max_bytes.min(max_bytes));
+        if size > most {
+            return Some(format!("it has {size} bytes, and the topic takes {most} (`max.message.bytes`)"));
+        }
+        let keyless = self.is_compacted && record.key.is_none();
+        keyless.then(|| "it has no key, and the topic is compacted".to_owned())
+    }
+}
+
+fn new_topic<'a>(topic: &'a str, settings: &'a TopicSettings) -> NewTopic<'a> {
+    let replication = TopicReplication::Fixed(settings.replication.unwrap_or(-1));
+    let topic = NewTopic::new(topic, settings.partitions, replication);
+    settings.config.iter().fold(topic, |topic, (name, value)| topic.set(name, value))
 }

@@ -1,26 +1,23 @@
 //! Slicing by arrival: a batch takes what the partitions hold when it begins, within the limits.
 
-use super::source::{KafkaInput, Offsets, Place};
+use super::limits::Limits;
+use super::source::{KafkaInput, Offsets, Place, Progress};
 use crate::error::Result;
 use crate::source::{InputPlan, OffsetRange};
 
 impl KafkaInput {
-    /// How many records of each partition this batch may take.
-    fn limits(&self, lag: &Offsets) -> Offsets {
-        let total: i64 = lag.values().sum();
-        let cap = i64::try_from(self.config.max_records_per_batch).unwrap_or(i64::MAX);
-        let per_partition = self
-            .config
-            .max_rate_per_partition
-            .map_or(i64::MAX, |rate| ((rate as f64 * self.interval.as_secs_f64()) as i64).max(1));
-        lag.iter()
-            .map(|(place, lag)| {
-                let share =
-                    if total <= cap { *lag } else { (*lag as f64 / total as f64 * cap as f64) as i64 };
-                // A partition that has anything gets on, however small its share.
-                (place.clone(), share.max(1).min(per_partition).min(*lag))
-            })
-            .collect()
+    /// How many records of each partition this batch takes of what `lag` says is there.
+    fn taken(&self, progress: &Progress, lag: &Offsets) -> Offsets {
+        let limits = Limits {
+            interval: self.interval,
+            rate: progress.rate,
+            max_rate_per_partition: self.config.max_rate_per_partition,
+            min_per_partition: self.config.min_rate_per_partition,
+            max_records: self.config.max_records_per_batch,
+            max_bytes: self.config.max_bytes_per_batch,
+            record_bytes: &|place| progress.record_bytes.get(place).copied(),
+        };
+        limits.share(lag)
     }
 
     /// What belongs to the batch that begins now.
@@ -40,13 +37,13 @@ impl KafkaInput {
             let end = latest.get(place).copied().unwrap_or(*from);
             (place.clone(), (end - from).max(0))
         });
-        let limits = self.limits(&lag.collect());
+        let taken = self.taken(&progress, &lag.collect());
         progress.found(latest)?;
         let range = |((topic, partition), from): (&Place, &i64)| OffsetRange {
             topic: topic.clone(),
             partition: *partition,
             from: *from,
-            until: from + limits.get(&(topic.clone(), *partition)).copied().unwrap_or(0),
+            until: from + taken.get(&(topic.clone(), *partition)).copied().unwrap_or(0),
         };
         Ok(InputPlan::Offsets(progress.next.iter().map(range).collect()))
     }

@@ -8,19 +8,29 @@ use crate::error::{Error, Result};
 use crate::rdd::Runner;
 use crate::time::{Duration, Stopwatch};
 
-/// Properties that Tidemill sets itself, with what to use instead.
-const OWNED: [(&str, &str); 11] = [
-    ("bootstrap.servers", "`brokers`"),
-    ("group.id", "`app_id`"),
-    ("client.id", "`app_id`"),
-    ("enable.auto.commit", "nothing: offsets are committed with each batch"),
-    ("enable.auto.offset.store", "nothing: offsets are committed with each batch"),
-    ("auto.offset.reset", "`start`"),
-    ("enable.partition.eof", "nothing"),
-    ("isolation.level", "nothing: only committed records are read"),
-    ("transactional.id", "`app_id`"),
-    ("enable.idempotence", "nothing: the producer is idempotent"),
-    ("enable.gapless.guarantee", "nothing"),
+/// Properties that Tidemill sets itself, with what to do instead.
+pub(crate) const OWNED: [(&str, &str); 21] = [
+    ("bootstrap.servers", "set `brokers`"),
+    ("metadata.broker.list", "set `brokers`"),
+    ("group.id", "it is the `app_id`"),
+    ("group.instance.id", "partitions are assigned by Tidemill, not by the group"),
+    ("group.protocol", "partitions are assigned by Tidemill, not by the group"),
+    ("partition.assignment.strategy", "partitions are assigned by Tidemill, not by the group"),
+    ("client.id", "it is made from the `app_id`"),
+    ("auto.offset.reset", "set `start`"),
+    ("enable.auto.commit", "offsets are committed with each batch"),
+    ("auto.commit.interval.ms", "offsets are committed with each batch"),
+    ("enable.auto.offset.store", "offsets are committed with each batch"),
+    ("isolation.level", "sources read committed records only"),
+    ("enable.partition.eof", "Tidemill needs it to find a slice's end"),
+    ("transactional.id", "it is made from the `app_id`"),
+    ("enable.idempotence", "the producer is always idempotent"),
+    ("enable.gapless.guarantee", "the producer is always idempotent"),
+    ("acks", "output counts when all in-sync replicas have it"),
+    ("request.required.acks", "output counts when all in-sync replicas have it"),
+    ("allow.auto.create.topics", "a missing input topic is an error, a missing output topic is created"),
+    ("partitioner", "records are placed as Kafka's default partitioner does, by murmur2 of the key"),
+    ("sticky.partitioning.linger.ms", "records without a key fill one partition for a while, then another"),
 ];
 
 /// How to reach a cluster.
@@ -41,7 +51,7 @@ impl ClientSettings {
         for (name, value) in &self.options {
             if let Some((_, instead)) = OWNED.iter().find(|(owned, _)| owned == name) {
                 return Err(Error::config(format!(
-                    "Kafka option `{name}` is set by Tidemill; use {instead}"
+                    "Kafka option `{name}` is Tidemill's own to set: {instead}"
                 )));
             }
             config.set(name, value);

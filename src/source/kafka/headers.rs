@@ -31,7 +31,8 @@ impl<'a> Headers<'a> {
         Self(Inner::Raw(headers))
     }
 
-    pub(super) fn owned(headers: &'a [(String, Option<Vec<u8>>)]) -> Self {
+    /// Those that a program holds.
+    pub(crate) fn owned(headers: &'a [(String, Option<Vec<u8>>)]) -> Self {
         Self(Inner::Owned(headers))
     }
 

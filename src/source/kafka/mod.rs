@@ -5,6 +5,7 @@ mod client;
 mod group;
 mod headers;
 mod kept;
+mod limits;
 mod native;
 mod reader;
 mod record;
@@ -21,8 +22,15 @@ pub use reader::SliceReader;
 pub use record::{ConsumerRecord, Record};
 pub use stream::KafkaStream;
 
+#[cfg(feature = "service")]
+pub(crate) use client::OWNED;
 pub(crate) use client::{Client, ClientSettings, client_error, cluster_id, error_text, wait_for};
 pub(crate) use group::{group_offsets, marked_list};
+
+/// Records of one batch unless set otherwise: a backlog is read in slices that fit the memory.
+pub(crate) const DEFAULT_MAX_RECORDS: u64 = 1_000_000;
+/// Bytes of one batch unless set otherwise.
+pub(crate) const DEFAULT_MAX_BYTES: u64 = 1 << 30;
 
 /// Where a stream begins that has no checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,8 +70,9 @@ pub enum Slicing {
     ///   slides and is not empty, a state that times out, any key of `update_state_by_key`; else there is no batch of that time
     ///   (but for one a day, which keeps the group's offsets from expiring), and so no empty RDD in `foreach_rdd`, and no 0 of a
     ///   `count`.
-    /// - [`max_rate_per_partition`](KafkaSource::max_rate_per_partition) and
-    ///   [`max_records_per_batch`](KafkaSource::max_records_per_batch) do not apply: nothing cuts such a slice.
+    /// - [Backpressure](crate::Backpressure), [`max_rate_per_partition`](KafkaSource::max_rate_per_partition),
+    ///   [`max_records_per_batch`](KafkaSource::max_records_per_batch) and
+    ///   [`max_bytes_per_batch`](KafkaSource::max_bytes_per_batch) do not apply: nothing cuts such a slice.
     /// - A stop ends after the batch that runs, and never waits for one that is open: what is not run then is run at the
     ///   next start, with the same records.
     Timestamp {
@@ -107,7 +116,9 @@ pub struct KafkaSource {
     pub(crate) slicing: Slicing,
     pub(crate) wait: Duration,
     pub(crate) max_rate_per_partition: Option<u64>,
+    pub(crate) min_rate_per_partition: u64,
     pub(crate) max_records_per_batch: u64,
+    pub(crate) max_bytes_per_batch: u64,
     pub(crate) options: Vec<(String, String)>,
     pub(crate) reader: Reader,
     pub(crate) place: Option<String>,
@@ -124,7 +135,9 @@ impl KafkaSource {
             slicing: Slicing::default(),
             wait: Duration::seconds(30),
             max_rate_per_partition: None,
-            max_records_per_batch: 1_000_000,
+            min_rate_per_partition: 1,
+            max_records_per_batch: DEFAULT_MAX_RECORDS,
+            max_bytes_per_batch: DEFAULT_MAX_BYTES,
             options: Vec::new(),
             reader: Reader::default(),
             place: None,
@@ -160,6 +173,22 @@ impl KafkaSource {
     /// At most this many records per second and partition (Spark's `maxRatePerPartition`); no limit unless set.
     pub fn max_rate_per_partition(mut self, records_per_second: u64) -> Self {
         self.max_rate_per_partition = Some(records_per_second);
+        self
+    }
+
+    /// At least this many records of each partition that has them in every batch, whatever backpressure and
+    /// `max_rate_per_partition` say; 1 unless set. As in Spark's `minRatePerPartition`, it is a number per batch, not per
+    /// second.
+    pub fn min_rate_per_partition(mut self, records_per_batch: u64) -> Self {
+        self.min_rate_per_partition = records_per_batch;
+        self
+    }
+
+    /// At most about this many bytes of keys and values in a batch, of all partitions together; 1 GiB unless set. How
+    /// many records that is follows from how large those of the last batches were; before any was seen they are taken to
+    /// have 16 KiB, so that the first batch of a backlog is a small one.
+    pub fn max_bytes_per_batch(mut self, bytes: u64) -> Self {
+        self.max_bytes_per_batch = bytes;
         self
     }
 
@@ -208,7 +237,8 @@ impl KafkaSource {
         if self.topics.is_empty() {
             return Err(Error::config("a Kafka source needs at least one topic"));
         }
-        if self.max_records_per_batch == 0 || self.max_rate_per_partition == Some(0) {
+        let limits = [self.max_records_per_batch, self.max_bytes_per_batch, self.min_rate_per_partition];
+        if limits.contains(&0) || self.max_rate_per_partition == Some(0) {
             return Err(Error::config("a Kafka source's limits must be at least 1"));
         }
         if let Slicing::Timestamp { max_future, grace } = self.slicing

@@ -12,7 +12,7 @@ use super::kept::KeptSlices;
 use super::timestamp::Cuts;
 use super::{KafkaSource, SliceReader, Slicing, Start};
 use crate::error::{Error, Result};
-use crate::rdd::Runner;
+use crate::rdd::{Runner, SliceStats};
 use crate::source::{
     GroupOffsets, Input, InputPlan, InputPosition, Marker, OffsetRange, PartitionLag, SlicedByTime,
 };
@@ -82,6 +82,10 @@ pub(super) struct Progress {
     pub latest: Offsets,
     pub committed: Offsets,
     pub last_timestamps: BTreeMap<Place, i64>,
+    /// How large the records were that were read last, on average.
+    pub record_bytes: BTreeMap<Place, f64>,
+    /// At most so many records per second, of all partitions together.
+    pub rate: Option<u64>,
     /// For how many plans on end a partition has ended before the next offset to read.
     pub shrunk: BTreeMap<Place, u32>,
     /// The ends when the input was started.
@@ -157,13 +161,19 @@ impl KafkaInput {
         self.cuts.as_ref().map(|_| (time - self.interval).as_millis()..time.as_millis())
     }
 
-    /// Notes when the last record of a slice had been written, for the lag in seconds.
-    pub fn saw(&self, range: &OffsetRange, timestamp: i64) {
+    /// Notes what a slice was seen to hold: when its last record had been written, for the lag in seconds, and how large its
+    /// records are, for the limit of the next batch.
+    pub fn saw(&self, range: &OffsetRange, stats: &SliceStats) {
         let place = (range.topic.clone(), range.partition);
         let mut progress = self.progress.lock();
+        if stats.records > 0 {
+            progress.record_bytes.insert(place.clone(), stats.bytes as f64 / stats.records as f64);
+        }
         // Of a slice that was cut into parts, the last one ends where the plan did.
-        if progress.next.get(&place) == Some(&range.until) {
-            progress.last_timestamps.insert(place, timestamp);
+        if let Some(at) = stats.last_timestamp
+            && progress.next.get(&place) == Some(&range.until)
+        {
+            progress.last_timestamps.insert(place, at);
         }
     }
 
@@ -287,6 +297,15 @@ impl Input for KafkaInput {
         }
         let progress = self.progress.lock();
         progress.backlog.iter().all(|(place, end)| progress.next.get(place).is_some_and(|next| next >= end))
+    }
+
+    /// Nothing cuts a slice by timestamp.
+    fn obeys_rate(&self) -> bool {
+        self.cuts.is_none()
+    }
+
+    fn limit_rate(&self, records_per_second: u64) {
+        self.progress.lock().rate = Some(records_per_second);
     }
 
     fn lag(&self) -> Vec<PartitionLag> {

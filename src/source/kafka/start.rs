@@ -26,7 +26,7 @@ impl KafkaInput {
     fn consumer(&self, role: &str, partitions: usize) -> Result<Client> {
         let settings = ClientSettings {
             brokers: self.config.brokers.clone(),
-            client_id: format!("{}-{role}", self.group),
+            client_id: format!("{}-{role}-{}", self.group, self.config.name()),
             options: self.config.options.clone(),
         };
         let mut config = settings.config()?;

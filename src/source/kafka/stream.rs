@@ -1,6 +1,7 @@
 //! The Kafka stream before its first operator: its records are still in the reader's buffer.
 
 use std::cell::Cell;
+use std::fmt::Display;
 use std::ops::Range;
 use std::panic::Location;
 use std::sync::Arc;
@@ -9,9 +10,9 @@ use super::source::KafkaInput;
 use super::{ConsumerRecord, KafkaSource, Record, SliceReader};
 use crate::context::StreamingContext;
 use crate::dstream::{DStream, DStreamNode, made_at};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::rdd::{AtRecord, Data, Flow, Operator, Rdd, RddNode, Runner, SliceStats, TaskContext, handing_on};
-use crate::source::OffsetRange;
+use crate::source::{OffsetRange, OnBadRecord, Stage};
 use crate::time::{Duration, Time};
 
 /// The records of a Kafka source (Spark's direct stream). Its operators see each record in the reader's
@@ -23,6 +24,7 @@ use crate::time::{Duration, Time};
 pub struct KafkaStream {
     ssc: StreamingContext,
     input: Arc<KafkaInput>,
+    on_bad_record: OnBadRecord,
 }
 
 impl StreamingContext {
@@ -37,7 +39,7 @@ impl StreamingContext {
             self.inner.runner.clone(),
         ));
         self.inner.lifecycle.admit("kafka_direct_stream", || graph.add_input(input.clone()));
-        KafkaStream { ssc: self.clone(), input }
+        KafkaStream { ssc: self.clone(), input, on_bad_record: OnBadRecord::Fail }
     }
 }
 
@@ -71,20 +73,78 @@ impl KafkaStream {
         })
     }
 
+    /// The same records, with what becomes of those that [`text`](KafkaStream::text), [`try_map`](KafkaStream::try_map) and
+    /// [`try_flat_map`](KafkaStream::try_flat_map) cannot use; [`OnBadRecord::Fail`] unless set. Dead letters go to the
+    /// context's [sink](StreamingContext::kafka_sink), which makes their topic if it is missing.
+    ///
+    /// ```
+    /// # fn main() -> tidemill::Result<()> {
+    /// use tidemill::{KafkaSinkSettings, KafkaSource, OnBadRecord, StreamingContext};
+    /// let ssc = StreamingContext::builder("sums").build()?;
+    /// ssc.kafka_sink(KafkaSinkSettings::new("localhost:9092"));
+    /// let numbers = ssc
+    ///     .kafka_direct_stream(KafkaSource::new("localhost:9092", ["numbers"]))
+    ///     .on_bad_record(OnBadRecord::DeadLetter("numbers.dlq".into()))
+    ///     .try_map(|record| record.text().parse::<i64>());
+    /// numbers.reduce(|a, b| a + b).print();
+    /// # Ok(()) }
+    /// ```
+    pub fn on_bad_record(&self, policy: OnBadRecord) -> KafkaStream {
+        if let Some(topic) = policy.dead_letter_topic() {
+            self.ssc.inner.lifecycle.admit("on_bad_record", || {
+                self.ssc.inner.graph.add_dead_letter_topic(topic);
+            });
+        }
+        KafkaStream { on_bad_record: policy, ..self.clone() }
+    }
+
     /// Each value as text.
     ///
-    /// A value that is absent or no UTF-8 fails the batch, and is named with its topic, partition and offset;
-    /// [`map`](KafkaStream::map) lets a program decide otherwise.
+    /// A value that is absent or no UTF-8 is bad: it fails the batch, and is named with its topic, partition and offset,
+    /// unless [`on_bad_record`](KafkaStream::on_bad_record) says otherwise.
+    #[track_caller]
     pub fn text(&self) -> DStream<String> {
-        self.flat_map_into("text", |record, emit| {
-            let what = match record.value.map(std::str::from_utf8) {
-                Some(Ok(text)) => return emit(text.to_owned()),
-                Some(Err(error)) => format!("is no UTF-8: {error}"),
-                None => "is absent".to_owned(),
-            };
-            let Record { topic, partition, offset, .. } = record;
-            Err(Error::data(format!("the value of record {topic}-{partition} at offset {offset} {what}"))
-                .into())
+        self.try_into("text", |record| match record.value.map(std::str::from_utf8) {
+            Some(Ok(text)) => Ok(Some(text.to_owned())),
+            Some(Err(error)) => Err(format!("the value is no UTF-8: {error}")),
+            None => Err("the value is absent".to_owned()),
+        })
+    }
+
+    /// What `f` makes of each record; a record for which it gives an error is bad, and
+    /// [`on_bad_record`](KafkaStream::on_bad_record) says what becomes of it.
+    #[track_caller]
+    pub fn try_map<U: Data, E: Display>(
+        &self,
+        f: impl Fn(&Record<'_>) -> Result<U, E> + Send + Sync + 'static,
+    ) -> DStream<U> {
+        self.try_into("try_map", move |record| f(record).map(Some))
+    }
+
+    /// What `f` gives for each record, in order; a record for which it gives an error is bad, and
+    /// [`on_bad_record`](KafkaStream::on_bad_record) says what becomes of it.
+    #[track_caller]
+    pub fn try_flat_map<U: Data, I: IntoIterator<Item = U>, E: Display>(
+        &self,
+        f: impl Fn(&Record<'_>) -> Result<I, E> + Send + Sync + 'static,
+    ) -> DStream<U> {
+        self.try_into("try_flat_map", f)
+    }
+
+    #[track_caller]
+    fn try_into<U: Data, I: IntoIterator<Item = U>, E: Display>(
+        &self,
+        name: &str,
+        f: impl Fn(&Record<'_>) -> Result<I, E> + Send + Sync + 'static,
+    ) -> DStream<U> {
+        let place = made_at(Location::caller());
+        let (operator, policy) = (Operator::made_at(name, &place), self.on_bad_record.clone());
+        let told: Arc<str> = format!("{name}{place}").into();
+        self.read_slices(name, move |read, task, emit| {
+            read(&mut |record| match operator.run(|| f(record)) {
+                Ok(made) => made.into_iter().try_for_each(&mut *emit),
+                Err(error) => Ok(policy.apply(task, record, Stage::Decode, &told, error.to_string())?),
+            })
         })
     }
 
@@ -189,9 +249,7 @@ where
         };
         let flow = (self.f)(&mut read, task, emit);
         task.slice_read(range, stats);
-        if let Some(at) = stats.last_timestamp {
-            self.input.saw(range, at);
-        }
+        self.input.saw(range, &stats);
         flow
     }
 

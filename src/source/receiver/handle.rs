@@ -110,9 +110,9 @@ impl<T: Stored> ReceiverHandle<T> {
     /// The supervisor, once the rate limit lets `elements` more through.
     fn admitted(&self, elements: usize) -> Result<Arc<Supervisor<T>>> {
         let supervisor = self.supervisor.upgrade().ok_or_else(stopped)?;
-        let Some(limiter) = &supervisor.limiter else { return Ok(supervisor) };
         let give_up = || self.run.stopped.load(Ordering::Acquire);
-        if limiter.acquire(elements, &*self.clock, &give_up) { Ok(supervisor) } else { Err(stopped()) }
+        let admitted = supervisor.limiter.acquire(elements, &*self.clock, &give_up);
+        if admitted { Ok(supervisor) } else { Err(stopped()) }
     }
 
     fn ask(&self, request: Request) {

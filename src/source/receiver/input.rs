@@ -51,7 +51,7 @@ impl<T: Stored> ReceiverInput<T> {
             name: receiver.name().into(),
             receiver: Arc::new(receiver),
             blocks: Blocks::new(uid, db, settings.memory),
-            limiter: settings.max_rate.map(RateLimiter::new),
+            limiter: RateLimiter::new(settings.max_rate),
             clock,
             listeners,
             block_interval: settings.block_interval,
@@ -117,6 +117,14 @@ impl<T: Stored> Input for ReceiverInput<T> {
         {
             tracing::error!("the supervisor of receiver `{}` panicked", self.supervisor.name);
         }
+    }
+
+    fn obeys_rate(&self) -> bool {
+        true
+    }
+
+    fn limit_rate(&self, records_per_second: u64) {
+        self.supervisor.limiter.limit(records_per_second);
     }
 
     fn has_unplanned(&self) -> bool {

@@ -24,7 +24,7 @@ pub(super) struct Supervisor<T> {
     pub name: Arc<str>,
     pub receiver: Arc<dyn Receiver<T>>,
     pub blocks: Blocks<T>,
-    pub limiter: Option<RateLimiter>,
+    pub limiter: RateLimiter,
     pub clock: Arc<dyn Clock>,
     pub listeners: Arc<ListenerBus>,
     pub block_interval: Duration,

@@ -1,0 +1,196 @@
+//! Records that cannot be used: kept aside with the reason, whichever stage they fail in, shown, and sent back once.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tidemill::{KafkaSinkSettings, KafkaSource, OnBadRecord, Start, StreamingContext};
+
+use crate::support::{App, Broker, Record, Row, eventually, unique_name};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const FILE: &str = "numbers.yaml";
+
+fn pipeline(name: &str) -> String {
+    format!(
+        "app_id: {name}
+batch_interval: 100ms
+delivery: exactly-once
+checkpoint: data
+http: ${{TIDEMILL_HTTP}}
+sources:
+  numbers:
+    kafka: {{ brokers: \"${{KAFKA_BROKERS}}\", topics: [{name}], start: earliest }}
+    format: json
+    schema: {{ n: bigint }}
+    on_bad_record: {{ dead_letter: {name}.dlq }}
+streams:
+  parts: {{ sql: \"select n, 100 / n as part from numbers\" }}
+  odd: {{ filter: {{ from: parts, where: \"10 / (part - 50) >= 0 or n > 2\" }} }}
+outputs:
+  - {{ from: odd, kafka: {{ topic: {name}-out }} }}
+"
+    )
+}
+
+fn value(n: &str) -> String {
+    format!(r#"{{"n": {n}}}"#)
+}
+
+fn texts(rows: &[Row]) -> Vec<String> {
+    rows.iter().map(Row::text).collect()
+}
+
+/// The JSON lines that `dead-letters list` prints.
+fn listed(app: &App, more: &[&str]) -> Vec<Value> {
+    let arguments = [&["dead-letters", "list", FILE, "--format", "json"], more].concat();
+    let mut run = app.arguments(&arguments).start();
+    assert_eq!(run.wait_exit(LIMIT).code(), Some(0), "{}", run.stderr());
+    run.stdout().lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+}
+
+/// How many `dead-letters resend` has sent, would send, and had sent before.
+fn resend(app: &App, more: &[&str]) -> [u64; 3] {
+    let mut run = app.arguments(&[&["dead-letters", "resend", FILE], more].concat()).start();
+    assert_eq!(run.wait_exit(LIMIT).code(), Some(0), "{}", run.stderr());
+    let summary: Value = serde_json::from_str(run.stdout().lines().last().expect("a summary")).unwrap();
+    ["sent", "would_send", "sent_before"].map(|name| summary[name].as_u64().unwrap())
+}
+
+#[test]
+fn what_fails_in_decoding_or_processing_is_kept_shown_and_sent_back_once() {
+    let broker = Broker::shared();
+    let name = unique_name("numbers");
+    broker.create_topic(&name, 2);
+    broker.produce(
+        &name,
+        [
+            Record::from(value("4").as_str()),
+            Record::from(("k", "no number")).header("trace", "7").timestamp(1_700_000_000_000),
+            // Fails in the first query, and in the second.
+            Record::from(value("0").as_str()),
+            Record::from(value("2").as_str()).header("trace", "8"),
+            Record::from(value("1").as_str()),
+        ]
+        .map(|record| record.partition(1)),
+    );
+    let app = broker.run(FILE).file(FILE, &pipeline(&name));
+    let mut run = app.start();
+    let http = run.http();
+    http.wait_until_read(2, 5, LIMIT);
+    let (out, dlq) = (format!("{name}-out"), format!("{name}.dlq"));
+    let good = [(4, 25), (1, 100)].map(|(n, part)| format!("{{\"n\":{n},\"part\":{part}}}"));
+    let mut found = texts(&broker.read(&out));
+    found.sort_by_key(|text| std::cmp::Reverse(text.clone()));
+    assert_eq!(found, good);
+    assert_eq!(http.metrics().sum("tidemill_source_bad_records_total", &[]), 3.0);
+
+    let letters = listed(&app, &[]);
+    let told = |field: &str| letters.iter().map(|letter| letter[field].clone()).collect::<Vec<_>>();
+    let mut by_offset: Vec<_> = letters.iter().collect();
+    by_offset.sort_by_key(|letter| letter["offset"].as_i64());
+    let shown: Vec<_> = by_offset
+        .iter()
+        .map(|l| {
+            let text = |field: &str| l[field].as_str().unwrap_or_default().to_owned();
+            (l["partition"].as_i64().unwrap(), l["offset"].as_i64().unwrap(), text("stage"), text("operator"))
+        })
+        .collect();
+    let expected = [(1, 1, "decode", "numbers"), (1, 2, "process", "parts"), (1, 3, "process", "odd")]
+        .map(|(p, o, stage, operator)| (p, o, stage.to_owned(), operator.to_owned()));
+    assert_eq!(shown, expected);
+    assert_eq!(told("resent"), [false; 3].map(Value::from));
+    assert!(
+        by_offset[1]["message"].as_str().unwrap().to_lowercase().contains("divide by zero"),
+        "{letters:?}"
+    );
+    assert!(letters.iter().all(|l| l["batch_time"].as_i64().is_some_and(|time| time % 100 == 0)));
+    assert_eq!(listed(&app, &["--stage", "process"]).len(), 2);
+    assert_eq!(listed(&app, &["--message", "ivide by zero", "--operator", "odd"]).len(), 1);
+    assert_eq!(listed(&app, &["--limit", "1"]).len(), 1);
+
+    // Nothing is sent unless it is asked for.
+    assert_eq!(resend(&app, &[]), [0, 3, 0]);
+    let to = broker.unique_topic("mended", 1);
+    assert_eq!(resend(&app, &["--to", &to, "--stage", "decode", "--execute"]), [1, 1, 0]);
+    let back = broker.read(&to);
+    assert_eq!(back.len(), 1);
+    assert_eq!((back[0].key_text().as_str(), back[0].text().as_str()), ("k", "no number"));
+    assert_eq!(back[0].headers, [("trace".to_owned(), b"7".to_vec())]);
+    assert_eq!(back[0].timestamp, 1_700_000_000_000);
+
+    // The others go back to where they are from; what was sent is not sent again.
+    run.sigterm();
+    assert_eq!(run.wait_exit(LIMIT).code(), Some(0), "{}", run.stderr());
+    assert_eq!(resend(&app, &["--execute"]), [2, 2, 1]);
+    assert_eq!(resend(&app, &["--execute"]), [0, 0, 3]);
+    let all = broker.read(&name);
+    assert_eq!(texts(&all)[5..], [value("0"), value("2")]);
+    assert!(all.iter().all(|row| row.partition == 1));
+    assert_eq!(all[6].headers, [("trace".to_owned(), b"8".to_vec())]);
+    assert!(listed(&app, &[]).iter().all(|letter| letter["resent"] == true));
+
+    // With the queries mended they are read like any others.
+    let mended = pipeline(&name).replace("100 / n", "100 / (n + 1)").replace("(part - 50)", "1");
+    let mut run = app.clone().file(FILE, &mended).arguments(&["run", FILE]).start();
+    let http = run.http();
+    // The transaction that sent them back has left a mark of its own behind them.
+    http.wait_until_read(2, 8, LIMIT);
+    run.sigterm();
+    assert_eq!(run.wait_exit(LIMIT).code(), Some(0), "{}", run.stderr());
+    let mut sent = texts(&broker.read(&out));
+    sent.sort();
+    let expected = [(0, 100), (1, 100), (2, 33), (4, 25)];
+    assert_eq!(sent, expected.map(|(n, part)| format!("{{\"n\":{n},\"part\":{part}}}")));
+    assert_eq!(broker.read(&dlq).len(), 3);
+}
+
+#[test]
+fn programs_say_what_becomes_of_records_that_they_cannot_use() {
+    let broker = Broker::shared();
+    let name = unique_name("typed");
+    broker.create_topic(&name, 1);
+    broker.produce(&name, ["1", "two", "3"]);
+    let sums = |policy: OnBadRecord, app: &str| {
+        let checkpoint = tempfile::tempdir().unwrap();
+        let ssc = StreamingContext::builder(app)
+            .batch_interval(Duration::from_millis(100))
+            .checkpoint(checkpoint.path())
+            .build()
+            .unwrap();
+        let sink = ssc.kafka_sink(KafkaSinkSettings::new(broker.bootstrap()));
+        let source = KafkaSource::new(broker.bootstrap(), [&name]).start(Start::Earliest);
+        ssc.kafka_direct_stream(source)
+            .on_bad_record(policy)
+            .try_map(|record| record.text().parse::<i64>())
+            .reduce(|a, b| a + b)
+            .map(|sum| tidemill::ProducerRecord::new("sum", sum.to_string()))
+            .save_to_kafka(&sink, &format!("{app}-out"));
+        let started = ssc.start();
+        let outcome = started.and_then(|()| {
+            eventually(LIMIT, "the batch", || {
+                if broker.committed(app, &name).get(&0) == Some(&3) {
+                    return Ok(());
+                }
+                match ssc.await_termination_or_timeout(Duration::from_millis(50)) {
+                    Ok(false) => Err("not yet".to_owned()),
+                    _ => Ok(()),
+                }
+            });
+            ssc.stop(true)
+        });
+        (outcome, texts(&broker.read(&format!("{app}-out"))))
+    };
+    let (outcome, rows) = sums(OnBadRecord::Skip, &format!("{name}-skip"));
+    assert_eq!((outcome.is_ok(), rows), (true, vec!["4".to_owned()]));
+    let dlq = format!("{name}.dlq");
+    let (outcome, rows) = sums(OnBadRecord::DeadLetter(dlq.clone()), &format!("{name}-kept"));
+    assert_eq!((outcome.is_ok(), rows), (true, vec!["4".to_owned()]));
+    let letters = broker.read(&dlq);
+    assert_eq!(texts(&letters), ["two"]);
+    let operator = letters[0].headers.iter().find(|(name, _)| name.ends_with(".operator")).unwrap();
+    assert!(String::from_utf8_lossy(&operator.1).starts_with("try_map at integration-tests/dead_letters.rs"));
+    let (outcome, rows) = sums(OnBadRecord::Fail, &format!("{name}-fail"));
+    let error = outcome.unwrap_err().to_string();
+    assert!(error.contains(&format!("record {name}-0 at offset 1: invalid digit")), "{error}");
+    assert!(rows.is_empty());
+}

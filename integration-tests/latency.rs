@@ -1,0 +1,70 @@
+//! Batches as short as ten milliseconds: those without anything to commit cost next to nothing, and the others keep up.
+
+use std::time::Duration;
+
+use crate::support::{Broker, Record, eventually, unique_name};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const FILE: &str = "quick.yaml";
+
+#[test]
+fn batches_of_ten_milliseconds_cost_nothing_without_records_and_keep_up_with_them() {
+    let broker = Broker::shared();
+    let name = unique_name("quick");
+    broker.create_topic(&name, 4);
+    let text = format!(
+        "app_id: {name}
+batch_interval: 10ms
+delivery: exactly-once
+checkpoint: data
+http: ${{TIDEMILL_HTTP}}
+sources:
+  lines: {{ kafka: {{ brokers: \"${{KAFKA_BROKERS}}\", topics: [{name}], start: earliest }}, format: text }}
+streams:
+  totals: {{ map_with_state: {{ from: lines, key: [value], state: {{ n: \"count(*)\" }} }} }}
+outputs:
+  - {{ from: totals, kafka: {{ topic: {name}-out, key: value, partitions: 1 }} }}
+"
+    );
+    let mut run = broker.run(FILE).file(FILE, &text).start();
+    let http = run.http();
+    let batches = || http.metrics().sum("tidemill_batches_total", &[("status", "succeeded")]);
+    eventually(
+        LIMIT,
+        "idle batches",
+        || if batches() >= 300.0 { Ok(()) } else { Err(batches().to_string()) },
+    );
+    let metrics = http.metrics();
+    let mean = |phase: &str| {
+        let of =
+            |what: &str| metrics.one(&format!("tidemill_batch_phase_seconds_{what}"), &[("phase", phase)]);
+        of("sum") / of("count")
+    };
+    // To commit nothing costs less than a transaction, or a write that waits for the disk, also on a machine that is busy.
+    let costs = ["plan", "process", "output", "commit"].map(mean);
+    assert!(costs[3] < 0.005, "{costs:?} s");
+    // No transaction: the group was told nothing, and nothing was written.
+    assert!(broker.committed(&name, &name).is_empty());
+    assert!(broker.read(&format!("{name}-out")).is_empty());
+
+    for n in 0..50 {
+        broker.produce(
+            &name,
+            (0..20).map(|i| Record::from(format!("word {i}").as_str()).partition((n + i) % 4)),
+        );
+    }
+    http.wait_until_read(4, 1_000, LIMIT);
+    eventually(LIMIT, "batches that are in time", || {
+        let waiting = http.metrics().sum("tidemill_batches_waiting", &[]);
+        if waiting <= 1.0 { Ok(()) } else { Err(format!("{waiting} wait")) }
+    });
+    run.sigterm();
+    assert_eq!(run.wait_exit(LIMIT).code(), Some(0), "{}", run.stderr());
+    let last: std::collections::BTreeMap<_, _> =
+        broker.read(&format!("{name}-out")).into_iter().map(|row| (row.key_text(), row.text())).collect();
+    assert_eq!(last.len(), 20);
+    assert!(
+        last.iter().all(|(word, total)| *total == format!("{{\"value\":\"{word}\",\"n\":50}}")),
+        "{last:?}"
+    );
+}

@@ -1,0 +1,169 @@
+//! The sink: what of a row becomes what of a record, topics that are made as was said, and outputs larger than the memory for them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::support::{Broker, Record, Row, eventually, unique_name};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const FILE: &str = "orders.yaml";
+
+#[test]
+fn columns_become_keys_values_headers_and_timestamps_and_topics_are_made_as_was_said() {
+    let broker = Broker::shared();
+    let name = unique_name("orders");
+    let text = format!(
+        "app_id: {name}
+batch_interval: 100ms
+delivery: exactly-once
+checkpoint: data
+http: ${{TIDEMILL_HTTP}}
+producer: {{ compression: zstd, buffer_memory: 8MiB, transaction_timeout: 1m }}
+sources:
+  orders:
+    kafka: {{ brokers: \"${{KAFKA_BROKERS}}\", topics: [{name}], start: earliest }}
+    format: json
+    schema: {{ id: text, n: bigint, at: timestamp, body: text }}
+streams:
+  totals: {{ map_with_state: {{ from: orders, key: [id], state: {{ n: \"sum(n)\" }}, timeout: 1s }} }}
+outputs:
+  - from: orders
+    kafka:
+      topic: {name}-bodies
+      key: id
+      value: body
+      headers: {{ number: n, again: body }}
+      timestamp: at
+      partitions: 3
+      replication: 1
+      config: {{ max.message.bytes: 2000, retention.ms: -1 }}
+      on_bad_record: {{ dead_letter: {name}-unsent }}
+  - {{ from: totals, kafka: {{ topic: {name}-totals, key: id, on_removed: tombstone, config: {{ cleanup.policy: compact }} }} }}
+"
+    );
+    broker.create_topic(&name, 2);
+    // Worth compressing, and more than the topic takes.
+    let (one, large) = ("one".repeat(100), "x".repeat(2_000));
+    let mut run = broker.run(FILE).file(FILE, &text).start();
+    let http = run.http();
+    eventually(LIMIT, "readiness", || match http.get("/readyz") {
+        (200, _) => Ok(()),
+        (_, body) => Err(body),
+    });
+    broker.produce(
+        &name,
+        [
+            format!(r#"{{"id": "ann", "n": 3, "at": "2026-01-31T10:00:00.250Z", "body": "{one}"}}"#),
+            r#"{"id": "bob", "n": 4, "body": null}"#.to_owned(),
+            format!(r#"{{"id": "eve", "n": 5, "body": "{large}"}}"#),
+        ]
+        .map(|value| Record::from(value).partition(1)),
+    );
+    let (bodies, totals) = (format!("{name}-bodies"), format!("{name}-totals"));
+    eventually(LIMIT, "the tombstones", || {
+        let rows = broker.read(&totals);
+        let gone = rows.iter().filter(|row| row.value.is_none()).count();
+        if gone == 3 { Ok(()) } else { Err(format!("{rows:?}")) }
+    });
+    let bad = http.metrics().sum("tidemill_source_bad_records_total", &[]);
+    run.sigterm();
+    assert_eq!(run.wait_exit(LIMIT).code(), Some(0), "{}", run.stderr());
+
+    let rows: BTreeMap<String, Row> =
+        broker.read(&bodies).into_iter().map(|row| (row.key_text(), row)).collect();
+    assert_eq!(rows.keys().collect::<Vec<_>>(), ["ann", "bob"]);
+    let ann = &rows["ann"];
+    assert_eq!((ann.text().as_str(), ann.timestamp), (one.as_str(), 1_769_853_600_250));
+    assert_eq!(ann.headers, [("number".to_owned(), b"3".to_vec()), ("again".to_owned(), one.into_bytes())]);
+    // Without a value it is a tombstone, and without a time it has its batch's.
+    assert_eq!((&rows["bob"].value, rows["bob"].timestamp % 100), (&None, 0));
+
+    let unsent = broker.read(&format!("{name}-unsent"));
+    assert_eq!((unsent.len(), bad), (1, 1.0));
+    let letter = &unsent[0];
+    assert_eq!((letter.key_text().as_str(), letter.text()), ("eve", large));
+    let header = |name: &str| {
+        let name = format!("__tidemill.errors.{name}");
+        let found = letter.headers.iter().find(|(other, _)| *other == name);
+        String::from_utf8(found.unwrap_or_else(|| panic!("no {name}: {letter:?}")).1.clone()).unwrap()
+    };
+    assert_eq!((header("topic"), header("stage")), (bodies.clone(), "produce".to_owned()));
+    assert!(header("message").contains("the topic takes 2000"), "{}", header("message"));
+    assert!(header("operator").contains("save_to_kafka"), "{}", header("operator"));
+
+    // Each key has its sum and then its end.
+    let mut ends = BTreeMap::<String, Vec<String>>::new();
+    broker.read(&totals).iter().for_each(|row| ends.entry(row.key_text()).or_default().push(row.text()));
+    let expected = [("ann", 3), ("bob", 4), ("eve", 5)]
+        .map(|(id, n)| (id.to_owned(), vec![format!("{{\"id\":\"{id}\",\"n\":{n}}}"), String::new()]));
+    assert_eq!(ends, expected.into());
+
+    let server = ["--bootstrap-server", broker.bootstrap(), "--describe", "--topic", &bodies];
+    let told = broker.tool("org.apache.kafka.tools.TopicCommand", &server);
+    for part in ["PartitionCount: 3", "ReplicationFactor: 1", "max.message.bytes=2000", "retention.ms=-1"] {
+        assert!(told.contains(part), "no {part}: {told}");
+    }
+    let segment = broker.log_segment(&bodies, ann.partition);
+    let log = broker.tool("kafka.tools.DumpLogSegments", &["--files", segment.to_str().unwrap()]);
+    assert!(log.contains("compresscodec: zstd"), "{log}");
+}
+
+#[test]
+fn a_topic_that_is_not_to_be_made_is_missed() {
+    let broker = Broker::shared();
+    let name = unique_name("missed");
+    broker.create_topic(&name, 1);
+    let text = format!(
+        "app_id: {name}
+batch_interval: 100ms
+delivery: exactly-once
+checkpoint: data
+sources:
+  lines: {{ kafka: {{ brokers: \"${{KAFKA_BROKERS}}\", topics: [{name}] }}, format: text }}
+outputs:
+  - {{ from: lines, kafka: {{ topic: {name}-out, create: never }} }}
+"
+    );
+    let mut run = broker.run(FILE).file(FILE, &text).start();
+    assert_eq!(run.wait_exit(LIMIT).code(), Some(2));
+    let told = format!("output topic `{name}-out` does not exist");
+    assert!(run.stderr().contains(&told), "{}", run.stderr());
+}
+
+#[test]
+fn an_output_larger_than_its_memory_goes_through_a_file() {
+    let broker = Broker::shared();
+    let name = unique_name("expanding");
+    broker.create_topic(&name, 2);
+    // 20,000 lines of which each gives 16 kB: 320 MB in one transaction.
+    let text = format!(
+        "app_id: {name}
+batch_interval: 1s
+delivery: exactly-once
+checkpoint: data
+http: ${{TIDEMILL_HTTP}}
+producer: {{ buffer_memory: 8MiB }}
+sources:
+  lines: {{ kafka: {{ brokers: \"${{KAFKA_BROKERS}}\", topics: [{name}], start: earliest }}, format: text }}
+streams:
+  parts: {{ sql: \"select unnest(array_resize(make_array(value), 16, value)) as part from lines\" }}
+  long: {{ sql: \"select concat(repeat(part, 100), '!') as line from parts\" }}
+outputs:
+  - {{ from: long, kafka: {{ topic: {name}-out, value: line, key: line }} }}
+"
+    );
+    broker.produce(&name, (0..20_000).map(|n| Record::from(format!("{n:09} ").as_str()).partition(n % 2)));
+    let mut run = broker.run(FILE).file(FILE, &text).env("TIDEMILL_LOG", "debug").start();
+    let http = run.http();
+    let mut peak = 0.0_f64;
+    eventually(LIMIT * 2, "all lines", || {
+        let metrics = http.metrics();
+        peak = metrics.all("process_resident_memory_bytes", &[]).into_iter().fold(peak, f64::max);
+        let sent = metrics.sum("tidemill_sink_records_total", &[]);
+        if sent == 320_000.0 { Ok(()) } else { Err(format!("{sent}")) }
+    });
+    run.sigterm();
+    assert_eq!(run.wait_exit(LIMIT).code(), Some(0), "{}", run.stderr());
+    assert!(run.stderr().contains("go to a temporary file"));
+    assert!(peak < 400e6, "{peak} bytes for 640 MB of keys and values");
+}

@@ -1,0 +1,195 @@
+//! Records between the task that made them and the producer: in memory up to a bound, beyond it in a nameless file.
+//!
+//! Nothing may be handed over before every task has succeeded, so a batch's records are somewhere until then.
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::sync::Arc;
+
+use super::ProducerRecord;
+use crate::error::{Error, Result};
+use crate::rdd::{Reservation, StorageMemory};
+use crate::time::Time;
+
+/// Memory is taken in pieces of this size.
+const PIECE: u64 = 256 << 10;
+
+/// What one task has for a topic.
+pub(super) struct Outbox {
+    room: Arc<StorageMemory>,
+    taken: Vec<Reservation>,
+    /// Bytes that are left of what was taken.
+    left: u64,
+    records: Vec<ProducerRecord>,
+    /// What came after these.
+    spilled: Option<(BufWriter<File>, u64)>,
+}
+
+impl Outbox {
+    /// An empty one, which shares `room` with others.
+    pub fn new(room: Arc<StorageMemory>) -> Self {
+        Self { room, taken: Vec::new(), left: 0, records: Vec::new(), spilled: None }
+    }
+
+    pub fn push(&mut self, record: ProducerRecord) -> Result<()> {
+        if self.spilled.is_none() {
+            let size = record.size() as u64;
+            if self.has_room(size) {
+                self.left -= size;
+                self.records.push(record);
+                return Ok(());
+            }
+            tracing::debug!("the records of a batch exceed the buffer memory, and go to a temporary file");
+            self.spilled = Some((BufWriter::new(tempfile::tempfile().map_err(no_file)?), 0));
+        }
+        if let Some((file, count)) = &mut self.spilled {
+            write_record(file, &record).map_err(no_file)?;
+            *count += 1;
+        }
+        Ok(())
+    }
+
+    fn has_room(&mut self, size: u64) -> bool {
+        if self.left < size {
+            let more = PIECE.max(size);
+            // The rest may do where a whole piece does not.
+            let reserved =
+                [more, size].into_iter().find_map(|bytes| Some((self.room.reserve(bytes)?, bytes)));
+            match reserved {
+                Some((piece, bytes)) => {
+                    self.taken.push(piece);
+                    self.left += bytes;
+                }
+                None => return false,
+            }
+        }
+        true
+    }
+
+    /// Hands the records to `each`, in the order in which they came.
+    pub fn drain(self, mut each: impl FnMut(&ProducerRecord) -> Result<()>) -> Result<()> {
+        self.records.iter().try_for_each(&mut each)?;
+        let Some((file, count)) = self.spilled else { return Ok(()) };
+        let mut file = file.into_inner().map_err(|e| no_file(e.into_error()))?;
+        file.seek(SeekFrom::Start(0)).map_err(no_file)?;
+        let mut file = BufReader::new(file);
+        (0..count).try_for_each(|_| each(&read_record(&mut file).map_err(no_file)?))
+    }
+}
+
+fn no_file(error: io::Error) -> Error {
+    Error::output(format!(
+        "records that exceed the sink's buffer memory cannot be kept in a temporary file in {}",
+        std::env::temp_dir().display()
+    ))
+    .with_source(error)
+}
+
+/// The length of what is not there.
+const NONE: u64 = u64::MAX;
+
+fn write_record(file: &mut impl Write, record: &ProducerRecord) -> io::Result<()> {
+    write_bytes(file, record.key.as_deref())?;
+    write_bytes(file, record.value.as_deref())?;
+    let timestamp = record.timestamp.map(|at| at.as_millis().to_le_bytes());
+    write_bytes(file, timestamp.as_ref().map(|at| &at[..]))?;
+    file.write_all(&(record.headers.len() as u64).to_le_bytes())?;
+    for (name, value) in &record.headers {
+        write_bytes(file, Some(name.as_bytes()))?;
+        write_bytes(file, value.as_deref())?;
+    }
+    Ok(())
+}
+
+fn write_bytes(file: &mut impl Write, bytes: Option<&[u8]>) -> io::Result<()> {
+    file.write_all(&bytes.map_or(NONE, |bytes| bytes.len() as u64).to_le_bytes())?;
+    file.write_all(bytes.unwrap_or_default())
+}
+
+fn read_record(file: &mut impl Read) -> io::Result<ProducerRecord> {
+    let key = read_bytes(file)?;
+    let value = read_bytes(file)?;
+    let timestamp = read_bytes(file)?.and_then(|at| Some(i64::from_le_bytes(at.try_into().ok()?)));
+    let headers = (0..read_number(file)?).map(|_| {
+        let name = read_bytes(file)?.unwrap_or_default();
+        Ok((String::from_utf8(name).map_err(io::Error::other)?, read_bytes(file)?))
+    });
+    let headers = headers.collect::<io::Result<_>>()?;
+    Ok(ProducerRecord { key, value, headers, timestamp: timestamp.map(Time::from_millis) })
+}
+
+fn read_bytes(file: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
+    let length = read_number(file)?;
+    if length == NONE {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+    file.read_exact(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+fn read_number(file: &mut impl Read) -> io::Result<u64> {
+    let mut number = [0; 8];
+    file.read_exact(&mut number)?;
+    Ok(u64::from_le_bytes(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn drained(outbox: Outbox) -> Vec<ProducerRecord> {
+        let mut all = Vec::new();
+        outbox
+            .drain(|record| {
+                all.push(record.clone());
+                Ok(())
+            })
+            .unwrap();
+        all
+    }
+
+    fn records() -> impl Strategy<Value = Vec<ProducerRecord>> {
+        let bytes = || proptest::option::of(proptest::collection::vec(any::<u8>(), 0..40));
+        let header = (".{0,5}", bytes());
+        let record = (bytes(), bytes(), proptest::collection::vec(header, 0..3), any::<Option<i64>>());
+        let record = record.prop_map(|(key, value, headers, at)| ProducerRecord {
+            key,
+            value,
+            headers,
+            timestamp: at.map(Time::from_millis),
+        });
+        proptest::collection::vec(record, 0..30)
+    }
+
+    proptest! {
+        #[test]
+        fn all_records_come_out_as_they_came_whatever_fits(records in records(), room in 0..3_000_u64) {
+            let mut outbox = Outbox::new(Arc::new(StorageMemory::new(room)));
+            for record in &records {
+                outbox.push(record.clone()).unwrap();
+            }
+            prop_assert!(outbox.records.iter().map(|r| r.size() as u64).sum::<u64>() <= room);
+            prop_assert_eq!(drained(outbox), records);
+        }
+    }
+
+    #[test]
+    fn memory_is_shared_and_given_back() {
+        let room = Arc::new(StorageMemory::new(2 * PIECE));
+        let large = ProducerRecord::new("k", vec![1; PIECE as usize]);
+        let (mut first, mut second) = (Outbox::new(room.clone()), Outbox::new(room.clone()));
+        first.push(large.clone()).unwrap();
+        // One and a bit is taken, so another does not fit; a small one does, but comes after it.
+        second.push(large.clone()).unwrap();
+        second.push(ProducerRecord::new("k", "small")).unwrap();
+        assert_eq!((first.records.len(), second.records.len()), (1, 0));
+        assert_eq!(drained(second), [large.clone(), ProducerRecord::new("k", "small")]);
+        drop(first);
+        let mut third = Outbox::new(room);
+        third.push(large).unwrap();
+        assert_eq!(third.records.len(), 1);
+    }
+}
