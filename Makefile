@@ -5,7 +5,7 @@ export CARGO_TARGET_DIR ?= $(TIDEMILL_CACHE)/target
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test crash fmt lint doc check-lib licences bench bench-quick
+.PHONY: help setup build demo test crash compose soak fmt lint doc check-lib licences bench bench-quick
 
 help: ## Show this
 	@echo 'Tidemill: micro-batches over Kafka. Welcome! Begin with `make demo`; before a commit, `make lint test`.'
@@ -32,6 +32,17 @@ KILLS ?= 100
 crash: ## Kill the service KILLS= times (100) per way of delivery, and look whether every record counts once
 	@scripts/setup test
 	TIDEMILL_CRASH_KILLS=$(KILLS) cargo test --test integration crash:: -- --nocapture
+
+compose: ## Bring up docker-compose.yml with images made here, and look whether it does what it should (needs Docker)
+	@scripts/setup test
+	integration-tests/compose/run
+
+SOAK_MINUTES ?= 30
+SOAK_RATE ?= 20000
+
+soak: ## Run trends over SOAK_RATE= tweets a second (20000) for SOAK_MINUTES= (30), and tell memory and lag
+	@scripts/setup test
+	scripts/soak $(SOAK_MINUTES) $(SOAK_RATE)
 
 fmt: ## Format the code
 	cargo fmt

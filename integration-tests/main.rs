@@ -5,6 +5,7 @@ mod backpressure;
 mod broker;
 mod changes;
 mod crash;
+mod dashboards;
 mod dead_letters;
 mod direct_stream;
 mod failures;

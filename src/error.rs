@@ -30,6 +30,23 @@ pub enum ErrorKind {
     Internal,
 }
 
+impl ErrorKind {
+    /// The kind as metrics and logs have it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::Usage => "usage",
+            Self::Unavailable => "unavailable",
+            Self::Data => "data",
+            Self::Checkpoint => "checkpoint",
+            Self::Damaged => "damaged",
+            Self::Task => "task",
+            Self::Output => "output",
+            Self::Internal => "internal",
+        }
+    }
+}
+
 /// An error with its kind, a message that names the place, and the error below it, if any.
 ///
 /// The message's wording is no part of the API; the kind is.

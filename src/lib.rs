@@ -44,6 +44,10 @@
     doc = "| query batches with SQL | [`Rdd::create_or_replace_temp_view`], [`SqlSession`], [`DStream::sql`] |"
 )]
 //! | watch a context | [`StreamingListener`], [`Metrics`] |
+#![cfg_attr(
+    feature = "service",
+    doc = "| look at its batches in a browser, and ask by REST | [`HttpServer`] |"
+)]
 //! | test a program | [`testing`] |
 //!
 //! The feature `service` adds the binary's command line, pipeline files and HTTP port, the feature `sql` its expressions;
@@ -70,6 +74,8 @@ pub mod time;
 pub mod service;
 #[cfg(feature = "sql")]
 mod sql;
+#[cfg(feature = "service")]
+mod ui;
 
 pub use batch::{
     Backpressure, BatchInfo, OutputOperationInfo, ReceiverInfo, SliceInfo, StreamInputInfo, StreamingListener,
@@ -93,6 +99,8 @@ pub use source::{FileOptions, OffsetRange, OnBadRecord, PartitionLag, RddQueue, 
 pub use sql::{DataFrame, SqlColumn, SqlSession};
 pub use state::StateStats;
 pub use time::{Clock, Duration, ManualClock, SystemClock, Time};
+#[cfg(feature = "service")]
+pub use ui::{HttpServer, HttpSettings};
 
 /// The README's program, compiled with the documentation's examples.
 #[cfg(doctest)]

@@ -19,7 +19,12 @@ fn help_shows_examples() {
     let checkpoint = ["show", "verify", "diff"].map(|command| ["checkpoint", command, "--help"]);
     let commands = [&["--help"][..], &["run", "--help"], &["check", "--help"], &["demo", "--help"]];
     let more = [&["state", "--help"][..], &["checkpoint", "--help"]].into_iter();
-    let more = more.chain(state.iter().map(|args| &args[..])).chain(checkpoint.iter().map(|args| &args[..]));
+    let sources = ["x", "bluesky", "socket", "file", "generate"].map(|source| ["bridge", source, "--help"]);
+    let more = more.chain([&["bridge", "--help"][..], &["health", "--help"], &["completions", "--help"]]);
+    let more = more
+        .chain(sources.iter().map(|args| &args[..]))
+        .chain(state.iter().map(|args| &args[..]))
+        .chain(checkpoint.iter().map(|args| &args[..]));
     for args in commands.into_iter().chain(more) {
         let output = tidemill(args);
         let shown = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -75,4 +80,27 @@ fn the_demo_shows_trending_hashtags_and_leaves_nothing() {
     assert!(shown.contains("batch 15: "), "{shown}");
     assert!(shown.rsplit("Trending hashtags").next().is_some_and(|last| last.contains(" 1    #")), "{shown}");
     assert_eq!(std::fs::read_dir(temporary.path()).expect("it is there").count(), 0);
+}
+
+#[test]
+fn shells_complete_commands_and_sources() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = tidemill(&["completions", shell]);
+        let script = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{shell}");
+        assert!(
+            ["checkpoint", "bridge", "bluesky"].iter().all(|word| script.contains(word)),
+            "{shell}: {script}"
+        );
+    }
+}
+
+#[test]
+fn health_is_asked_of_a_running_instance() {
+    let nobody =
+        std::net::TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound");
+    let output = tidemill(&["health", &nobody.to_string()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains(&nobody.to_string()));
+    assert_eq!(tidemill(&["health", "nothing"]).status.code(), Some(2));
 }

@@ -2,9 +2,13 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 #[cfg(feature = "service")]
+mod bridge;
+#[cfg(feature = "service")]
 mod check;
 #[cfg(feature = "service")]
 mod cli;
 mod engine;
 #[cfg(feature = "service")]
 mod tools;
+#[cfg(feature = "service")]
+mod ui;

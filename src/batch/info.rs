@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::error::ErrorKind;
 use crate::rdd::Effects;
 use crate::source::{InputPlan, OffsetRange, PartitionLag};
 use crate::state::StateStats;
@@ -40,6 +41,9 @@ pub struct BatchInfo {
     /// The rate limits that held for this batch, in records per second, by the input's uid; inputs that are not limited by
     /// [backpressure](crate::Backpressure) have none.
     pub rate_limits: BTreeMap<String, u64>,
+    /// How many records each operator gave to those that read it, by its number in the order in which the operators were made;
+    /// empty unless somebody watches: as the streaming page does.
+    pub operator_records: Vec<(usize, u64)>,
     /// Lag of every partition after this batch.
     pub lag: Vec<PartitionLag>,
     /// What each stateful operator holds after this batch, by uid.
@@ -48,8 +52,13 @@ pub struct BatchInfo {
     pub phases: Vec<(&'static str, std::time::Duration)>,
     /// Measured from the start of processing to its end, finer than the batch times' milliseconds.
     pub processing_duration: Option<std::time::Duration>,
+    /// How often the batch was run: more than once if its transaction was aborted for something that could pass. 0 until it has
+    /// completed.
+    pub attempts: u32,
     /// Why the batch failed, if it did.
     pub failure: Option<String>,
+    /// What kind of error that is.
+    pub failure_kind: Option<ErrorKind>,
 }
 
 impl BatchInfo {
@@ -68,11 +77,14 @@ impl BatchInfo {
             output_records: Vec::new(),
             output_operations: Vec::new(),
             rate_limits: BTreeMap::new(),
+            operator_records: Vec::new(),
             lag: Vec::new(),
             state: Vec::new(),
             phases: Vec::new(),
             processing_duration: None,
+            attempts: 0,
             failure: None,
+            failure_kind: None,
         }
     }
 
@@ -107,6 +119,13 @@ impl BatchInfo {
             self.num_bytes += stats.bytes;
         }
         self.bad_records = effects.bad_records.len() as u64;
+        let mut given: BTreeMap<usize, u64> = BTreeMap::new();
+        for ((_, operator, _), records) in
+            effects.given.iter().filter(|((time, ..), _)| *time == self.batch_time)
+        {
+            *given.entry(*operator).or_default() += records;
+        }
+        self.operator_records = given.into_iter().collect();
     }
 
     /// From submission to the start of processing; absent before that.

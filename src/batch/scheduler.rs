@@ -69,6 +69,8 @@ impl Scheduler {
         planned: Option<Plan>,
         waiting: usize,
     ) -> Result<()> {
+        // Every line of the log that comes of this batch says so, also those of its tasks.
+        let _span = tracing::info_span!("batch", batch_time = time.as_millis()).entered();
         let mut info = BatchInfo::submitted(time, submitted);
         info.processing_start_time = Some(self.clock.now());
         let watch = Stopwatch::start();
@@ -82,6 +84,7 @@ impl Scheduler {
         info.processing_end_time = Some(self.clock.now());
         info.processing_duration = Some(watch.elapsed());
         info.failure = outcome.as_ref().err().map(Error::whole_text);
+        info.failure_kind = outcome.as_ref().err().map(Error::kind);
         info.rate_limits = self.rates.limits();
         if outcome.is_ok() {
             self.rates.completed(&info, self.committer.waited());
@@ -118,6 +121,7 @@ impl Scheduler {
         let plan = plan?;
         let mut attempt = 1;
         loop {
+            info.attempts = attempt;
             self.runner.accumulators().begin_batch();
             let error = match self.phases(&plan, info) {
                 Ok(()) => {
@@ -160,6 +164,7 @@ impl Scheduler {
         let mut delta = Delta::default();
         let mut failed: Option<Error> = None;
         for operator in self.graph.stateful().iter() {
+            let _span = tracing::info_span!("operator", operator = &*operator.uid()).entered();
             match caught(|| Operator::named(operator.uid()).make(|| operator.evaluate(time))) {
                 Ok(changes) => delta.add(operator.uid(), changes),
                 // What does not read it goes on.
@@ -240,7 +245,8 @@ impl Scheduler {
             let started = told.clone();
             self.listeners.announce(move |l| l.output_operation_started(&started));
             let watch = Stopwatch::start();
-            let outcome = caught(|| operation.run(time));
+            let outcome = tracing::info_span!("output_operation", id, operator = &*operation.name)
+                .in_scope(|| caught(|| operation.run(time)));
             told.duration = Some(watch.elapsed());
             told.end_time = Some(self.clock.now());
             told.failure = outcome.as_ref().err().map(Error::whole_text);

@@ -144,7 +144,28 @@ impl OutputOperation {
     }
 }
 
+/// An operator of the graph, as those see it who look at it from outside.
+#[derive(Debug, Clone)]
+#[cfg_attr(not(feature = "service"), allow(dead_code, reason = "the streaming page asks for it"))]
+pub(crate) struct OperatorInfo {
+    /// In the order in which they were made.
+    pub id: usize,
+    pub operator: Arc<str>,
+    /// What the pipeline file calls its stream.
+    pub name: Option<Arc<str>>,
+    pub parents: Vec<usize>,
+    pub slide: Duration,
+    /// Under which its state is kept, if it keeps any.
+    pub uid: Option<Arc<str>>,
+    /// Whether an output operation reaches it.
+    pub runs: bool,
+}
+
 struct Node {
+    operator: Arc<str>,
+    name: Option<Arc<str>>,
+    slide: Duration,
+    runs: bool,
     parents: Vec<usize>,
     stateful: Option<Arc<dyn Stateful>>,
     retained: Arc<dyn Retained>,
@@ -198,13 +219,47 @@ impl Graph {
     pub fn add_node(
         &self,
         id: usize,
+        operator: &str,
+        slide: Duration,
         parents: Vec<usize>,
         stateful: Option<Arc<dyn Stateful>>,
         retained: Arc<dyn Retained>,
     ) {
         let mut nodes = self.nodes.write();
         debug_assert_eq!(nodes.len(), id, "streams are added in the order of their numbers");
-        nodes.push(Node { parents, stateful, retained });
+        nodes.push(Node {
+            operator: operator.into(),
+            name: None,
+            slide,
+            runs: false,
+            parents,
+            stateful,
+            retained,
+        });
+    }
+
+    /// Says what the pipeline file calls the stream `id`.
+    #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "pipelines are its users"))]
+    pub fn name_stream(&self, id: usize, name: &str) {
+        if let Some(node) = self.nodes.write().get_mut(id) {
+            node.name = Some(name.into());
+        }
+    }
+
+    /// All operators, in the order in which they were made: parents come before their children.
+    #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "the streaming page asks for it"))]
+    pub fn operators(&self) -> Vec<OperatorInfo> {
+        let nodes = self.nodes.read();
+        let info = |(id, node): (usize, &Node)| OperatorInfo {
+            id,
+            operator: node.operator.clone(),
+            name: node.name.clone(),
+            parents: node.parents.clone(),
+            slide: node.slide,
+            uid: node.stateful.as_ref().map(|stateful| stateful.uid()),
+            runs: node.runs,
+        };
+        nodes.iter().enumerate().map(info).collect()
     }
 
     pub fn add_input(&self, input: Arc<dyn Input>) {
@@ -276,7 +331,7 @@ impl Graph {
     /// streams that others need remember their RDDs for as long.
     pub fn freeze(&self) {
         let outputs = std::mem::take(&mut *self.pending_outputs.lock());
-        let nodes = self.nodes.read();
+        let mut nodes = self.nodes.write();
         let mut readers = vec![0usize; nodes.len()];
         for output in &outputs {
             readers[output.stream] += 1;
@@ -300,10 +355,11 @@ impl Graph {
         let runs = |node: &Node, readers: usize| readers > 0 || node.retained.remembered() > Duration::ZERO;
         let reached = nodes.iter().zip(&readers).filter(|(node, n)| runs(node, **n));
         *self.reached.write() = Arc::new(reached.filter_map(|(node, _)| node.stateful.clone()).collect());
-        for (node, readers) in nodes.iter().zip(&readers) {
+        for (node, readers) in nodes.iter_mut().zip(&readers) {
             if *readers > 1 {
                 node.retained.share();
             }
+            node.runs = *readers > 0;
         }
         *self.outputs.write() = Arc::new(outputs);
     }

@@ -12,6 +12,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use builder::StreamingContextBuilder;
+#[cfg_attr(not(feature = "service"), allow(unused_imports, reason = "the streaming page asks for it"))]
+pub(crate) use graph::OperatorInfo;
 pub(crate) use graph::{BatchTimes, Graph, OutputOperation, Retained, Stateful};
 pub use lifecycle::ContextState;
 use lifecycle::Lifecycle;

@@ -98,6 +98,7 @@ impl<T: Data> StreamCore<T> {
                 self.times.while_running(time, || self.compute(time))?
             }
         };
+        let rdd = rdd.map(|rdd| rdd.counted(self.id, time));
         let cached = rdd.as_ref().and_then(|rdd| self.cached(rdd)).map(Arc::new);
         let rdd = match (&cached, rdd) {
             (Some(cached), Some(rdd)) => Some(rdd.with_node(cached.clone())),

@@ -167,8 +167,9 @@ impl<T: Data> DStream<T> {
         ssc.inner.lifecycle.admit(operator, || {
             let graph = &ssc.inner.graph;
             let made_by = Operator::made_at(operator, &made_at(place));
+            let slide = node.slide();
             let core = Arc::new(StreamCore::new(graph.next_id(), made_by, node, name, origin, graph.times()));
-            graph.add_node(core.id, parents.to_vec(), stateful, core.clone());
+            graph.add_node(core.id, operator, slide, parents.to_vec(), stateful, core.clone());
             placed = Some(core);
         });
         // A stream that came too late stands outside the graph; its operators are refused likewise.

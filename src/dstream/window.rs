@@ -130,7 +130,7 @@ impl<T: Stored> Stateful for Window<T> {
     fn stats(&self) -> StateStats {
         let batches = self.batches.lock();
         let bytes = batches.values().map(|batch| batch.bytes as u64).sum();
-        StateStats { keys: batches.len() as u64, bytes }
+        StateStats { keys: batches.len() as u64, bytes, ..StateStats::default() }
     }
 
     /// An empty window slides unseen.

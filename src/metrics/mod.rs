@@ -1,18 +1,24 @@
 //! Prometheus metrics: a listener that records what is announced of each batch.
 
+#[cfg(test)]
+mod docs;
 mod names;
+mod registrar;
+mod store;
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry,
+    Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
 };
 
-use crate::batch::{BatchInfo, StreamingListener};
-use crate::error::{Error, Result};
+use crate::batch::{BatchInfo, ListenerBus, ReceiverInfo, StreamingListener};
+use crate::error::{ErrorKind, Result};
 use crate::time::{Clock, Duration, Time};
 use names as n;
+use registrar::Registrar;
+use store::StoreCollector;
 
 /// Records every batch of a context in a Prometheus [`Registry`].
 ///
@@ -28,9 +34,12 @@ use names as n;
 /// ```
 pub struct Metrics {
     clock: Arc<dyn Clock>,
+    listeners: std::sync::Weak<ListenerBus>,
     batch_interval: Gauge,
     batches: IntCounterVec,
     batches_waiting: IntGauge,
+    batches_skipped: IntCounter,
+    batch_attempts: IntCounter,
     scheduling_delay: Histogram,
     processing: Histogram,
     total_delay: Histogram,
@@ -42,6 +51,8 @@ pub struct Metrics {
     future_records: IntCounterVec,
     bad_records: IntCounter,
     rate_limit: IntGaugeVec,
+    source_partitions: IntGaugeVec,
+    receivers: IntGaugeVec,
     lag_records: IntGaugeVec,
     lag_seconds: GaugeVec,
     committed_offset: IntGaugeVec,
@@ -49,7 +60,14 @@ pub struct Metrics {
     sink_records: IntCounterVec,
     state_keys: IntGaugeVec,
     state_bytes: IntGaugeVec,
+    state_cache_hits: IntCounterVec,
+    state_cache_misses: IntCounterVec,
+    commit: Histogram,
+    commit_failures: IntCounter,
+    dropped_events: IntCounter,
     errors: IntCounterVec,
+    /// Receivers by number, and whether they receive.
+    active_receivers: Mutex<std::collections::BTreeMap<usize, bool>>,
 }
 
 impl Metrics {
@@ -58,14 +76,25 @@ impl Metrics {
     /// # Errors
     /// If the registry holds metrics of these names already.
     pub fn register(registry: &Registry, ssc: &crate::StreamingContext) -> Result<()> {
-        let r = Registrar { registry, app: ssc.app_name() };
+        let r = Registrar::new(registry, ssc.app_name());
+        let metrics = Self::registered(&r, ssc)?;
+        ssc.inner.listeners.add_own(Arc::new(metrics));
+        Ok(())
+    }
+
+    fn registered(r: &Registrar<'_>, ssc: &crate::StreamingContext) -> Result<Self> {
         let build = r.int_gauges(n::BUILD_INFO, &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let metrics = Self {
+        r.int_gauge(n::STATE_LIMIT)?.set(ssc.inner.settings.state_memory_limit as i64);
+        register_store(r, ssc)?;
+        Ok(Self {
             clock: ssc.inner.clock.clone(),
+            listeners: Arc::downgrade(&ssc.inner.listeners),
             batch_interval: r.gauge(n::BATCH_INTERVAL)?,
             batches: r.counters(n::BATCHES, &["status"])?,
             batches_waiting: r.int_gauge(n::BATCHES_WAITING)?,
+            batches_skipped: r.counter(n::BATCHES_SKIPPED)?,
+            batch_attempts: r.counter(n::BATCH_ATTEMPTS)?,
             scheduling_delay: r.histogram(n::SCHEDULING_DELAY)?,
             processing: r.histogram(n::PROCESSING)?,
             total_delay: r.histogram(n::TOTAL_DELAY)?,
@@ -77,6 +106,8 @@ impl Metrics {
             future_records: r.counters(n::FUTURE_RECORDS, &["topic", "partition"])?,
             bad_records: r.counter(n::BAD_RECORDS)?,
             rate_limit: r.int_gauges(n::RATE_LIMIT, &["source"])?,
+            source_partitions: r.int_gauges(n::SOURCE_PARTITIONS, &["topic"])?,
+            receivers: r.int_gauges(n::RECEIVERS, &["state"])?,
             lag_records: r.int_gauges(n::LAG_RECORDS, &["topic", "partition"])?,
             lag_seconds: r.gauges(n::LAG_SECONDS, &["topic", "partition"])?,
             committed_offset: r.int_gauges(n::COMMITTED_OFFSET, &["topic", "partition"])?,
@@ -84,10 +115,14 @@ impl Metrics {
             sink_records: r.counters(n::SINK_RECORDS, &["topic"])?,
             state_keys: r.int_gauges(n::STATE_KEYS, &["operator"])?,
             state_bytes: r.int_gauges(n::STATE_BYTES, &["operator"])?,
-            errors: r.counters(n::ERRORS, &["stage"])?,
-        };
-        ssc.inner.listeners.add_own(Arc::new(metrics));
-        Ok(())
+            state_cache_hits: r.counters(n::STATE_CACHE_HITS, &["operator"])?,
+            state_cache_misses: r.counters(n::STATE_CACHE_MISSES, &["operator"])?,
+            commit: r.histogram(n::COMMIT)?,
+            commit_failures: r.counter(n::COMMIT_FAILURES)?,
+            dropped_events: r.counter(n::DROPPED_EVENTS)?,
+            errors: r.counters(n::ERRORS, &["stage", "kind"])?,
+            active_receivers: Mutex::default(),
+        })
     }
 }
 
@@ -97,6 +132,27 @@ impl StreamingListener for Metrics {
         // Series that an alert looks at are there before their first event.
         self.batches.with_label_values(&["succeeded"]);
         self.batches.with_label_values(&["failed"]);
+        for (stage, kind) in
+            [("plan", ErrorKind::Unavailable), ("process", ErrorKind::Task), ("commit", ErrorKind::Output)]
+        {
+            self.errors.with_label_values(&[stage, kind.name()]);
+        }
+    }
+
+    fn receiver_started(&self, receiver: &ReceiverInfo) {
+        let mut all = self.active_receivers.lock();
+        all.insert(receiver.stream_id, receiver.active);
+        let active = all.values().filter(|active| **active).count();
+        self.receivers.with_label_values(&["active"]).set(active as i64);
+        self.receivers.with_label_values(&["inactive"]).set((all.len() - active) as i64);
+    }
+
+    fn receiver_stopped(&self, receiver: &ReceiverInfo) {
+        self.receiver_started(receiver);
+    }
+
+    fn batch_skipped(&self, _: Time) {
+        self.batches_skipped.inc();
     }
 
     fn batch_submitted(&self, _: &BatchInfo, waiting: usize) {
@@ -120,9 +176,20 @@ impl StreamingListener for Metrics {
         }
         for (phase, duration) in &batch.phases {
             self.phases.with_label_values(&[phase]).observe(duration.as_secs_f64());
+            if *phase == "commit" {
+                self.commit.observe(duration.as_secs_f64());
+            }
         }
-        if batch.failure.is_some() {
-            self.errors.with_label_values(&["batch"]).inc();
+        self.batch_attempts.inc_by(u64::from(batch.attempts));
+        if let Some(listeners) = self.listeners.upgrade() {
+            self.dropped_events.inc_by(listeners.dropped().saturating_sub(self.dropped_events.get()));
+        }
+        if let Some(kind) = batch.failure_kind {
+            let stage = failed_stage(batch);
+            self.errors.with_label_values(&[stage, kind.name()]).inc();
+            if stage == "commit" {
+                self.commit_failures.inc();
+            }
             return;
         }
         self.last_completed.set(self.clock.now().as_millis() as f64 / 1_000.0);
@@ -139,7 +206,9 @@ impl StreamingListener for Metrics {
             let rate = i64::try_from(*rate).unwrap_or(i64::MAX);
             self.rate_limit.with_label_values(&[source]).set(rate);
         }
+        let mut partitions = std::collections::BTreeMap::<&str, i64>::new();
         for lag in &batch.lag {
+            *partitions.entry(&lag.topic).or_default() += 1;
             let partition = lag.partition.to_string();
             let labels = [&*lag.topic, &*partition];
             self.lag_records.with_label_values(&labels).set(lag.records());
@@ -147,64 +216,51 @@ impl StreamingListener for Metrics {
             self.committed_offset.with_label_values(&labels).set(lag.committed);
             self.latest_offset.with_label_values(&labels).set(lag.latest);
         }
+        for (topic, partitions) in partitions {
+            self.source_partitions.with_label_values(&[topic]).set(partitions);
+        }
         for (topic, records) in &batch.output_records {
             self.sink_records.with_label_values(&[&**topic]).inc_by(*records);
         }
         for (operator, stats) in &batch.state {
             self.state_keys.with_label_values(&[&**operator]).set(stats.keys as i64);
             self.state_bytes.with_label_values(&[&**operator]).set(stats.bytes as i64);
+            for (counter, now) in
+                [(&self.state_cache_hits, stats.cache_hits), (&self.state_cache_misses, stats.cache_misses)]
+            {
+                let counter = counter.with_label_values(&[&**operator]);
+                counter.inc_by(now.saturating_sub(counter.get()));
+            }
         }
     }
 }
 
-/// Registers metrics by their constants.
-struct Registrar<'a> {
-    registry: &'a Registry,
-    app: &'a str,
+/// What the store of a checkpoint says of itself; a context without one keeps its state in memory, and its store for itself.
+fn register_store(r: &Registrar<'_>, ssc: &crate::StreamingContext) -> Result<()> {
+    let made = |error| crate::Error::internal("the name of a metric is wrong").with_source(error);
+    let collector = StoreCollector {
+        store: ssc.inner.db.as_ref().map(Arc::downgrade).unwrap_or_default(),
+        memory: IntGaugeVec::new(r.opts(n::STORE_MEMORY), &["kind"]).map_err(made)?,
+        files: IntGauge::with_opts(r.opts(n::STORE_FILES)).map_err(made)?,
+        pending: IntGauge::with_opts(r.opts(n::STORE_PENDING)).map_err(made)?,
+        stalls: IntCounter::with_opts(r.opts(n::STORE_STALLS)).map_err(made)?,
+        stalled: IntGauge::with_opts(r.opts(n::STORE_STALLED)).map_err(made)?,
+    };
+    let each: [(n::Name, _, &[&str]); 5] = [
+        (n::STORE_MEMORY, "gauge", &["kind"]),
+        (n::STORE_FILES, "gauge", &[]),
+        (n::STORE_PENDING, "gauge", &[]),
+        (n::STORE_STALLS, "counter", &[]),
+        (n::STORE_STALLED, "gauge", &[]),
+    ];
+    r.collector(&each, collector)
 }
 
-impl Registrar<'_> {
-    fn opts(&self, (name, help): n::Name) -> Opts {
-        Opts::new(name, help).const_label("app", self.app)
-    }
-
-    fn add<M: prometheus::core::Collector + Clone + 'static>(
-        &self,
-        made: prometheus::Result<M>,
-    ) -> Result<M> {
-        made.and_then(|metric| self.registry.register(Box::new(metric.clone())).map(|()| metric))
-            .map_err(|e| Error::usage(format!("cannot register a metric: {e}")).with_source(e))
-    }
-
-    fn counter(&self, name: n::Name) -> Result<IntCounter> {
-        self.add(IntCounter::with_opts(self.opts(name)))
-    }
-
-    fn counters(&self, name: n::Name, labels: &[&str]) -> Result<IntCounterVec> {
-        self.add(IntCounterVec::new(self.opts(name), labels))
-    }
-
-    fn gauge(&self, name: n::Name) -> Result<Gauge> {
-        self.add(Gauge::with_opts(self.opts(name)))
-    }
-
-    fn int_gauge(&self, name: n::Name) -> Result<IntGauge> {
-        self.add(IntGauge::with_opts(self.opts(name)))
-    }
-
-    fn gauges(&self, name: n::Name, labels: &[&str]) -> Result<GaugeVec> {
-        self.add(GaugeVec::new(self.opts(name), labels))
-    }
-
-    fn int_gauges(&self, name: n::Name, labels: &[&str]) -> Result<IntGaugeVec> {
-        self.add(IntGaugeVec::new(self.opts(name), labels))
-    }
-
-    fn histogram(&self, name: n::Name) -> Result<Histogram> {
-        self.add(Histogram::with_opts(HistogramOpts::from(self.opts(name)).buckets(n::SECONDS.to_vec())))
-    }
-
-    fn histograms(&self, name: n::Name, labels: &[&str]) -> Result<HistogramVec> {
-        self.add(HistogramVec::new(HistogramOpts::from(self.opts(name)).buckets(n::SECONDS.to_vec()), labels))
+/// Which step of a batch failed: those before it have their times.
+fn failed_stage(batch: &BatchInfo) -> &'static str {
+    match batch.phases.last() {
+        None | Some(("plan", _)) => "plan",
+        Some(("output", _)) => "commit",
+        Some(_) => "process",
     }
 }

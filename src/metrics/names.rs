@@ -12,6 +12,12 @@ pub(super) const BATCHES: Name =
     ("tidemill_batches_total", "Batches that completed, by status (succeeded, failed).");
 pub(super) const BATCHES_WAITING: Name =
     ("tidemill_batches_waiting", "Batches that are due and wait for their turn.");
+pub(super) const BATCHES_SKIPPED: Name = (
+    "tidemill_batches_skipped_total",
+    "Stretches of batch times in which there was nothing to do, in sources that are sliced by timestamp.",
+);
+pub(super) const BATCH_ATTEMPTS: Name =
+    ("tidemill_batch_attempts_total", "Runs of batches: more than batches where a transaction was aborted.");
 pub(super) const SCHEDULING_DELAY: Name =
     ("tidemill_batch_scheduling_delay_seconds", "From a batch's submission to the start of its processing.");
 pub(super) const PROCESSING: Name =
@@ -40,6 +46,9 @@ pub(super) const RATE_LIMIT: Name = (
     "tidemill_source_rate_limit_records_per_second",
     "The limit by backpressure under which the last batch was planned; absent without one.",
 );
+pub(super) const SOURCE_PARTITIONS: Name = ("tidemill_source_partitions", "Partitions that are read.");
+pub(super) const RECEIVERS: Name =
+    ("tidemill_receivers", "Receivers, by whether they receive (active, inactive).");
 pub(super) const LAG_RECORDS: Name =
     ("tidemill_source_lag_records", "Records of the partition not yet processed.");
 pub(super) const LAG_SECONDS: Name =
@@ -52,4 +61,34 @@ pub(super) const SINK_RECORDS: Name = ("tidemill_sink_records_total", "Records d
 pub(super) const STATE_KEYS: Name = ("tidemill_state_keys", "Keys with state, by operator uid.");
 pub(super) const STATE_BYTES: Name =
     ("tidemill_state_size_bytes", "Encoded size of the state, by operator uid.");
-pub(super) const ERRORS: Name = ("tidemill_errors_total", "Failures, by stage.");
+pub(super) const COMMIT: Name =
+    ("tidemill_commit_seconds", "From the last output of a batch to its commit, of batches that succeeded.");
+pub(super) const COMMIT_FAILURES: Name =
+    ("tidemill_commit_failures_total", "Batches whose commit failed, or whose outcome is unknown.");
+pub(super) const DROPPED_EVENTS: Name = (
+    "tidemill_listener_events_dropped_total",
+    "Events that listeners were too slow for; the streaming page is one, these metrics are none.",
+);
+pub(super) const STATE_CACHE_HITS: Name = (
+    "tidemill_state_cache_hits_total",
+    "Keys whose state was found in memory, by operator uid; of operators that read touched keys only.",
+);
+pub(super) const STATE_CACHE_MISSES: Name =
+    ("tidemill_state_cache_misses_total", "Keys that the store had to be asked for, by operator uid.");
+pub(super) const STORE_MEMORY: Name = (
+    "tidemill_state_memory_bytes",
+    "What the state's store takes in memory, by kind (memtables, blocks); asked with each scrape, with a checkpoint.",
+);
+pub(super) const STORE_FILES: Name = ("tidemill_state_files_bytes", "What the state's store takes on disk.");
+pub(super) const STORE_PENDING: Name =
+    ("tidemill_state_pending_compaction_bytes", "How far the store's compactions are behind.");
+pub(super) const STORE_STALLS: Name =
+    ("tidemill_state_write_stalls_total", "Writes that the store slowed down or stopped.");
+pub(super) const STORE_STALLED: Name =
+    ("tidemill_state_write_stalled", "Whether the store slows down or stops writes at this moment.");
+pub(super) const STATE_LIMIT: Name = (
+    "tidemill_state_memory_limit_bytes",
+    "What all state may take in memory: operators' caches and the store.",
+);
+pub(super) const ERRORS: Name =
+    ("tidemill_errors_total", "Batches that failed, by stage (plan, process, commit) and kind of error.");

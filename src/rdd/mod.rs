@@ -9,6 +9,7 @@ mod by_key;
 mod cache;
 mod cartesian;
 mod combined;
+mod counted;
 mod files;
 mod join;
 mod memory;

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::bridge::BridgeArgs;
 use super::checkpoint::CheckpointCommand;
 use super::dead_letters::DeadLetterCommand;
+use super::health::HealthArgs;
 use super::state::StateCommand;
 use crate::time::Duration;
 
@@ -22,6 +24,7 @@ Examples:
   tidemill demo                          a pipeline over a broker of its own; nothing to install
   tidemill check config/trending.yaml    what is wrong with a file, or what it will do
   tidemill run config/trending.yaml      until SIGTERM or Ctrl-C; a second one does not wait
+  tidemill bridge bluesky                brings live posts to a topic
   tidemill state list config/trending.yaml       what it remembers
   tidemill checkpoint diff config/trending.yaml  whether a changed file fits what it remembers
   tidemill dead-letters list config/trending.yaml  what could not be used, and why
@@ -29,8 +32,14 @@ Examples:
 Environment:
   TIDEMILL_LOG         what is logged: error, warn, info (default), debug, trace; or RUST_LOG's syntax
   TIDEMILL_LOG_FORMAT  text or json; text in a terminal and json elsewhere if it is not set
+  TIDEMILL_HTTP_TOKEN  what the HTTP port asks for as bearer token; or TIDEMILL_HTTP_TOKEN_FILE, a file that holds it
+  NO_COLOR             no colours, also in a terminal
 
-Exit codes: 0 done or stopped cleanly, 1 failed while running, 2 wrong usage or pipeline file";
+Exit codes:
+  0    done, or stopped cleanly
+  1    failed while running, or what was asked is not so
+  2    wrong usage, or a wrong pipeline file: nothing was begun
+  130  a second Ctrl-C, 143 a second SIGTERM: ended at once; the next start goes on from the last commit";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -80,11 +89,37 @@ Examples:
         #[command(subcommand)]
         command: DeadLetterCommand,
     },
+    /// Bring tweets to a topic: of X, of Bluesky, of a socket, of files, or made up.
+    #[command(after_help = "\
+Examples:
+  tidemill bridge generate --rate 2000
+  tidemill bridge bluesky --topic posts
+  KAFKA_BROKERS=broker:9092 tidemill bridge file --speed max tweets.jsonl.zst
+
+It goes on where it was stopped or killed: nothing is lost that its source can give again, some may come twice.")]
+    Bridge(BridgeArgs),
+    /// Ask a running instance whether it is well; for containers and supervisors.
+    #[command(after_help = "\
+Examples:
+  tidemill health                     is the process alive? Exit code 0 if so, 1 if not
+  tidemill health --ready 127.0.0.1:8080")]
+    Health(HealthArgs),
+    /// Print what a shell completes of this command line.
+    #[command(after_help = "\
+Examples:
+  tidemill completions bash > ~/.local/share/bash-completion/completions/tidemill
+  tidemill completions zsh > ~/.zfunc/_tidemill
+  tidemill completions fish > ~/.config/fish/completions/tidemill.fish")]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
     /// Watch trending hashtags of made-up tweets, on a broker inside this process.
     #[command(after_help = "\
 Examples:
   tidemill demo
-  tidemill demo --batches 5 --interval 500ms")]
+  tidemill demo --batches 5 --interval 500ms
+  tidemill demo --http 127.0.0.1:8080      with the streaming page, for a browser")]
     Demo(DemoArgs),
 }
 
@@ -134,6 +169,9 @@ pub(crate) struct DemoArgs {
     /// The batch interval.
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
     pub(crate) interval: Duration,
+    /// Where to answer HTTP: the streaming page, REST, metrics.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) http: Option<std::net::SocketAddr>,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -152,7 +190,7 @@ mod tests {
         Cli::command().debug_assert();
         let cli = Cli::try_parse_from(["tidemill", "demo", "--batches", "3"]).expect("right");
         assert!(
-            matches!(cli.command, Command::Demo(DemoArgs { batches: Some(3), interval }) if interval == Duration::seconds(1))
+            matches!(cli.command, Command::Demo(DemoArgs { batches: Some(3), interval, http: None }) if interval == Duration::seconds(1))
         );
         assert!(Cli::try_parse_from(["tidemill", "demo", "--interval", "1ms"]).is_err());
     }

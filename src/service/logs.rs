@@ -26,7 +26,9 @@ pub(super) fn init(default: &str) -> crate::Result<()> {
     let _ = if json {
         logs.json().flatten_event(true).try_init()
     } else {
-        logs.with_ansi(stderr.is_terminal()).with_target(false).try_init()
+        logs.with_ansi(stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none())
+            .with_target(false)
+            .try_init()
     };
     Ok(())
 }

@@ -4,12 +4,16 @@
 //! (`check`: names resolved, SQL planned, everything right), and *running* (`pipeline`).
 
 mod args;
+mod bridge;
 mod check;
 mod checkpoint;
+mod completions;
 mod dead_letters;
 mod demo;
 mod file;
+mod health;
 mod http;
+mod limit;
 mod logs;
 mod pipeline;
 mod report;
@@ -85,6 +89,20 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitCode> {
             let options = RunOptions { stop: signals::listen()?, offsets };
             pipeline::run(&config, &options)
                 .with_context(|| format!("running {} failed", args.file.display()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Bridge(args) => {
+            logs::init("info")?;
+            bridge::run(args, &signals::listen()?).context("the bridge failed")?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Health(args) => {
+            let said = health::health(args)?;
+            let _ = writeln!(std::io::stdout(), "{said}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Completions { shell } => {
+            let _ = std::io::stdout().write_all(&completions::script(*shell));
             Ok(ExitCode::SUCCESS)
         }
         Command::Demo(args) => {

@@ -44,5 +44,10 @@ pub(crate) use row::{Row, Value};
 pub use session::SqlSession;
 pub(crate) use types::{data_type, schema, type_name};
 
+/// How many records an element of a stream stands for: the rows of a batch of rows, else one.
+pub(crate) fn weight(element: &dyn std::any::Any) -> u64 {
+    element.downcast_ref::<RecordBatch>().map_or(1, |batch| batch.num_rows() as u64)
+}
+
 #[cfg(test)]
 mod tests;

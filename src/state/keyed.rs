@@ -5,7 +5,7 @@
 //! into memory.
 
 use std::iter::Sum;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -24,11 +24,20 @@ pub struct StateStats {
     pub keys: u64,
     /// Bytes of encoded keys and values.
     pub bytes: u64,
+    /// Keys whose state was found in memory since the start, of operators that read the state of touched keys only.
+    pub cache_hits: u64,
+    /// Keys that the store had to be asked for since the start.
+    pub cache_misses: u64,
 }
 
 impl Sum for StateStats {
     fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
-        all.fold(Self::default(), |sum, one| Self { keys: sum.keys + one.keys, bytes: sum.bytes + one.bytes })
+        all.fold(Self::default(), |sum, one| Self {
+            keys: sum.keys + one.keys,
+            bytes: sum.bytes + one.bytes,
+            cache_hits: sum.cache_hits + one.cache_hits,
+            cache_misses: sum.cache_misses + one.cache_misses,
+        })
     }
 }
 
@@ -101,6 +110,8 @@ pub(crate) struct KeyedState<K, M> {
     /// Whether the initial state is still to be taken, and whether the running batch takes it.
     fresh: AtomicBool,
     taking: AtomicBool,
+    cache_hits: AtomicU64,
+    cache_misses: AtomicU64,
 }
 
 impl<K: Key, M: Memory<K>> KeyedState<K, M> {
@@ -113,6 +124,8 @@ impl<K: Key, M: Memory<K>> KeyedState<K, M> {
             opened: OnceLock::new(),
             fresh: AtomicBool::new(true),
             taking: AtomicBool::new(false),
+            cache_hits: AtomicU64::new(0),
+            cache_misses: AtomicU64::new(0),
         }
     }
 
@@ -191,7 +204,13 @@ impl<K: Key, M: Memory<K>> KeyedState<K, M> {
 
     pub fn stats(&self) -> StateStats {
         let counters = self.shards.iter().map(|shard| shard.lock().latest());
-        counters.map(|c| StateStats { keys: c.keys, bytes: c.bytes }).sum()
+        let of_keys: StateStats =
+            counters.map(|c| StateStats { keys: c.keys, bytes: c.bytes, ..StateStats::default() }).sum();
+        StateStats {
+            cache_hits: self.cache_hits.load(Ordering::Relaxed),
+            cache_misses: self.cache_misses.load(Ordering::Relaxed),
+            ..of_keys
+        }
     }
 
     /// The error for a stored value of `key` that the program cannot read.
@@ -246,6 +265,8 @@ impl<K: Key> KeyedState<K, Cache<K>> {
                 }
             }
         }
+        self.cache_hits.fetch_add((found.len() - misses.len()) as u64, Ordering::Relaxed);
+        self.cache_misses.fetch_add(misses.len() as u64, Ordering::Relaxed);
         misses.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         let Opened { store, uid, budget } = self.opened()?;
         let mut misses = misses.into_iter();

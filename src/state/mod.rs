@@ -17,6 +17,7 @@ mod draft;
 #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "for the command line"))]
 mod entry;
 mod families;
+mod health;
 mod keyed;
 mod loose;
 mod options;
@@ -46,6 +47,7 @@ pub(crate) use delta::{Change, Delta, kind, record_key, single_key, split_key};
 pub(crate) use draft::Draft;
 #[cfg_attr(not(feature = "service"), allow(unused_imports, reason = "for the command line"))]
 pub(crate) use entry::{StateEntry, has_panes, place};
+pub(crate) use health::StoreHealth;
 pub use keyed::StateStats;
 pub(crate) use keyed::{KeyedState, Shard, Writes, shown};
 pub(crate) use options::{DEFAULT_MEMORY_LIMIT, cache_share};

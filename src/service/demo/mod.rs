@@ -15,10 +15,10 @@ use super::check::{self, Config};
 use super::pipeline;
 use super::report::Report;
 use super::signals::StopRequested;
-use crate::StreamingContext;
 use crate::batch::{BatchInfo, StreamingListener};
 use crate::error::{Error, Result};
 use crate::time::Duration;
+use crate::{HttpServer, HttpSettings, StreamingContext};
 
 const PIPELINE: &str = include_str!("../../../config/trending.yaml");
 const PARTITIONS: i32 = 4;
@@ -47,6 +47,10 @@ pub(crate) fn demo(args: &DemoArgs, stop: &StopRequested) -> Result<()> {
     let batches =
         Arc::new(Batches { table, wanted: args.batches, done: Mutex::new(0), changed: Condvar::new() });
     ssc.add_streaming_listener(batches.clone());
+    let _http = match args.http {
+        Some(address) => Some(HttpServer::start(&ssc, HttpSettings::new(address).weigh(pipeline::weight))?),
+        None => None,
+    };
     ssc.start()?;
     let producing = tweets::produce(&brokers, "tweets")?;
     let outcome = loop {

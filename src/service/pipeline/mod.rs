@@ -12,9 +12,10 @@ use prometheus::Registry;
 
 use self::progress::Progress;
 pub(crate) use self::streams::Streams;
+pub(crate) use self::traced::weight;
 use super::RunOptions;
 use super::check::Config;
-use super::http::HttpServer;
+use super::http;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::sink::kafka::KafkaSinkSettings;
@@ -36,13 +37,12 @@ pub(crate) fn run(config: &Config, options: &RunOptions) -> Result<()> {
         builder = builder.offsets(side);
     }
     let ssc = build(config, builder, |_| Ok(()))?;
-    let progress = Arc::new(Progress::new(&ssc));
-    ssc.add_streaming_listener(progress.clone());
+    ssc.add_streaming_listener(Arc::new(Progress::new(&ssc)));
     let registry = Registry::new();
     register_process_metrics(&registry)?;
     Metrics::register(&registry, &ssc)?;
     let _http = match config.http {
-        Some(address) => Some(HttpServer::start(&config.app_id, address, registry, progress)?),
+        Some(address) => Some(http::listen(&ssc, address, registry)?),
         None => None,
     };
     let started = start(&ssc, options)?;

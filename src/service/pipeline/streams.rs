@@ -114,7 +114,7 @@ impl<'c> Streams<'c> {
                 rows
             }
         };
-        self.by_name.insert(source.name.clone(), rows);
+        self.insert(&source.name, rows);
         Ok(())
     }
 
@@ -177,8 +177,13 @@ impl<'c> Streams<'c> {
                 (1..stream.inputs.len()).try_fold(first, |all, i| all.union(self.input(stream, i)?))?
             }
         };
-        self.by_name.insert(stream.name.clone(), rows);
+        self.insert(&stream.name, rows);
         Ok(())
+    }
+
+    fn insert(&mut self, name: &str, rows: Rows) {
+        self.ssc.inner.graph.name_stream(rows.id(), name);
+        self.by_name.insert(name.to_owned(), rows);
     }
 
     fn input(&self, stream: &Stream, index: usize) -> Result<&Rows> {

@@ -26,6 +26,12 @@ pub(super) struct Traced {
     pub rows: Vec<RecordBatch>,
 }
 
+/// How many rows an element of a pipeline's streams stands for; one if it is none of these.
+pub(crate) fn weight(element: &dyn std::any::Any) -> u64 {
+    let rows = |traced: &Traced| traced.rows.iter().map(RecordBatch::num_rows).sum::<usize>() as u64;
+    element.downcast_ref::<Traced>().map_or_else(|| crate::sql::weight(element), rows)
+}
+
 /// A stream of such rows, and the queries between the source and it.
 #[derive(Clone)]
 pub(super) struct TracedStream {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::service::http::{BACKUP_PATH, OWN_HEADER};
+use crate::ui::{BACKUP_PATH, OWN_HEADER};
 
 /// Has the instance at `address` copy its checkpoint, which is `checkpoint`, to the new folder `to`.
 pub(super) fn backup(mut address: SocketAddr, checkpoint: &Path, to: &Path) -> Result<()> {
@@ -18,7 +18,8 @@ pub(super) fn backup(mut address: SocketAddr, checkpoint: &Path, to: &Path) -> R
         });
     }
     let path = format!("{BACKUP_PATH}?checkpoint={}&to={}", escaped(checkpoint), escaped(to));
-    let (status, body) = post(address, &path).map_err(|e| {
+    let token = crate::service::http::token()?;
+    let (status, body) = post(address, &path, token.as_deref()).map_err(|e| {
         Error::unavailable(format!("cannot ask the instance at {address} for a backup: {e}")).with_source(e)
     })?;
     if status == 200 {
@@ -30,11 +31,12 @@ pub(super) fn backup(mut address: SocketAddr, checkpoint: &Path, to: &Path) -> R
     )))
 }
 
-fn post(address: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
+fn post(address: SocketAddr, path: &str, token: Option<&str>) -> std::io::Result<(u16, String)> {
+    let token = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
     let mut stream = TcpStream::connect(address)?;
     write!(
         stream,
-        "POST {path} HTTP/1.1\r\nHost: {address}\r\n{OWN_HEADER}: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\n{OWN_HEADER}: 1\r\n{token}Content-Length: 0\r\nConnection: close\r\n\r\n"
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

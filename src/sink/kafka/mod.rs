@@ -15,6 +15,8 @@ pub(crate) use dead_letter::HEADERS as DEAD_LETTER_HEADERS;
 use outbox::Outbox;
 use producer::Shared;
 pub use settings::{Compression, KafkaSinkSettings, TopicSettings};
+#[cfg_attr(not(feature = "service"), allow(unused_imports, reason = "the bridge makes topics, too"))]
+pub(crate) use topics::Admin;
 
 use crate::context::StreamingContext;
 use crate::dstream::DStream;

@@ -16,7 +16,7 @@ use crate::time::Duration;
 const REQUEST: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Asks a cluster for its topics and its id.
-pub(super) struct Admin {
+pub(crate) struct Admin {
     client: AdminClient<DefaultClientContext>,
     brokers: String,
 }
@@ -80,7 +80,7 @@ impl Admin {
     }
 
     /// What `topics` take, as far as the broker tells.
-    pub fn limits(&self, topics: impl Iterator<Item = Arc<str>>) -> BTreeMap<Arc<str>, TopicLimits> {
+    pub(super) fn limits(&self, topics: impl Iterator<Item = Arc<str>>) -> BTreeMap<Arc<str>, TopicLimits> {
         let topics: Vec<_> = topics.collect();
         let wanted: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
         let options = AdminOptions::new().request_timeout(Some(REQUEST));

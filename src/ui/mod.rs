@@ -1,0 +1,18 @@
+//! The HTTP port of a context: the streaming page, REST, server-sent events, metrics and health.
+//!
+//! A listener keeps what is announced of batches ([`history`]); everything that is answered comes from there, so that nobody who
+//! asks ever waits for a batch, and no batch for who asks. It only listens.
+
+mod access;
+mod events;
+mod history;
+mod model;
+mod page;
+mod query;
+mod rest;
+mod server;
+
+#[allow(unused_imports, reason = "whoever has live tables needs them")]
+pub(crate) use query::{Answer, Column, TableInfo, Tables};
+pub(crate) use server::{BACKUP_PATH, OWN_HEADER};
+pub use server::{HttpServer, HttpSettings};
