@@ -97,6 +97,11 @@ fn queries(app: &str) -> BTreeMap<String, String> {
             let place = &panel["gridPos"];
             assert!(place["x"].as_u64().unwrap() + place["w"].as_u64().unwrap() <= 24, "{panel}");
             ids.push(panel["id"].as_u64().expect("a number"));
+            let kind = panel["type"].as_str().expect("a type");
+            assert!(["row", "stat", "timeseries", "heatmap"].contains(&kind), "{kind}");
+            for name in ["fieldConfig", "options", "targets", "description"] {
+                assert!(kind == "row" || !panel[name].is_null(), "{} has no {name}", panel["title"]);
+            }
             for target in panel["targets"].as_array().into_iter().flatten() {
                 assert_eq!(target["datasource"]["uid"], "$datasource", "{panel}");
                 let query = target["expr"].as_str().expect("a query");
@@ -214,6 +219,23 @@ fn rest_tells_the_same(http: &Http, topic: &str) {
     let operators: Vec<_> =
         state.as_array().unwrap().iter().map(|state| state["operator"].as_str().unwrap()).collect();
     assert_eq!(operators, ["last_ten_minutes", "totals"]);
+}
+
+#[test]
+fn grafana_finds_what_compose_gives_it() {
+    let read = |path: &str| fs::read_to_string(grafana(path)).expect("it is shipped");
+    let compose = read("../docker-compose.yml");
+    let dashboards = read("provisioning/dashboards/tidemill.yml");
+    assert!(dashboards.contains("path: /var/lib/grafana/dashboards"), "{dashboards}");
+    assert!(compose.contains("./grafana/dashboards:/var/lib/grafana/dashboards:ro"), "{compose}");
+    assert!(compose.contains("./grafana/provisioning:/etc/grafana/provisioning:ro"), "{compose}");
+    let source = read("provisioning/datasources/prometheus.yml");
+    assert!(
+        source.contains("type: prometheus") && source.contains("url: http://prometheus:9090"),
+        "{source}"
+    );
+    let scrapes = read("prometheus/prometheus.yml");
+    assert!(scrapes.contains("targets: [\"tidemill:8080\"]") && compose.contains("8080\"]"), "{scrapes}");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use prometheus::{
 };
 
 use crate::batch::{BatchInfo, ListenerBus, ReceiverInfo, StreamingListener};
+use crate::context::Graph;
 use crate::error::{ErrorKind, Result};
 use crate::time::{Clock, Duration, Time};
 use names as n;
@@ -58,6 +59,8 @@ pub struct Metrics {
     committed_offset: IntGaugeVec,
     latest_offset: IntGaugeVec,
     sink_records: IntCounterVec,
+    transactions: IntCounterVec,
+    graph: Arc<Graph>,
     state_keys: IntGaugeVec,
     state_bytes: IntGaugeVec,
     state_cache_hits: IntCounterVec,
@@ -113,6 +116,8 @@ impl Metrics {
             committed_offset: r.int_gauges(n::COMMITTED_OFFSET, &["topic", "partition"])?,
             latest_offset: r.int_gauges(n::LATEST_OFFSET, &["topic", "partition"])?,
             sink_records: r.counters(n::SINK_RECORDS, &["topic"])?,
+            transactions: r.counters(n::TRANSACTIONS, &["outcome"])?,
+            graph: ssc.inner.graph.clone(),
             state_keys: r.int_gauges(n::STATE_KEYS, &["operator"])?,
             state_bytes: r.int_gauges(n::STATE_BYTES, &["operator"])?,
             state_cache_hits: r.counters(n::STATE_CACHE_HITS, &["operator"])?,
@@ -181,6 +186,14 @@ impl StreamingListener for Metrics {
             }
         }
         self.batch_attempts.inc_by(u64::from(batch.attempts));
+        let ended = self.graph.sinks().iter().map(|sink| sink.transactions()).collect::<Vec<_>>();
+        for (outcome, count) in [
+            ("committed", ended.iter().map(|t| t.committed).sum::<u64>()),
+            ("aborted", ended.iter().map(|t| t.aborted).sum()),
+        ] {
+            let counter = self.transactions.with_label_values(&[outcome]);
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
         if let Some(listeners) = self.listeners.upgrade() {
             self.dropped_events.inc_by(listeners.dropped().saturating_sub(self.dropped_events.get()));
         }

@@ -58,6 +58,10 @@ pub(super) const COMMITTED_OFFSET: Name =
 pub(super) const LATEST_OFFSET: Name =
     ("tidemill_source_latest_offset", "The partition's end at the last plan.");
 pub(super) const SINK_RECORDS: Name = ("tidemill_sink_records_total", "Records delivered to output topics.");
+pub(super) const TRANSACTIONS: Name = (
+    "tidemill_sink_transactions_total",
+    "Kafka transactions, by outcome (committed, aborted); batches that commit nothing have none.",
+);
 pub(super) const STATE_KEYS: Name = ("tidemill_state_keys", "Keys with state, by operator uid.");
 pub(super) const STATE_BYTES: Name =
     ("tidemill_state_size_bytes", "Encoded size of the state, by operator uid.");

@@ -20,6 +20,13 @@ pub(crate) enum CommitTrouble {
     Unknown(Error),
 }
 
+/// How many transactions ended in which way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Transactions {
+    pub committed: u64,
+    pub aborted: u64,
+}
+
 /// A destination that takes output while a batch runs, and vouches for it when the batch is committed.
 pub(crate) trait Sink: Send + Sync {
     /// Connects, and makes what is missing; fences an older instance. `source_clusters` are the Kafka clusters that the
@@ -95,6 +102,11 @@ pub(crate) trait Sink: Send + Sync {
     /// Takes records that could not be used, each with the topic that it goes to.
     fn dead_letters(&self, _time: Time, _letters: Vec<DeadLetter>) -> Result<()> {
         Err(Error::internal("this sink takes no dead letters"))
+    }
+
+    /// How its transactions ended since the start; none where it has no transactions.
+    fn transactions(&self) -> Transactions {
+        Transactions::default()
     }
 
     /// Records handed over since the last call, by topic.

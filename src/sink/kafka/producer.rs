@@ -21,7 +21,7 @@ use super::{
 use crate::commit::Delivery;
 use crate::error::{Error, Result};
 use crate::rdd::{Runner, StorageMemory};
-use crate::sink::{CommitTrouble, Sink};
+use crate::sink::{CommitTrouble, Sink, Transactions};
 use crate::source::kafka::{ClientSettings, client_error, error_text, group_offsets, marked_list, wait_for};
 use crate::source::{DeadLetter, GroupOffset, Marker, OnBadRecord, Place};
 use crate::time::{Duration, Stopwatch, Time};
@@ -46,6 +46,7 @@ pub(super) struct Shared {
     /// The age of the open transaction.
     open: Mutex<Option<Stopwatch>>,
     counts: Mutex<BTreeMap<Arc<str>, u64>>,
+    transactions: Mutex<Transactions>,
     /// Records of the batch that were skipped or went to a dead-letter topic.
     bad: AtomicU64,
 }
@@ -129,6 +130,7 @@ impl Shared {
             cluster: Mutex::new(None),
             open: Mutex::default(),
             counts: Mutex::default(),
+            transactions: Mutex::default(),
             bad: AtomicU64::new(0),
         }
     }
@@ -479,6 +481,7 @@ impl Sink for Shared {
         self.persist("commit the transaction", || producer.commit_transaction(CALL))
             .map_err(Trouble::of_commit)?;
         *self.open.lock() = None;
+        self.transactions.lock().committed += 1;
         Ok(())
     }
 
@@ -490,6 +493,7 @@ impl Sink for Shared {
             self.persist("abort the transaction", || producer.abort_transaction(CALL))
                 .map_err(Trouble::into_error)?;
             *self.open.lock() = None;
+            self.transactions.lock().aborted += 1;
             producer.context().failure.lock().take();
         }
         Ok(())
@@ -516,6 +520,10 @@ impl Sink for Shared {
 
     fn bad_records(&self) -> u64 {
         self.bad.load(Ordering::Relaxed)
+    }
+
+    fn transactions(&self) -> Transactions {
+        *self.transactions.lock()
     }
 
     fn take_counts(&self) -> Vec<(Arc<str>, u64)> {
