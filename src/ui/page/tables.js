@@ -68,6 +68,7 @@ export function tables(main) {
       const all = await get('tables');
       if (!open) return;
       console_.hidden = all.length === 0;
+      console_.parentElement.classList.toggle('alone', all.length === 0);
       if (all.length === 0) {
         replace(names, h('div', { class: 'empty' }, h('p', {}, 'No table is live. An output makes one of a stream; then it can be asked here in SQL:'), h('pre', {}, EXAMPLE)));
         return;
