@@ -124,11 +124,13 @@ fn fill(folder: &Path, keys: u64) -> f64 {
 /// Medians of batches, in milliseconds.
 struct Batches {
     whole: f64,
+    /// Of all threads, per batch.
+    cpu: f64,
     phases: Vec<(&'static str, f64)>,
 }
 
 impl Batches {
-    fn of(batches: &[BatchInfo]) -> Self {
+    fn of(batches: &[BatchInfo], cpu_seconds: f64) -> Self {
         let median = |of: &dyn Fn(&BatchInfo) -> Duration| {
             let mut all: Vec<f64> = batches.iter().map(|b| of(b).as_secs_f64() * 1e3).collect();
             all.sort_by(f64::total_cmp);
@@ -136,13 +138,14 @@ impl Batches {
         };
         let phase = |i: usize| (batches[0].phases[i].0, median(&|b| b.phases[i].1));
         let phases = (0..batches[0].phases.len()).map(phase).collect();
-        Self { whole: median(&|b| b.processing_duration.unwrap()), phases }
+        let cpu = cpu_seconds * 1e3 / batches.len() as f64;
+        Self { whole: median(&|b| b.processing_duration.unwrap()), cpu, phases }
     }
 }
 
 impl fmt::Display for Batches {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.1} ms", self.whole)?;
+        write!(f, "{:.1} ms, CPU {:.1}", self.whole, self.cpu)?;
         self.phases.iter().try_for_each(|(name, ms)| write!(f, ", {name} {ms:.1}"))
     }
 }
@@ -160,15 +163,29 @@ fn measure(folder: &Path, keys: u64, touched: u64, batches: u64) -> (f64, Batche
     let test = context(folder, &queue, filled);
     test.ssc.start().unwrap();
     let started = begun.elapsed().as_secs_f64();
-    for _ in 0..3 * batches {
-        test.step().unwrap();
-    }
+    let run = || {
+        let before = cpu_seconds();
+        (0..batches).for_each(|_| test.step().unwrap());
+        cpu_seconds() - before
+    };
+    let [_, random_cpu, hot_cpu] = [(); 3].map(|()| run());
     test.ssc.stop(true).unwrap();
     let done = test.completed_batches();
     assert_eq!(done.last().unwrap().state[0].1.keys, keys);
     let (random, hot) = done[batches as usize..].split_at(batches as usize);
-    // The first of the same ones reads them.
-    (started, Batches::of(random), Batches::of(&hot[1..]))
+    (started, Batches::of(random, random_cpu), Batches::of(hot, hot_cpu))
+}
+
+/// What this process has used so far.
+fn cpu_seconds() -> f64 {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: it writes a `rusage` to where there is room for one; all zeros are one.
+    let usage = unsafe {
+        libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
+        usage.assume_init()
+    };
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }
 
 fn peak_mib() -> f64 {

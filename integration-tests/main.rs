@@ -4,6 +4,7 @@
 mod backpressure;
 mod broker;
 mod changes;
+mod cluster;
 mod crash;
 mod dashboards;
 mod dead_letters;

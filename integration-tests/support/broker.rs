@@ -26,6 +26,14 @@ pub struct Broker {
     process: Option<Process>,
     folder: TempDir,
     bootstrap: String,
+    cluster: Cluster,
+}
+
+/// What a node has to know of its cluster.
+#[derive(Clone)]
+struct Cluster {
+    id: String,
+    controller_port: u16,
 }
 
 /// What `kafka-consumer-groups --describe` says of a partition; `None` where it prints a dash.
@@ -99,8 +107,7 @@ impl Broker {
     fn start_on(ports: [u16; 4], more: impl Fn(&str) -> String, users: &[&str]) -> (Broker, Proxy) {
         let [port, controller_port, proxied_port, proxy_port] = ports;
         let bootstrap = format!("127.0.0.1:{port}");
-        let folder = new_folder();
-        let data = folder.path().join("data");
+        let cluster_id = format!("{:011}{port:011}", std::process::id());
         let properties = format!(
             "process.roles=broker,controller
 node.id=1
@@ -108,6 +115,35 @@ listeners=PLAINTEXT://{bootstrap},PROXIED://127.0.0.1:{proxied_port},CONTROLLER:
 # Whoever comes through the proxy is told to go on coming through it.
 advertised.listeners=PLAINTEXT://{bootstrap},PROXIED://127.0.0.1:{proxy_port}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT
+"
+        );
+        // Of a property that is given twice the last one counts.
+        let properties = format!("{properties}{}", more(&properties));
+        let mut format = vec!["--standalone"];
+        format.extend(users.iter().flat_map(|user| ["--add-scram", user]));
+        let broker = Self::node(Cluster { id: cluster_id, controller_port }, bootstrap, &properties, &format);
+        (broker, Proxy::start(proxy_port, format!("127.0.0.1:{proxied_port}")))
+    }
+
+    /// A second broker of this one's cluster, without partitions at first.
+    pub fn join(&self, node: i32) -> Broker {
+        let [port, ..] = free_ports();
+        let bootstrap = format!("127.0.0.1:{port}");
+        let properties = format!(
+            "process.roles=broker
+node.id={node}
+listeners=PLAINTEXT://{bootstrap}
+advertised.listeners=PLAINTEXT://{bootstrap}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT"
+        );
+        Self::node(self.cluster.clone(), bootstrap, &properties, &[])
+    }
+
+    fn node(cluster: Cluster, bootstrap: String, properties: &str, format: &[&str]) -> Broker {
+        let folder = new_folder();
+        let data = folder.path().join("data");
+        let properties = format!(
+            "{properties}
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
 controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}
@@ -127,21 +163,16 @@ transaction.state.log.min.isr=1
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 ",
+            controller_port = cluster.controller_port,
             data = data.display()
         );
-        // Of a property that is given twice the last one counts.
-        let properties = format!("{properties}\n{}\n", more(&properties));
         let config = folder.path().join("server.properties");
         fs::write(&config, properties).expect("a temporary file can be written");
-        let cluster_id = format!("{:011}{port:011}", std::process::id());
         let config = config.to_str().expect("a temporary path is UTF-8");
-        let mut format = vec!["format", "-t", &cluster_id, "-c", config, "--standalone"];
-        format.extend(users.iter().flat_map(|user| ["--add-scram", user]));
-        java("kafka.tools.StorageTool", &format, "");
-
-        let mut broker = Broker { process: None, folder, bootstrap };
+        java("kafka.tools.StorageTool", &[&["format", "-t", &cluster.id, "-c", config], format].concat(), "");
+        let mut broker = Broker { process: None, folder, bootstrap, cluster };
         broker.launch();
-        (broker, Proxy::start(proxy_port, format!("127.0.0.1:{proxied_port}")))
+        broker
     }
 
     /// What a client takes for `bootstrap.servers`.

@@ -1,0 +1,126 @@
+//! A cluster with a second broker, and one that does not allow everything.
+
+use std::time::Duration;
+
+use crate::support::crash::{PARTITIONS, Sender, Sent, batches, examine, first_batch, numbers, pipeline};
+use crate::support::{App, Broker, Run, eventually, unique_name};
+
+const FILE: &str = "pipeline.yaml";
+const LIMIT: Duration = Duration::from_secs(120);
+const OUTPUTS: [&str; 2] = ["each", "totals"];
+
+fn application(broker: &Broker, prefix: &str) -> (String, App) {
+    let name = unique_name(prefix);
+    broker.create_topic(&name, PARTITIONS);
+    let app = broker.run(FILE).file(FILE, &pipeline(&name, "exactly-once", &OUTPUTS));
+    (name, app)
+}
+
+#[track_caller]
+fn read_on(run: &mut Run, sent: u64) {
+    run.http().wait_until_read(PARTITIONS as usize, sent, LIMIT);
+}
+
+#[track_caller]
+fn stop(mut run: Run) {
+    run.sigterm();
+    assert_eq!(run.wait_exit(LIMIT).code(), Some(0), "{}", run.stderr());
+}
+
+/// Moves all partitions of `topics` to the broker with the number `to`, and waits until they are there.
+fn move_partitions(broker: &Broker, topics: &[(&str, i32)], to: i32) {
+    let places = topics.iter().flat_map(|(topic, partitions)| {
+        (0..*partitions)
+            .map(move |p| format!("{{\"topic\":\"{topic}\",\"partition\":{p},\"replicas\":[{to}]}}"))
+    });
+    let plan = format!("{{\"version\":1,\"partitions\":[{}]}}", places.collect::<Vec<_>>().join(","));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("plan.json");
+    std::fs::write(&file, plan).unwrap();
+    let file = file.to_str().unwrap();
+    let reassign = |action: &str| {
+        let arguments = ["--bootstrap-server", broker.bootstrap(), "--reassignment-json-file", file, action];
+        broker.tool("org.apache.kafka.tools.reassign.ReassignPartitionsCommand", &arguments)
+    };
+    reassign("--execute");
+    eventually(LIMIT, "the partitions' move", || {
+        let said = reassign("--verify");
+        (!said.contains("in progress")).then_some(()).ok_or(said)
+    });
+}
+
+#[test]
+fn a_coordinator_and_leaders_that_move_lose_nothing() {
+    let broker = Broker::start();
+    let second = broker.join(2);
+    let (name, app) = application(&broker, "moved");
+    let sender = Sender::start(&broker, &name, false);
+    let mut run = app.start();
+    first_batch(&mut run);
+    let all = [("__transaction_state", 4), ("__consumer_offsets", 4), (&*name, PARTITIONS)];
+    for to in [2, 1] {
+        move_partitions(&broker, &all, to);
+        let done = batches(&mut run, 0);
+        batches(&mut run, done);
+    }
+    let sent = sender.stop();
+    read_on(&mut run, sent.numbers);
+    stop(run);
+    assert_eq!(examine(&broker, &name, &OUTPUTS, sent), (0, 0));
+    drop(second);
+}
+
+/// Has the broker refuse `operation` on `resource` (`--topic NAME`, …), or allow it again.
+fn deny(broker: &Broker, denied: bool, operation: &str, resource: [&str; 2]) {
+    let change = if denied { "--add" } else { "--remove" };
+    let rule = [change, "--force", "--deny-principal", "User:ANONYMOUS", "--operation", operation];
+    let server = ["--bootstrap-server", broker.bootstrap()];
+    broker.tool("org.apache.kafka.tools.AclCommand", &[&server[..], &rule, &resource].concat());
+}
+
+#[test]
+fn what_kafka_does_not_allow_ends_the_run_with_what_is_missing() {
+    let (broker, _proxy) = Broker::start_with(
+        "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+allow.everyone.if.no.acl.found=true",
+    );
+    let (name, app) = application(&broker, "refused");
+    broker.produce(&name, numbers(0..100));
+    let mut run = app.start();
+    first_batch(&mut run);
+    read_on(&mut run, 100);
+    stop(run);
+
+    let output = format!("{name}-each");
+    let transactional_id = format!("{name}-0");
+    let mut sent = 100;
+    for (operation, resource, said) in [
+        ("read", ["--topic", &*name], &*name),
+        ("read", ["--group", &*name], &*name),
+        ("write", ["--topic", &*output], &*output),
+        ("write", ["--transactional-id", &*transactional_id], &*name),
+    ] {
+        broker.produce(&name, numbers(sent..sent + 100));
+        sent += 100;
+        deny(&broker, true, operation, resource);
+        let mut run = app.start();
+        let code = run.wait_exit(LIMIT).code();
+        let shown = run.stderr();
+        assert_eq!(code, Some(1), "{operation} {resource:?}: {shown}");
+        let message = shown.lines().find(|line| line.starts_with("error: "));
+        let message = message.unwrap_or_else(|| panic!("no message: {shown}"));
+        eprintln!("{operation} {resource:?}: {message}");
+        assert!(message.contains(said), "{operation} {resource:?}: {message}");
+        let lowered = message.to_lowercase();
+        assert!(
+            lowered.contains("authoriz") || lowered.contains("not allowed"),
+            "{operation} {resource:?}: {message}"
+        );
+        deny(&broker, false, operation, resource);
+        // Allowed again, it goes on where it was.
+        let mut run = app.start();
+        read_on(&mut run, sent);
+        stop(run);
+    }
+    assert_eq!(examine(&broker, &name, &OUTPUTS, Sent::all(sent)), (0, 0));
+}
