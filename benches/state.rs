@@ -8,9 +8,10 @@
 #![allow(clippy::print_stdout, clippy::disallowed_methods, clippy::unwrap_used, reason = "a benchmark")]
 
 use std::fmt;
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tidemill::testing::TestContext;
@@ -55,6 +56,15 @@ fn main() {
         println!("{many} keys in: {rate:.0} keys/s, peak memory {:.0} MiB", peak_mib());
         return;
     }
+    if let Ok(folder) = std::env::var("BENCH_TO_BE_KILLED") {
+        let test = go_on(Path::new(&folder), keys, 3 * batches, &random(keys, touched, 0..BEFORE_KILL));
+        test.ssc.start().unwrap();
+        (0..BEFORE_KILL).for_each(|_| test.step().unwrap());
+        println!("{KILL_ME}");
+        loop {
+            std::thread::park();
+        }
+    }
     let folder = tempfile::tempdir().unwrap();
     let mut medians = Vec::new();
     for n in [small, keys] {
@@ -67,6 +77,8 @@ fn main() {
         println!("{n} keys: a batch that touches {touched} keys, the same ones: {hot}");
         medians.push((random.whole, hot.whole));
     }
+    let recovered = recover(&folder.path().join(keys.to_string()), keys, touched, 3 * batches);
+    println!("{keys} keys: from kill -9 to the first committed batch in {:.0} ms", recovered * 1e3);
     let ratio = |f: fn(&(f64, f64)) -> f64| f(&medians[1]) / f(&medians[0]);
     println!("{keys} to {small} keys: any {:.2}, the same ones {:.2}", ratio(|m| m.0), ratio(|m| m.1));
     let path = folder.path().join("many");
@@ -150,17 +162,53 @@ impl fmt::Display for Batches {
     }
 }
 
-/// Seconds to start, and how long batches take that touch any keys, and always the same ones.
-fn measure(folder: &Path, keys: u64, touched: u64, batches: u64) -> (f64, Batches, Batches) {
-    let filled = keys.div_ceil(FILL);
+/// A context over a filled state, in which so many batches have run already and these are to come.
+fn go_on(folder: &Path, keys: u64, done: u64, next: &[Batch]) -> TestContext {
+    let begun = keys.div_ceil(FILL) + done;
     let queue = RddQueue::new();
     // What was taken is not taken again.
-    (0..filled).for_each(|_| queue.push([Batch::Nothing]));
-    // The first ones are not measured: what was filled in at a stretch is still put in order behind them.
-    (1..=2 * batches).for_each(|seed| queue.push([Batch::Random { seed: seed << 32, touched, of: keys }]));
-    (0..batches).for_each(|_| queue.push([Batch::Random { seed: 1, touched, of: keys }]));
+    (0..begun).for_each(|_| queue.push([Batch::Nothing]));
+    next.iter().for_each(|batch| queue.push([*batch]));
+    context(folder, &queue, begun)
+}
+
+fn random(keys: u64, touched: u64, seeds: std::ops::Range<u64>) -> Vec<Batch> {
+    seeds.map(|seed| Batch::Random { seed: (seed + 1) << 32, touched, of: keys }).collect()
+}
+
+/// How many batches the process runs that is killed, and what it says then.
+const BEFORE_KILL: u64 = 20;
+const KILL_ME: &str = "kill me";
+
+/// Seconds from the kill of a process that ran batches to the end of the first batch of the next one.
+fn recover(folder: &Path, keys: u64, touched: u64, done: u64) -> f64 {
+    let mut victim = Command::new(std::env::current_exe().unwrap())
+        .env("BENCH_TO_BE_KILLED", folder)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let said = BufReader::new(victim.stdout.take().unwrap()).lines().any(|line| line.unwrap() == KILL_ME);
+    assert!(said, "{:?}", victim.wait());
+    victim.kill().unwrap();
+    victim.wait().unwrap();
     let begun = Instant::now();
-    let test = context(folder, &queue, filled);
+    let next = random(keys, touched, BEFORE_KILL..BEFORE_KILL + 1);
+    let test = go_on(folder, keys, done + BEFORE_KILL, &next);
+    test.ssc.start().unwrap();
+    test.step().unwrap();
+    let seconds = begun.elapsed().as_secs_f64();
+    test.ssc.stop(true).unwrap();
+    assert_eq!(test.completed_batches().last().unwrap().state[0].1.keys, keys);
+    seconds
+}
+
+/// Seconds to start, and how long batches take that touch any keys, and always the same ones.
+fn measure(folder: &Path, keys: u64, touched: u64, batches: u64) -> (f64, Batches, Batches) {
+    // The first ones are not measured: what was filled in at a stretch is still put in order behind them.
+    let mut next = random(keys, touched, 0..2 * batches);
+    next.extend(vec![next[0]; batches as usize]);
+    let begun = Instant::now();
+    let test = go_on(folder, keys, 0, &next);
     test.ssc.start().unwrap();
     let started = begun.elapsed().as_secs_f64();
     let run = || {

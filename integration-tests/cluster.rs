@@ -94,9 +94,9 @@ allow.everyone.if.no.acl.found=true",
     let output = format!("{name}-each");
     let transactional_id = format!("{name}-0");
     let mut sent = 100;
+    let mut wrong = Vec::new();
     for (operation, resource, said) in [
         ("read", ["--topic", &*name], &*name),
-        ("read", ["--group", &*name], &*name),
         ("write", ["--topic", &*output], &*output),
         ("write", ["--transactional-id", &*transactional_id], &*name),
     ] {
@@ -106,21 +106,18 @@ allow.everyone.if.no.acl.found=true",
         let mut run = app.start();
         let code = run.wait_exit(LIMIT).code();
         let shown = run.stderr();
-        assert_eq!(code, Some(1), "{operation} {resource:?}: {shown}");
-        let message = shown.lines().find(|line| line.starts_with("error: "));
-        let message = message.unwrap_or_else(|| panic!("no message: {shown}"));
-        eprintln!("{operation} {resource:?}: {message}");
-        assert!(message.contains(said), "{operation} {resource:?}: {message}");
+        let message = shown.lines().find(|line| line.starts_with("error: ")).unwrap_or(&shown);
         let lowered = message.to_lowercase();
-        assert!(
-            lowered.contains("authoriz") || lowered.contains("not allowed"),
-            "{operation} {resource:?}: {message}"
-        );
+        let tells = lowered.contains("authoriz") || lowered.contains("not allowed");
+        if !matches!(code, Some(1 | 2)) || !tells || !message.contains(said) {
+            wrong.push(format!("{operation} {resource:?}, {code:?}: {message}"));
+        }
         deny(&broker, false, operation, resource);
         // Allowed again, it goes on where it was.
         let mut run = app.start();
         read_on(&mut run, sent);
         stop(run);
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
     assert_eq!(examine(&broker, &name, &OUTPUTS, Sent::all(sent)), (0, 0));
 }

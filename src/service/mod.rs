@@ -65,10 +65,24 @@ pub fn main_entry(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             // All causes in one message; an Error's kind decides the code.
             let kind =
                 error.chain().find_map(|cause| cause.downcast_ref::<crate::Error>()).map(crate::Error::kind);
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            let _ = writeln!(std::io::stderr(), "error: {}", with_causes(&error));
             if kind == Some(ErrorKind::Config) { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// The message with its causes, as far as it does not quote them already.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut told = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        // What a library says may be led by the kind of its error.
+        let quoted = told.contains(&cause)
+            || cause.split_once(": ").is_some_and(|(_, what)| !what.is_empty() && told.contains(what));
+        if !quoted {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
 }
 
 fn dispatch(command: &Command) -> anyhow::Result<ExitCode> {

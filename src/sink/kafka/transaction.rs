@@ -103,6 +103,10 @@ pub(super) fn persist(
                         "the transaction timeout is above what the broker allows (transaction.max.timeout.ms): lower it \
                          (`transaction.timeout.ms`), or raise the broker's cap",
                     ),
+                    RDKafkaErrorCode::TransactionalIdAuthorizationFailed => told(format!(
+                        "`{app}` is not allowed to write with a transactional id of its own (while it tried to {doing}): \
+                         allow it to Write and Describe transactional ids that begin with `{app}-`: {text}"
+                    )),
                     _ => told(format!("cannot {doing}: {text}; the producer is of no more use")),
                 }));
             }
