@@ -202,16 +202,14 @@ impl RateControllers {
         Self { interval, controllers: controllers.collect() }
     }
 
-    /// Learns from a batch that has succeeded; `waited` of its processing it did nothing but wait for a commit.
-    pub fn completed(&mut self, batch: &BatchInfo, waited: std::time::Duration) {
-        let (Some(end), Some(processing), Some(scheduling)) =
-            (batch.processing_end_time, batch.processing_delay(), batch.scheduling_delay())
-        else {
+    /// Learns from a batch that has succeeded, whose operators and output operations took `working`.
+    ///
+    /// To ask for offsets and to commit takes as long with one record as with many. Taken for work, it would make a batch of few
+    /// records look slow, and the next one smaller still.
+    pub fn completed(&mut self, batch: &BatchInfo, working: Duration) {
+        let (Some(end), Some(scheduling)) = (batch.processing_end_time, batch.scheduling_delay()) else {
             return;
         };
-        // A commit takes as long with one record as with a million. Taken for work, it would make a batch of few records look
-        // slow, and the next one smaller still.
-        let working = (processing - waited.into()).max(Duration::ZERO);
         for controller in &mut self.controllers {
             let input = batch.stream_id_to_input_info.get(controller.input.uid());
             let elements = input.and_then(|input| input.num_records).unwrap_or(0);

@@ -130,15 +130,13 @@ fn controllers(interval: i64, settings: &Backpressure) -> (Arc<Obedient>, RateCo
     (input, controllers)
 }
 
-const NO_WAIT: std::time::Duration = std::time::Duration::ZERO;
-
 #[test]
 fn inputs_begin_at_the_initial_rate_and_follow_completed_batches() {
     let (input, mut rates) = controllers(1_000, &Backpressure::new().initial_rate(50));
     assert_eq!(rates.limits(), [("in".to_owned(), 50)].into());
-    rates.completed(&batch(1_000, 1_000, 3_000, 800), NO_WAIT);
+    rates.completed(&batch(1_000, 1_000, 3_000, 800), ms(2_000));
     // Took 2 s, so the next begins a second late: 400 - 0.2 * 400.
-    rates.completed(&batch(2_000, 3_000, 4_000, 400), NO_WAIT);
+    rates.completed(&batch(2_000, 3_000, 4_000, 400), ms(1_000));
     assert_eq!(*input.0.lock(), [50, 320]);
     assert_eq!(rates.limits(), [("in".to_owned(), 320)].into());
 }
@@ -146,24 +144,23 @@ fn inputs_begin_at_the_initial_rate_and_follow_completed_batches() {
 #[test]
 fn what_is_off_limits_nothing() {
     let (input, mut rates) = controllers(1_000, &Backpressure::off().initial_rate(50));
-    rates.completed(&batch(1_000, 1_000, 3_000, 800), NO_WAIT);
-    rates.completed(&batch(2_000, 3_000, 4_000, 400), NO_WAIT);
+    rates.completed(&batch(1_000, 1_000, 3_000, 800), ms(2_000));
+    rates.completed(&batch(2_000, 3_000, 4_000, 400), ms(1_000));
     assert!(input.0.lock().is_empty() && rates.limits().is_empty());
 }
 
 #[test]
 fn to_wait_for_a_commit_is_no_work() {
-    let wait = std::time::Duration::from_millis(9);
     let (input, mut rates) = controllers(10, &Backpressure::new());
     // Two records take a millisecond, and a commit nine: that is 2,000 a second, not 200.
-    rates.completed(&batch(10, 10, 20, 2), wait);
-    rates.completed(&batch(20, 20, 30, 2), wait);
+    rates.completed(&batch(10, 10, 20, 2), ms(1));
+    rates.completed(&batch(20, 20, 30, 2), ms(1));
     // A commit takes a second, and a hundred batches wait: to take less would not shorten that.
-    rates.completed(&batch(30, 30, 1_031, 20), std::time::Duration::from_millis(1_000));
-    rates.completed(&batch(40, 1_031, 1_041, 20), wait);
+    rates.completed(&batch(30, 30, 1_031, 20), ms(1));
+    rates.completed(&batch(40, 1_031, 1_041, 20), ms(1));
     assert_eq!(*input.0.lock(), [2_000, 20_000, 20_000]);
     // Work that takes three intervals does count: 10,000 a second, two intervals of which wait. 0.2 * 20 * 10,000 / 10.
-    rates.completed(&batch(50, 1_041, 1_071, 300), NO_WAIT);
-    rates.completed(&batch(60, 1_071, 1_081, 100), NO_WAIT);
+    rates.completed(&batch(50, 1_041, 1_071, 300), ms(30));
+    rates.completed(&batch(60, 1_071, 1_081, 100), ms(10));
     assert_eq!(input.0.lock()[3..], [10_000, 6_000]);
 }

@@ -25,6 +25,8 @@ pub(crate) struct Scheduler {
     pub volatile: Option<Arc<StateDb>>,
     pub interval: Duration,
     pub rates: RateControllers,
+    /// How long the last batch's operators and output operations took, by the clock.
+    pub worked: Duration,
 }
 
 impl Scheduler {
@@ -87,7 +89,7 @@ impl Scheduler {
         info.failure_kind = outcome.as_ref().err().map(Error::kind);
         info.rate_limits = self.rates.limits();
         if outcome.is_ok() {
-            self.rates.completed(&info, self.committer.waited());
+            self.rates.completed(&info, self.worked);
         }
         let records = info.num_records;
         self.listeners.announce(move |l| l.batch_completed(&info));
@@ -155,6 +157,7 @@ impl Scheduler {
 
     fn phases(&mut self, plan: &Plan, info: &mut BatchInfo) -> Result<()> {
         let time = plan.time;
+        let began = self.clock.now();
         let mut watch = Stopwatch::start();
         let mut lap = |info: &mut BatchInfo, phase| {
             info.phases.push((phase, watch.elapsed()));
@@ -191,6 +194,7 @@ impl Scheduler {
         }
         info.bad_records += self.graph.sinks().iter().map(|sink| sink.bad_records()).sum::<u64>();
         lap(info, "output");
+        self.worked = self.clock.now() - began;
         fail::fail_point!("commit::ran", |_| std::process::abort());
 
         self.committer.commit(plan, &info.slices, &mut delta)?;

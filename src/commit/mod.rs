@@ -31,7 +31,7 @@ use crate::error::{Error, Result};
 use crate::sink::{CommitTrouble, Sink, files};
 use crate::source::{Input, InputPosition, Marker};
 use crate::state::{Delta, StateDb};
-use crate::time::{Clock, Duration, Stopwatch, Time};
+use crate::time::{Clock, Duration, Time};
 
 /// The group's offsets are told at least this often, so that those of quiet partitions don't expire.
 const TELL_EVERY: Duration = Duration::minutes(60);
@@ -108,8 +108,6 @@ pub(crate) struct Committer {
     log: LogWriter,
     /// Whether the batch that was begun last is committed, perhaps: nothing of it may be taken back any more.
     decided: bool,
-    /// How long that batch has waited for Kafka to commit it.
-    waited: std::time::Duration,
 }
 
 impl Committer {
@@ -125,13 +123,7 @@ impl Committer {
             told,
             log: LogWriter::default(),
             decided: false,
-            waited: std::time::Duration::ZERO,
         }
-    }
-
-    /// How long the batch that was begun last has waited for Kafka to commit its transaction, whatever was in it.
-    pub fn waited(&self) -> std::time::Duration {
-        self.waited
     }
 
     fn marker_of(&self, time: Time) -> Marker {
@@ -176,7 +168,6 @@ impl Committer {
     /// Makes `plan` what the inputs' streams give.
     pub fn begin(&mut self, plan: &Plan) -> Result<()> {
         self.decided = false;
-        self.waited = std::time::Duration::ZERO;
         self.parts.inputs.iter().try_for_each(|input| match plan.inputs.get(input.uid()) {
             Some(ranges) => input.begin(plan.time, ranges),
             None => Err(Error::checkpoint(format!(
@@ -266,22 +257,15 @@ impl Committer {
         // The disk and the broker are waited for together: only the commit has to come after what is prepared.
         let (pieces, filled) = std::thread::scope(|scope| {
             let preparing = scope.spawn(|| db.prepare(delta, &prepared));
-            let filled = sink.flush().map_err(CommitTrouble::NotCommitted).and_then(|()| {
-                let watch = Stopwatch::start();
-                let sent = sink.send_offsets(&offsets, prepared.marker());
-                self.waited += watch.elapsed();
-                sent
-            });
+            let flushed = sink.flush().map_err(CommitTrouble::NotCommitted);
+            let filled = flushed.and_then(|()| sink.send_offsets(&offsets, prepared.marker()));
             (preparing.join(), filled)
         });
         let pieces = pieces.map_err(|_| Error::internal("the thread that prepares a batch panicked"))??;
         fail::fail_point!("commit::prepared", |_| std::process::abort());
         let outcome = filled.and_then(|()| {
             fail::fail_point!("commit::offsets_sent", |_| std::process::abort());
-            let watch = Stopwatch::start();
-            let committed = sink.commit();
-            self.waited += watch.elapsed();
-            committed
+            sink.commit()
         });
         match outcome {
             Ok(()) => {}

@@ -214,6 +214,7 @@ fn prepare(ssc: &StreamingContext) -> Result<(Scheduler, Recovered, Option<Inter
         volatile,
         interval: ssc.batch_interval(),
         rates: RateControllers::new(&inner.graph.inputs(), ssc.batch_interval(), &settings.backpressure),
+        worked: Duration::ZERO,
     };
     Ok((scheduler, recovered, intervals))
 }

@@ -4,6 +4,7 @@ use super::limits::Limits;
 use super::source::{KafkaInput, Offsets, Place, Progress};
 use crate::error::Result;
 use crate::source::{InputPlan, OffsetRange};
+use crate::time::Time;
 
 impl KafkaInput {
     /// How many records of each partition this batch takes of what `lag` says is there.
@@ -20,9 +21,19 @@ impl KafkaInput {
         limits.share(lag)
     }
 
-    /// What belongs to the batch that begins now.
-    pub(super) fn plan_by_arrival(&self) -> Result<InputPlan> {
-        let connection = self.connection()?;
+    /// What belongs to the batch `time`, which begins now.
+    ///
+    /// A batch that is late takes what came until now. If others have become due meanwhile, there is nothing left that came
+    /// before their time: they are empty, and cost next to nothing. So batches whose commits take longer than the
+    /// interval fall behind by the length of one, and not ever further.
+    pub(super) fn plan_by_arrival(&self, time: Time) -> Result<InputPlan> {
+        let (connection, now) = (self.connection()?, self.clock.now());
+        {
+            let progress = self.progress.lock();
+            if progress.taken_all.is_some_and(|at| time <= at) {
+                return Ok(InputPlan::Offsets(progress.next.iter().map(nothing).collect()));
+            }
+        }
         let latest = match self.ends_now(&connection) {
             Ok(latest) => latest,
             // The lag stays what it was: nobody knows better now.
@@ -37,7 +48,9 @@ impl KafkaInput {
             let end = latest.get(place).copied().unwrap_or(*from);
             (place.clone(), (end - from).max(0))
         });
-        let taken = self.taken(&progress, &lag.collect());
+        let lag = lag.collect();
+        let taken = self.taken(&progress, &lag);
+        progress.taken_all = (taken == lag).then_some(now);
         progress.found(latest)?;
         let range = |((topic, partition), from): (&Place, &i64)| OffsetRange {
             topic: topic.clone(),
@@ -47,4 +60,9 @@ impl KafkaInput {
         };
         Ok(InputPlan::Offsets(progress.next.iter().map(range).collect()))
     }
+}
+
+/// The empty range at the next offset of a partition.
+fn nothing(((topic, partition), next): (&Place, &i64)) -> OffsetRange {
+    OffsetRange { topic: topic.clone(), partition: *partition, from: *next, until: *next }
 }

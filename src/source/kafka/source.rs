@@ -16,7 +16,7 @@ use crate::rdd::{Runner, SliceStats};
 use crate::source::{
     GroupOffsets, Input, InputPlan, InputPosition, Marker, OffsetRange, PartitionLag, SlicedByTime,
 };
-use crate::time::{Duration, Time};
+use crate::time::{Clock, Duration, Time};
 
 /// A slice is cut into parts of at least so many offsets, so that one large partition keeps several threads busy. Where
 /// it is cut depends on the offsets alone: a replay has the same tasks on any machine.
@@ -35,6 +35,7 @@ pub(super) struct KafkaInput {
     pub(super) group: String,
     pub(super) config: KafkaSource,
     pub(super) interval: Duration,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) runner: Arc<Runner>,
     /// What is known once the cluster was reached.
     pub(super) reached: RwLock<Option<Reached>>,
@@ -86,6 +87,8 @@ pub(super) struct Progress {
     pub record_bytes: BTreeMap<Place, f64>,
     /// At most so many records per second, of all partitions together.
     pub rate: Option<u64>,
+    /// When the last plan by arrival was made that took all there was.
+    pub taken_all: Option<Time>,
     /// For how many plans on end a partition has ended before the next offset to read.
     pub shrunk: BTreeMap<Place, u32>,
     /// The ends when the input was started.
@@ -121,7 +124,7 @@ impl KafkaInput {
         uid: String,
         group: String,
         config: KafkaSource,
-        interval: Duration,
+        (interval, clock): (Duration, Arc<dyn Clock>),
         runner: Arc<Runner>,
     ) -> Self {
         let cuts = match config.slicing {
@@ -133,6 +136,7 @@ impl KafkaInput {
             group,
             config,
             interval,
+            clock,
             runner,
             reached: RwLock::new(None),
             connection: RwLock::new(None),
@@ -242,7 +246,7 @@ impl Input for KafkaInput {
 
     fn plan(&self, time: Time) -> Result<InputPlan> {
         match &self.cuts {
-            None => self.plan_by_arrival(),
+            None => self.plan_by_arrival(time),
             Some(cuts) => cuts.lock().plan(time),
         }
     }

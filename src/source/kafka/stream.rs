@@ -35,7 +35,7 @@ impl StreamingContext {
             graph.unique_uid(&format!("kafka:{}", source.name())),
             self.app_name().to_owned(),
             source,
-            self.batch_interval(),
+            (self.batch_interval(), self.inner.clock.clone()),
             self.inner.runner.clone(),
         ));
         self.inner.lifecycle.admit("kafka_direct_stream", || graph.add_input(input.clone()));
