@@ -13,7 +13,9 @@ fn markers(broker: &Broker, name: &str) -> Vec<String> {
     let consumer: BaseConsumer =
         config.set("bootstrap.servers", broker.bootstrap()).set("group.id", name).create().unwrap();
     let mut list = TopicPartitionList::new();
-    (0..4).for_each(|partition| drop(list.add_partition(name, partition)));
+    for partition in 0..4 {
+        list.add_partition(name, partition);
+    }
     let told = consumer.committed_offsets(list, LIMIT).unwrap();
     told.elements().iter().map(|it| it.metadata().to_owned()).filter(|it| !it.is_empty()).collect()
 }
