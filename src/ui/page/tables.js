@@ -7,7 +7,7 @@ import { interval, store, watch } from './store.js';
 
 const LAST = 'tidemill-sql';
 const EXAMPLE = `outputs:
-  - { from: totals, table: totals }`;
+  - { from: totals, table: {} }`;
 
 const shown = (value) => (value === null ? h('span', { class: 'muted' }, 'NULL') : typeof value === 'object' ? JSON.stringify(value) : String(value));
 const isNumber = (type) => /int|double|float|real|decimal|numeric/i.test(type);
