@@ -182,7 +182,9 @@ impl<'c> Streams<'c> {
     }
 
     fn insert(&mut self, name: &str, rows: Rows) {
-        self.ssc.inner.graph.name_stream(rows.id(), name);
+        // Where rows know their records, that stream is the one that others read.
+        let id = self.traced.get(name).map_or(rows.id(), |traced| traced.stream.id());
+        self.ssc.inner.graph.name_stream(id, name);
         self.by_name.insert(name.to_owned(), rows);
     }
 
