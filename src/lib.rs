@@ -93,7 +93,9 @@ pub use shared::{
     LongAccumulator, LongSum, SharedAccumulator,
 };
 pub use sink::kafka::{Compression, KafkaSink, KafkaSinkSettings, ProducerRecord, TopicSettings};
-pub use source::kafka::{ConsumerRecord, KafkaSource, KafkaStream, Reader, Record, Slicing, Start};
+pub use source::kafka::{
+    ConsumerRecord, End, KafkaSource, KafkaStream, OnDataLoss, Reader, Record, Slicing, Start,
+};
 pub use source::{FileOptions, OffsetRange, OnBadRecord, PartitionLag, RddQueue, Receiver, ReceiverHandle};
 #[cfg(feature = "sql")]
 pub use sql::{DataFrame, SqlColumn, SqlSession};

@@ -44,6 +44,9 @@ pub struct BatchInfo {
     /// How many records each operator gave to those that read it, by its number in the order in which the operators were made;
     /// empty unless somebody watches: as the streaming page does.
     pub operator_records: Vec<(usize, u64)>,
+    /// Offsets that were found to be gone before they were read, since the batch before: see
+    /// [`OnDataLoss`](crate::OnDataLoss).
+    pub lost_ranges: Vec<OffsetRange>,
     /// Lag of every partition after this batch.
     pub lag: Vec<PartitionLag>,
     /// What each stateful operator holds after this batch, by uid.
@@ -78,6 +81,7 @@ impl BatchInfo {
             output_operations: Vec::new(),
             rate_limits: BTreeMap::new(),
             operator_records: Vec::new(),
+            lost_ranges: Vec::new(),
             lag: Vec::new(),
             state: Vec::new(),
             phases: Vec::new(),

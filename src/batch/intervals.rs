@@ -58,8 +58,9 @@ impl Intervals {
         at.floor(self.interval) + self.interval
     }
 
-    /// The next batch to run, `from` or a later one, once all of it is there; none if `stopping` says so before. Without
-    /// records there is something to do at `due`, and once a day. `skipped` is told the batches that are not run.
+    /// The next batch to run, `from` or a later one, once all of it is there; none if `stopping` says so before, or if all
+    /// inputs have ended. Without records there is something to do at `due`, and once a day. `skipped` is told the batches
+    /// that are not run.
     ///
     /// Which ones these are depends on the records and the state alone, and so on the log alone.
     pub fn next(
@@ -77,6 +78,9 @@ impl Intervals {
             .clamp(std::time::Duration::from_millis(5), std::time::Duration::from_millis(100));
         let mut time = from;
         loop {
+            if self.by_time().all(|input| input.ends_before(time)) {
+                return Ok(None);
+            }
             self.clock.wait_until(time, stopping);
             if stopping() {
                 return Ok(None);
@@ -129,7 +133,7 @@ mod tests {
         fn uid(&self) -> &str {
             "records"
         }
-        fn start(&self, _: Option<&InputPosition>) -> Result<()> {
+        fn start(&self, _: Option<&InputPosition>, _: Option<Time>) -> Result<()> {
             Ok(())
         }
         fn plan(&self, _: Time) -> Result<InputPlan> {

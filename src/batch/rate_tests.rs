@@ -98,7 +98,7 @@ impl Input for Obedient {
     fn uid(&self) -> &str {
         "in"
     }
-    fn start(&self, _: Option<&InputPosition>) -> Result<()> {
+    fn start(&self, _: Option<&InputPosition>, _: Option<Time>) -> Result<()> {
         Ok(())
     }
     fn plan(&self, _: Time) -> Result<InputPlan> {

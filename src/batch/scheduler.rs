@@ -204,6 +204,7 @@ impl Scheduler {
         self.graph.stateful().iter().for_each(|operator| operator.committed());
         lap(info, "commit");
         info.output_records = self.graph.sinks().iter().flat_map(|s| s.take_counts()).collect();
+        info.lost_ranges = self.graph.inputs().iter().flat_map(|i| i.take_lost()).collect();
         info.lag = self.graph.inputs().iter().flat_map(|i| i.lag()).collect();
         info.state = self.graph.stateful().iter().map(|s| (s.uid(), s.stats())).collect();
         Ok(())

@@ -40,9 +40,18 @@ pub(crate) struct LoggedRange {
     pub future: u64,
 }
 
+/// A batch as a record of a topic tells it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LoggedRecord {
+    pub app_id: String,
+    pub batch_time: Time,
+    #[serde(flatten)]
+    pub batch: LoggedBatch,
+}
+
 impl LoggedBatch {
     /// What `plan` read, with what was seen of its records. RDDs of a queue have no offsets.
-    fn of(plan: &Plan, slices: &[SliceInfo]) -> Self {
+    pub(super) fn of(plan: &Plan, slices: &[SliceInfo]) -> Self {
         let logged = |range: &OffsetRange| {
             let seen = slices.iter().find(|s| s.topic == range.topic && s.partition == range.partition);
             let (late, future) = seen.map_or((0, 0), |s| (s.late, s.future));
@@ -60,12 +69,18 @@ impl LoggedBatch {
 }
 
 /// The log of a checkpoint, for whoever shows it or runs batches again by it.
-#[cfg_attr(not(test), allow(dead_code, reason = "the engine itself only writes it"))]
+#[cfg_attr(
+    not(any(test, feature = "service")),
+    allow(dead_code, reason = "the engine itself only writes it")
+)]
 pub(crate) struct BatchLog<'a> {
     db: &'a StateDb,
 }
 
-#[cfg_attr(not(test), allow(dead_code, reason = "the engine itself only writes it"))]
+#[cfg_attr(
+    not(any(test, feature = "service")),
+    allow(dead_code, reason = "the engine itself only writes it")
+)]
 impl<'a> BatchLog<'a> {
     pub fn of(db: &'a StateDb) -> Self {
         Self { db }

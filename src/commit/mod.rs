@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 #[cfg(feature = "service")]
 pub(crate) use inspect::Batches;
-use log::LogWriter;
+use log::{LogWriter, LoggedBatch, LoggedRecord};
 use records::{COMMITTED, Committed, PLANNED, Prepared};
 pub(crate) use records::{Plan, Positions, StagedFile};
 use start::{Decision, decide};
@@ -202,6 +202,7 @@ impl Committer {
         if quiet && (self.marker.is_none() || now - self.told < TELL_EVERY) {
             return self.note_idle(plan.time, positions);
         }
+        self.log_in_topics(plan, slices)?;
         if self.parts.db.is_some() {
             delta.records.push(self.log.record(plan, slices)?);
         }
@@ -216,6 +217,21 @@ impl Committer {
         self.parts.sinks.iter().for_each(|sink| sink.committed());
         for input in &self.parts.inputs {
             plan.inputs.get(input.uid()).map_or(Ok(()), |plan| input.finished(plan))?;
+        }
+        Ok(())
+    }
+
+    /// Hands the batch's record of the batch log to the sinks that keep one.
+    fn log_in_topics(&self, plan: &Plan, slices: &[SliceInfo]) -> Result<()> {
+        let record = || {
+            let (app_id, batch) = (self.parts.app.clone(), LoggedBatch::of(plan, slices));
+            serde_json::to_string(&LoggedRecord { app_id, batch_time: plan.time, batch })
+                .map_err(|e| Error::internal("the batch log cannot be written as JSON").with_source(e))
+        };
+        for sink in &self.parts.sinks {
+            if sink.log_batch(plan.time, &record)? {
+                sink.flush()?;
+            }
         }
         Ok(())
     }

@@ -24,8 +24,9 @@ impl Committer {
             sink.start(&clusters, left_open)?;
         }
         let recovered = self.settle()?;
+        let last = recovered.unfinished.as_ref().map(|plan| plan.time).max(recovered.last);
         for input in &self.parts.inputs {
-            input.start(recovered.positions.get(input.uid()))?;
+            input.start(recovered.positions.get(input.uid()), last)?;
         }
         Ok(recovered)
     }

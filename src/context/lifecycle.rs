@@ -5,6 +5,7 @@ use std::thread::{JoinHandle, ThreadId};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::backlog::{backlog, check_ends, followed};
 use super::{StreamingContext, inputs};
 use crate::batch::{
     BatchInfo, BatchQueue, CLOCK_PATIENCE, DueBatch, Intervals, RateControllers, Scheduler, generate,
@@ -169,6 +170,7 @@ fn prepare(ssc: &StreamingContext) -> Result<(Scheduler, Recovered, Option<Inter
              outputs; use one sink for all topics",
         ));
     }
+    check_ends(&inner.graph.inputs())?;
     let intervals = Intervals::of(inner.graph.inputs(), inner.clock.clone(), ssc.batch_interval())?;
     let outputs = inner.graph.outputs();
     let mut committer = Committer::new(Parts {
@@ -265,7 +267,9 @@ fn launch(
         ssc.inner.lifecycle.changed.notify_all();
         return Ok(());
     }
-    if intervals.is_none() {
+    let inputs = ssc.inner.graph.inputs();
+    let log = followed(&inputs, last);
+    if intervals.is_none() && log.is_none() {
         let generator = ssc.clone();
         phase.threads.push(spawn("tidemill-generator", move || {
             let inner = &generator.inner;
@@ -286,9 +290,29 @@ fn launch(
     let context = ssc.clone();
     phase.threads.push(spawn("tidemill-scheduler", move || {
         let lifecycle = &context.inner.lifecycle;
-        let outcome = match intervals {
-            None => scheduler.run(recovered.unfinished, first, || Ok(lifecycle.queue.pop())),
-            Some(intervals) => {
+        let outcome = match (log, intervals) {
+            (Some(times), _) => {
+                let mut times = times.into_iter();
+                scheduler.run(recovered.unfinished, first, || {
+                    let time = times.next().filter(|_| !lifecycle.is_stopping());
+                    Ok(time.map(|time| submitted(&context, time)))
+                })
+            }
+            (None, None) => {
+                let (has_end, mut backlog) = backlog(&inputs, last, now, interval);
+                scheduler.run(recovered.unfinished, first, || {
+                    if has_end && inputs.iter().all(|input| input.is_at_end()) {
+                        return Ok(None);
+                    }
+                    // It may take fewer batches than was thought.
+                    let is_behind = inputs.iter().any(|input| !input.is_caught_up());
+                    match backlog.next().filter(|_| is_behind && !lifecycle.is_stopping()) {
+                        Some(time) => Ok(Some(submitted(&context, time))),
+                        None => Ok(lifecycle.queue.pop()),
+                    }
+                })
+            }
+            (None, Some(intervals)) => {
                 let mut from = first;
                 // The first batch is run whatever it has: it writes down where the sources begin.
                 let mut is_first = recovered.last.is_none() && recovered.unfinished.is_none();
@@ -329,10 +353,15 @@ fn next_interval(
     let due = if is_due { Some(from) } else { inner.graph.next_due(from - intervals.interval) };
     let stopping = || inner.lifecycle.is_stopping() || inner.runner.is_cancelled();
     let skipped = |time| inner.listeners.announce(move |l| l.batch_skipped(time));
-    let Some(time) = intervals.next(from, due, &stopping, &skipped)? else { return Ok(None) };
-    let submitted = inner.clock.now();
-    inner.listeners.announce(move |l| l.batch_submitted(&BatchInfo::submitted(time, submitted), 1));
-    Ok(Some(DueBatch { time, submitted, waiting: 0 }))
+    let next = intervals.next(from, due, &stopping, &skipped)?;
+    Ok(next.map(|time| submitted(ssc, time)))
+}
+
+/// The batch `time`, which nothing keeps waiting.
+fn submitted(ssc: &StreamingContext, time: Time) -> DueBatch {
+    let submitted = ssc.inner.clock.now();
+    ssc.inner.listeners.announce(move |l| l.batch_submitted(&BatchInfo::submitted(time, submitted), 1));
+    DueBatch { time, submitted, waiting: 0 }
 }
 
 fn submit(ssc: &StreamingContext, queue: &BatchQueue, time: Time) {

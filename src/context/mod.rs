@@ -1,5 +1,6 @@
 //! [`StreamingContext`]: its settings, its life cycle, and the graph of operators.
 
+mod backlog;
 mod builder;
 mod graph;
 mod inputs;

@@ -1,5 +1,6 @@
 //! Prometheus metrics: a listener that records what is announced of each batch.
 
+mod away;
 #[cfg(test)]
 mod docs;
 mod names;
@@ -17,6 +18,7 @@ use crate::batch::{BatchInfo, ListenerBus, ReceiverInfo, StreamingListener};
 use crate::context::Graph;
 use crate::error::{ErrorKind, Result};
 use crate::time::{Clock, Duration, Time};
+use away::AwayCollector;
 use names as n;
 use registrar::Registrar;
 use store::StoreCollector;
@@ -50,6 +52,7 @@ pub struct Metrics {
     source_bytes: IntCounter,
     late_records: IntCounterVec,
     future_records: IntCounterVec,
+    lost_records: IntCounterVec,
     bad_records: IntCounter,
     rate_limit: IntGaugeVec,
     source_partitions: IntGaugeVec,
@@ -90,6 +93,8 @@ impl Metrics {
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         r.int_gauge(n::STATE_LIMIT)?.set(ssc.inner.settings.state_memory_limit as i64);
         register_store(r, ssc)?;
+        let away = AwayCollector::new(r.opts(n::AWAY), &ssc.inner.graph, ssc.inner.clock.clone())?;
+        r.collector(&[(n::AWAY, "gauge", &["source"])], away)?;
         Ok(Self {
             clock: ssc.inner.clock.clone(),
             listeners: Arc::downgrade(&ssc.inner.listeners),
@@ -107,6 +112,7 @@ impl Metrics {
             source_bytes: r.counter(n::SOURCE_BYTES)?,
             late_records: r.counters(n::LATE_RECORDS, &["topic", "partition"])?,
             future_records: r.counters(n::FUTURE_RECORDS, &["topic", "partition"])?,
+            lost_records: r.counters(n::LOST_RECORDS, &["topic", "partition"])?,
             bad_records: r.counter(n::BAD_RECORDS)?,
             rate_limit: r.int_gauges(n::RATE_LIMIT, &["source"])?,
             source_partitions: r.int_gauges(n::SOURCE_PARTITIONS, &["topic"])?,
@@ -218,6 +224,10 @@ impl StreamingListener for Metrics {
         for (source, rate) in &batch.rate_limits {
             let rate = i64::try_from(*rate).unwrap_or(i64::MAX);
             self.rate_limit.with_label_values(&[source]).set(rate);
+        }
+        for lost in &batch.lost_ranges {
+            let partition = lost.partition.to_string();
+            self.lost_records.with_label_values(&[&*lost.topic, &*partition]).inc_by(lost.count());
         }
         let mut partitions = std::collections::BTreeMap::<&str, i64>::new();
         for lag in &batch.lag {

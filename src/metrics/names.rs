@@ -49,10 +49,18 @@ pub(super) const RATE_LIMIT: Name = (
 pub(super) const SOURCE_PARTITIONS: Name = ("tidemill_source_partitions", "Partitions that are read.");
 pub(super) const RECEIVERS: Name =
     ("tidemill_receivers", "Receivers, by whether they receive (active, inactive).");
+pub(super) const LOST_RECORDS: Name = (
+    "tidemill_source_lost_records_total",
+    "Offsets that were gone before they were read, where the source's `on_data_loss` lets it go on.",
+);
 pub(super) const LAG_RECORDS: Name =
     ("tidemill_source_lag_records", "Records of the partition not yet processed.");
 pub(super) const LAG_SECONDS: Name =
     ("tidemill_source_lag_seconds", "Age of the last record processed while there is lag, else 0.");
+pub(super) const AWAY: Name = (
+    "tidemill_source_away_seconds",
+    "For how long the source's Kafka cluster has not answered, 0 if it does; asked with each scrape.",
+);
 pub(super) const COMMITTED_OFFSET: Name =
     ("tidemill_source_committed_offset", "The next offset to read, as last committed.");
 pub(super) const LATEST_OFFSET: Name =

@@ -8,6 +8,7 @@ use super::bridge::BridgeArgs;
 use super::checkpoint::CheckpointCommand;
 use super::dead_letters::DeadLetterCommand;
 use super::health::HealthArgs;
+use super::replay::ReplayArgs;
 use super::state::StateCommand;
 use crate::time::Duration;
 
@@ -25,6 +26,7 @@ Examples:
   tidemill check config/trending.yaml    what is wrong with a file, or what it will do
   tidemill run config/trending.yaml      until SIGTERM or Ctrl-C; a second one does not wait
   tidemill bridge bluesky                brings live posts to a topic
+  tidemill replay config/trending.yaml --from 1h again, over the past hour, onto the terminal
   tidemill state list config/trending.yaml       what it remembers
   tidemill checkpoint diff config/trending.yaml  whether a changed file fits what it remembers
   tidemill dead-letters list config/trending.yaml  what could not be used, and why
@@ -49,6 +51,16 @@ Examples:
   tidemill run config/word-count.yaml
   KAFKA_BROKERS=broker:9092 TIDEMILL_DATA=/var/lib/tidemill tidemill run config/trending.yaml")]
     Run(RunArgs),
+    /// Run a pipeline over a past range into other topics or the terminal, leaving the application alone.
+    #[command(after_help = "\
+Examples:
+  tidemill replay config/trending.yaml --from 2026-11-21T16:00:00Z --to 2026-11-21T17:00:00Z
+  tidemill replay config/trending.yaml --from 2h --to 1h --topic-prefix replay.
+  tidemill replay config/trending.yaml --from earliest --follow-log trending-batches
+
+It begins with an empty state at --from, ends at --to, and exits with 0. The instance that runs is not disturbed: the
+consumer group and the checkpoint stay as they are.")]
+    Replay(ReplayArgs),
     /// Find what is wrong with a pipeline file, or show what it will do. Needs no Kafka.
     #[command(after_help = "\
 Examples:

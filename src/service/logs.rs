@@ -1,8 +1,10 @@
 //! Logs go to standard error: text for people in a terminal, JSON for whatever collects them elsewhere.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 
 use tracing_subscriber::EnvFilter;
+
+use super::pipeline::beside_the_bar;
 
 /// Sets up the process's logs by `TIDEMILL_LOG` (else `RUST_LOG`, else `default`) and `TIDEMILL_LOG_FORMAT`.
 ///
@@ -21,7 +23,7 @@ pub(super) fn init(default: &str) -> crate::Result<()> {
             )));
         }
     };
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Stderr);
     // A second call in one process keeps the first's settings.
     let _ = if json {
         logs.json().flatten_event(true).try_init()
@@ -31,6 +33,19 @@ pub(super) fn init(default: &str) -> crate::Result<()> {
             .try_init()
     };
     Ok(())
+}
+
+/// Standard error, on which a bar may be.
+struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        beside_the_bar(|| std::io::stderr().write(line))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
 }
 
 fn filter(name: &str) -> crate::Result<Option<EnvFilter>> {

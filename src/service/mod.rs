@@ -16,6 +16,7 @@ mod http;
 mod limit;
 mod logs;
 mod pipeline;
+mod replay;
 mod report;
 mod signals;
 mod state;
@@ -117,6 +118,16 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitCode> {
         }
         Command::Completions { shell } => {
             let _ = std::io::stdout().write_all(&completions::script(*shell));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Replay(args) => {
+            logs::init("info")?;
+            let Some(config) = load(&args.file)? else {
+                return Ok(ExitCode::from(EXIT_CONFIG));
+            };
+            let options = RunOptions { stop: signals::listen()?, offsets: None };
+            replay::run(config, args, &options)
+                .with_context(|| format!("replaying {} failed", args.file.display()))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Demo(args) => {

@@ -46,6 +46,12 @@ pub(crate) trait Sink: Send + Sync {
         false
     }
 
+    /// Takes the batch log's `record` of batch `time`, if it keeps one, after all other records of the batch; tells whether it
+    /// has taken it.
+    fn log_batch(&self, _time: Time, _record: &dyn Fn() -> Result<String>) -> Result<bool> {
+        Ok(false)
+    }
+
     /// The files that get their names when the batch is committed; they are on disk when this returns.
     fn staged(&self) -> Result<Vec<StagedFile>> {
         Ok(Vec::new())

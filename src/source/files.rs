@@ -227,7 +227,7 @@ impl<T: Data> Input for FileInput<T> {
         &self.uid
     }
 
-    fn start(&self, restored: Option<&InputPosition>) -> Result<()> {
+    fn start(&self, restored: Option<&InputPosition>, _: Option<Time>) -> Result<()> {
         let names = glob::Pattern::new(&self.options.names).map_err(|e| {
             Error::config(format!("`{}` is no glob pattern for names of files: {e}", self.options.names))
                 .with_source(e)

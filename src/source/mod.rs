@@ -2,6 +2,7 @@
 
 mod bad_record;
 mod files;
+mod followed;
 pub mod kafka;
 mod lines;
 mod offsets;
@@ -18,6 +19,7 @@ pub use bad_record::OnBadRecord;
 pub(crate) use bad_record::{DeadLetter, Stage};
 pub use files::FileOptions;
 pub(crate) use files::{FileInput, FilesPosition, read_lines, read_records, read_whole};
+pub(crate) use followed::FollowedLog;
 pub(crate) use lines::lines;
 pub use offsets::OffsetRange;
 pub(crate) use queue::QueueInput;
@@ -160,8 +162,8 @@ pub(crate) trait Input: Send + Sync {
         false
     }
 
-    /// Takes up where the checkpoint ended (nowhere yet on a fresh start).
-    fn start(&self, restored: Option<&InputPosition>) -> Result<()>;
+    /// Takes up where the checkpoint ended (nowhere yet on a fresh start), with the batch `last`, which may be unfinished.
+    fn start(&self, restored: Option<&InputPosition>, last: Option<Time>) -> Result<()>;
 
     /// Decides what belongs to the batch that begins now.
     fn plan(&self, time: Time) -> Result<InputPlan>;
@@ -216,6 +218,41 @@ pub(crate) trait Input: Send + Sync {
         true
     }
 
+    /// The log whose batches it has, if it follows one; it then has an end.
+    fn followed(&self) -> Option<&FollowedLog> {
+        None
+    }
+
+    /// Whether it ends some time.
+    fn has_end(&self) -> bool {
+        false
+    }
+
+    /// Whether all up to its end is planned.
+    fn is_at_end(&self) -> bool {
+        false
+    }
+
+    /// About how many records are still to be planned up to its end, if it has one.
+    fn up_to_end(&self) -> Option<u64> {
+        None
+    }
+
+    /// How many batches it takes to read what waited at start.
+    fn batches_of_backlog(&self) -> u64 {
+        0
+    }
+
+    /// What was found to be gone before it was read, since the last call.
+    fn take_lost(&self) -> Vec<OffsetRange> {
+        Vec::new()
+    }
+
+    /// Since when what it reads from does not answer, and what is said of that.
+    fn away(&self) -> Option<(Time, String)> {
+        None
+    }
+
     /// How far the input is behind, for those that can tell.
     fn lag(&self) -> Vec<PartitionLag> {
         Vec::new()
@@ -230,6 +267,11 @@ pub(crate) trait SlicedByTime: Send + Sync {
     /// Looks whether all of the batch `time`, which would follow the last one that began, is there. If so, it is what
     /// [`plan`](Input::plan) gives for `time`.
     fn look(&self, time: Time, now: Time) -> Result<Interval>;
+
+    /// Whether it has ended before batch `time`: nothing of it belongs to that one or a later one.
+    fn ends_before(&self, _time: Time) -> bool {
+        false
+    }
 }
 
 /// What an input knows of an interval.

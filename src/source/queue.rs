@@ -82,7 +82,7 @@ impl<T: Data> Input for QueueInput<T> {
     }
 
     /// A recovered program fills its queue anew: what was taken before is skipped.
-    fn start(&self, restored: Option<&InputPosition>) -> Result<()> {
+    fn start(&self, restored: Option<&InputPosition>, _: Option<Time>) -> Result<()> {
         match restored {
             None => Ok(()),
             Some(InputPosition::Queue(taken)) => {

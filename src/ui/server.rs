@@ -222,6 +222,14 @@ async fn ready(State(app): State<App>) -> Response {
 
 /// Fine, or why no work is being done.
 fn readiness(app: &App) -> std::result::Result<(), String> {
+    // Batches without records go on without Kafka; records do not.
+    let inputs = app.ssc.inner.graph.inputs();
+    for (since, why) in inputs.iter().filter_map(|input| input.away()) {
+        let away = app.ssc.clock().now() - since;
+        if away > Duration::seconds(1) {
+            return Err(format!("for {away}: {why}"));
+        }
+    }
     let known = app.history.known.read();
     match (app.ssc.state(), known.started, known.alive) {
         (ContextState::Stopped, ..) => Err("the application has stopped".to_owned()),

@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::service::file::is_secret;
+use crate::source::FollowedLog;
 use crate::sql::{self, Grouping, Query, SchemaRef};
 use crate::time::Duration;
 
 pub(crate) use crate::batch::Backpressure;
 pub(crate) use crate::commit::Delivery;
-pub(crate) use crate::service::file::Start;
 pub(crate) use crate::sink::kafka::{Compression, TopicSettings};
 pub(crate) use crate::source::OnBadRecord;
-pub(crate) use crate::source::kafka::{Reader, Slicing};
+pub(crate) use crate::source::kafka::{End, OnDataLoss, Reader, Slicing, Start, Topics};
 
 /// A checked pipeline.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub(crate) struct Config {
     /// In the order of the file.
     pub(crate) outputs: Vec<Output>,
     pub(crate) producer: Producer,
+    /// The topic of the batch log, if it is wanted.
+    pub(crate) batch_log: Option<String>,
     /// The one cluster that outputs and dead letters go to; none if all goes to the terminal.
     pub(crate) output_cluster: Option<Cluster>,
 }
@@ -67,8 +70,15 @@ pub(crate) struct Source {
     /// Where its `kafka` stands: `file:line`.
     pub(crate) place: String,
     pub(crate) cluster: Cluster,
-    pub(crate) topics: Vec<String>,
+    pub(crate) topics: Topics,
     pub(crate) start: Start,
+    pub(crate) end: Option<End>,
+    pub(crate) on_data_loss: OnDataLoss,
+    pub(crate) discovery_interval: Option<Duration>,
+    /// Whether a past range is read again, outside the consumer group.
+    pub(crate) is_replayed: bool,
+    /// The batches to run again, with their offsets.
+    pub(crate) follow: Option<Arc<FollowedLog>>,
     pub(crate) slicing: Slicing,
     pub(crate) reader: Reader,
     /// How long to wait for the broker and the topics at start.

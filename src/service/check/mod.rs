@@ -63,6 +63,7 @@ pub(crate) fn check(report: &mut Report) -> Option<Config> {
         written_sources.iter().filter_map(|source| sources::check(source, report)).collect();
     if !report.has_errors() {
         sources::same_slicing(written_sources, report);
+        sources::same_ends(written_sources, report);
     }
     let names = written_sources.iter().map(|source| source.name.as_str());
     let declared =
@@ -87,6 +88,7 @@ pub(crate) fn check(report: &mut Report) -> Option<Config> {
         Some(outputs) => outputs::check(outputs, &known, report),
         None => (Vec::new(), None),
     };
+    let batch_log = batch_log(&file, &sources, output_cluster.as_ref(), report);
     if !report.has_errors()
         && let Some(stream) = written_streams.iter().find(|stream| schema(&stream.name).is_none())
     {
@@ -114,6 +116,7 @@ pub(crate) fn check(report: &mut Report) -> Option<Config> {
         streams,
         outputs,
         producer: producer(At::as_ref(&file.producer)),
+        batch_log,
         output_cluster,
     })
 }
@@ -165,6 +168,28 @@ fn checkpoint(file: &File, report: &mut Report) -> Option<PathBuf> {
         return None;
     }
     Some(PathBuf::from(&checkpoint.value))
+}
+
+/// The topic of the batch log. It is written in the transactions of the output cluster.
+fn batch_log(
+    file: &File,
+    sources: &[Source],
+    cluster: Option<&Cluster>,
+    report: &mut Report,
+) -> Option<String> {
+    let topic = names::topic(&file.batch_log, report)?;
+    let at = file.batch_log.as_ref().map(|topic| topic.at.clone())?;
+    if let Some(source) = sources.iter().find(|source| source.topics.contains(&topic)) {
+        report.error(at, format!("the topic `{topic}` is read by the source `{}`", source.name));
+        return None;
+    }
+    if cluster.is_none() && !report.has_errors() {
+        report
+            .error(at, "a `batch_log` needs an output or a dead-letter topic in Kafka")
+            .help("it is written by the same producer; the checkpoint keeps a log of its own in any case");
+        return None;
+    }
+    Some(topic)
 }
 
 fn http(file: &File, report: &mut Report) -> Option<SocketAddr> {

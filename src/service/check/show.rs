@@ -34,7 +34,7 @@ pub(crate) fn text(config: &Config) -> String {
 
     let _ = writeln!(text, "\ngraph");
     for source in &config.sources {
-        let topics = source.topics.join(", ");
+        let topics = source.topics.name();
         let _ = writeln!(text, "  {:wide$}  <- topic {topics} at {}", source.name, source.cluster.brokers);
     }
     for stream in &config.streams {
@@ -57,7 +57,7 @@ pub(crate) fn text(config: &Config) -> String {
 pub(crate) fn mermaid(config: &Config) -> String {
     let mut text = String::from("flowchart LR\n");
     for (n, source) in config.sources.iter().enumerate() {
-        let topics = source.topics.join(", ");
+        let topics = source.topics.name();
         let _ = writeln!(
             text,
             "  in{n}([\"topic {}\"]) --> {}[\"{}\"]",

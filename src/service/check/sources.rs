@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU64;
 
-use super::config::{OnBadRecord, Reader, Slicing, Source, Start};
+use super::config::{OnBadRecord, OnDataLoss, Reader, Slicing, Source, Start, Topics};
 use super::{cluster, names};
 use crate::service::file::{self, At, Entry, Format};
 use crate::service::report::Report;
@@ -23,9 +23,9 @@ pub(super) fn check(source: &Entry<file::Source>, report: &mut Report) -> Option
     let kafka = file.kafka.as_ref().map(|kafka| &kafka.value);
     let cluster =
         kafka.and_then(|kafka| cluster::check(kafka.brokers.as_ref()?, kafka.options.as_ref(), report));
-    let topics = kafka.and_then(|kafka| topics(kafka, report));
+    let topics = kafka.and_then(|kafka| topics(source, kafka, report));
     let format = format(source, file, report);
-    let on_bad_record = on_bad_record(&file.on_bad_record, topics.as_deref(), report);
+    let on_bad_record = on_bad_record(&file.on_bad_record, topics.as_ref(), report);
     let slicing = kafka.and_then(|kafka| slicing(kafka, report));
     let (kafka, format) = (kafka?, format?);
     let source = Source {
@@ -33,7 +33,16 @@ pub(super) fn check(source: &Entry<file::Source>, report: &mut Report) -> Option
         place: report.place(&file.kafka.as_ref()?.key_at),
         cluster: cluster?,
         topics: topics?,
-        start: At::get(&kafka.start).unwrap_or(Start::Earliest),
+        start: kafka.start.as_ref().map_or(Start::Earliest, |start| start.value.clone()),
+        end: kafka.end.as_ref().map(|end| end.value.clone()),
+        on_data_loss: match At::get(&kafka.on_data_loss) {
+            None | Some(file::OnDataLoss::Fail) => OnDataLoss::Fail,
+            Some(file::OnDataLoss::Earliest) => OnDataLoss::Earliest,
+            Some(file::OnDataLoss::Latest) => OnDataLoss::Latest,
+        },
+        discovery_interval: At::get(&kafka.discovery_interval),
+        is_replayed: false,
+        follow: None,
         slicing: slicing?,
         reader: match At::get(&kafka.reader) {
             None | Some(file::Reader::Auto) => Reader::Auto,
@@ -98,7 +107,7 @@ pub(super) fn same_slicing(sources: &[Entry<file::Source>], report: &mut Report)
 /// What becomes of bad records of a source that reads the topics `read`, or nothing if that was reported.
 pub(super) fn on_bad_record(
     policy: &Option<At<file::BadRecord>>,
-    read: Option<&[String]>,
+    read: Option<&Topics>,
     report: &mut Report,
 ) -> Option<OnBadRecord> {
     let topic = match At::as_ref(policy) {
@@ -107,7 +116,7 @@ pub(super) fn on_bad_record(
         Some(file::BadRecord::DeadLetter(topic)) => topic,
     };
     let name = names::topic(topic, report)?;
-    if let (Some(topic), true) = (topic, read.unwrap_or_default().contains(&name)) {
+    if let (Some(topic), true) = (topic, read.is_some_and(|read| read.contains(&name))) {
         report
             .error(topic.at.clone(), format!("the source reads its own dead letters from `{name}`"))
             .label("expected another topic");
@@ -116,8 +125,38 @@ pub(super) fn on_bad_record(
     Some(OnBadRecord::DeadLetter(name))
 }
 
-fn topics(kafka: &file::KafkaSource, report: &mut Report) -> Option<Vec<String>> {
-    let list = kafka.topics.as_ref()?;
+/// The topics, by their names or by a pattern.
+fn topics(source: &Entry<file::Source>, kafka: &file::KafkaSource, report: &mut Report) -> Option<Topics> {
+    match (&kafka.topics, &kafka.topics_pattern) {
+        (Some(topics), None) => listed(topics, report),
+        (None, Some(pattern)) => {
+            let topics = Topics::Pattern(pattern.value.value().to_owned());
+            if let Err(error) = topics.check() {
+                report.error(pattern.at.clone(), error.to_string());
+                return None;
+            }
+            Some(topics)
+        }
+        (Some(topics), Some(pattern)) => {
+            report
+                .error(pattern.key_at.clone(), "a source has one of `topics` and `topics_pattern`")
+                .also(topics.key_at.clone(), "the other")
+                .help("a pattern can name topics, too: `clicks|logs\\..*`");
+            None
+        }
+        (None, None) => {
+            if !report.has_errors() {
+                let at = source.value.as_ref().and_then(|s| s.value.kafka.as_ref()).map(|k| k.key_at.clone());
+                report
+                    .error(at.unwrap_or_else(|| source.at.clone()), "a source needs the key `topics`")
+                    .help(r"such as `topics: [clicks]` or `topics_pattern: 'logs\..*'`");
+            }
+            None
+        }
+    }
+}
+
+fn listed(list: &At<Vec<At<String>>>, report: &mut Report) -> Option<Topics> {
     if list.value.is_empty() {
         report.error(list.at.clone(), "a source needs at least one topic");
         return None;
@@ -134,7 +173,22 @@ fn topics(kafka: &file::KafkaSource, report: &mut Report) -> Option<Vec<String>>
             None => fine = false,
         }
     }
-    fine.then_some(topics)
+    fine.then_some(Topics::List(topics))
+}
+
+/// Reports sources of which some have an end and some have none.
+pub(super) fn same_ends(sources: &[Entry<file::Source>], report: &mut Report) {
+    let with_ends = sources.iter().filter_map(|source| {
+        let kafka = &source.value.as_ref()?.value.kafka.as_ref()?.value;
+        Some((source, kafka.end.as_ref()))
+    });
+    let (ending, endless): (Vec<_>, Vec<_>) = with_ends.partition(|(_, end)| end.is_some());
+    if let (Some((_, Some(end))), Some((other, _))) = (ending.first(), endless.first()) {
+        report
+            .error(end.at.clone(), "either all sources have an end or none has")
+            .also(other.at.clone(), format!("`{}` has none", other.name))
+            .help("a pipeline stops when all of its sources have ended");
+    }
 }
 
 fn format(source: &Entry<file::Source>, file: &file::Source, report: &mut Report) -> Option<sql::Format> {

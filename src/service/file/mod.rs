@@ -3,6 +3,7 @@
 
 mod env;
 mod origin;
+mod positions;
 mod read;
 mod secret;
 mod steps;
@@ -14,6 +15,7 @@ use self::read::Read;
 use super::report::Report;
 
 pub(crate) use origin::Text;
+pub(crate) use positions::time;
 pub(crate) use read::{At, Entry, Named};
 pub(crate) use secret::is_secret;
 pub(crate) use steps::*;

@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 
 use super::origin::Text;
+use super::positions::{End, Start};
 use super::read::{At, Named, Read, choice, expected, mapping};
 use super::steps::Stream;
 use super::values::{Bytes, Weight};
@@ -23,6 +24,8 @@ mapping! {
         required checkpoint: String,
         /// The address of the port for metrics and health; absent or `off`: none.
         optional http: String,
+        /// A topic that is told which offsets each batch had.
+        optional batch_log: String,
         /// Names of state that may be dropped, since its stream is gone.
         optional remove_state: Vec<At<String>>,
         /// How batches are kept from growing faster than they are processed; absent: as Spark does it; `off`: not at all.
@@ -104,10 +107,18 @@ mapping! {
     KafkaSource {
         /// `host:port`, several separated by commas.
         required brokers: String,
-        /// The topics to read.
-        required topics: Vec<At<String>>,
+        /// The topics to read; or else `topics_pattern`.
+        optional topics: Vec<At<String>>,
+        /// A regular expression that matches the whole names of the topics to read, later ones too.
+        optional topics_pattern: Text,
         /// Where to begin when there is no checkpoint.
         optional start: Start,
+        /// Where to end, and stop.
+        optional end: End,
+        /// What to do about records that are gone before they were read.
+        optional on_data_loss: OnDataLoss,
+        /// How often to look for new partitions and topics.
+        optional discovery_interval: Duration,
         /// What says which batch a record belongs to.
         optional slicing: Slicing,
         /// How long after its time a batch waits for partitions that have shown no record at or past it.
@@ -144,14 +155,14 @@ choice! {
 }
 
 choice! {
-    /// Where to begin when there is no checkpoint.
-    Start {
-        /// At the oldest record that the broker still has.
+    /// What to do about records that are gone before they were read.
+    OnDataLoss {
+        /// Stop with an error.
+        "fail" => Fail,
+        /// Go on with the first record that there still is.
         "earliest" => Earliest,
-        /// At what comes from now on.
+        /// Go on with what comes from now on.
         "latest" => Latest,
-        /// Where the consumer group stands.
-        "committed" => Committed,
     }
 }
 

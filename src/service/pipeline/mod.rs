@@ -1,5 +1,6 @@
 //! From the checked pipeline to a running `StreamingContext`.
 
+mod bounded;
 mod decode;
 mod outputs;
 mod progress;
@@ -10,6 +11,8 @@ use std::sync::Arc;
 
 use prometheus::Registry;
 
+use self::bounded::Shown;
+pub(crate) use self::bounded::beside_the_bar;
 use self::progress::Progress;
 pub(crate) use self::streams::Streams;
 pub(crate) use self::traced::weight;
@@ -45,6 +48,7 @@ pub(crate) fn run(config: &Config, options: &RunOptions) -> Result<()> {
         Some(address) => Some(http::listen(&ssc, address, registry)?),
         None => None,
     };
+    let _shown = Shown::of(&ssc);
     let started = start(&ssc, options)?;
     while started && !ssc.await_termination_or_timeout(LOOK_EVERY)? {
         if options.stop.is_requested() {
@@ -115,6 +119,9 @@ fn connect(
         let options = cluster.options.0.iter();
         ssc.kafka_sink(options.fold(settings, |settings, (name, value)| settings.option(name, value)))
     });
+    if let (Some(sink), Some(topic)) = (&sink, &config.batch_log) {
+        sink.log_batches(topic);
+    }
     let mut streams = Streams::new(ssc);
     for source in &config.sources {
         streams.add_source(source)?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Streams;
 use crate::error::{Error, Result};
 use crate::service::check::{KafkaTopic, Output, Sink};
+use crate::service::pipeline::beside_the_bar;
 use crate::sink::kafka::{KafkaSink, ProducerRecord};
 use crate::sql::{RecordBatch, encode};
 use crate::time::Time;
@@ -39,9 +40,12 @@ pub(super) fn add(streams: &Streams<'_>, output: &Output, sink: Option<&KafkaSin
             let rows = *rows;
             stream.output("console", move |rdd, time| {
                 let batches = rdd.collect()?;
-                let mut out = std::io::stdout().lock();
-                writeln!(out, "Time: {time}\n{}", encode::pretty(&batches, rows))
-                    .and_then(|()| out.flush())
+                let shown = encode::pretty(&batches, rows);
+                let write = || {
+                    let mut out = std::io::stdout().lock();
+                    writeln!(out, "Time: {time}\n{shown}").and_then(|()| out.flush())
+                };
+                beside_the_bar(write)
                     .map_err(|e| Error::output("cannot write to standard output").with_source(e))
             });
         }

@@ -7,8 +7,8 @@ use super::decode::{Chunk, SourceDecoder};
 use super::traced::{Traced, TracedStream};
 use crate::error::{Error, Result};
 use crate::rdd::{Data, Flow, Rdd, TaskContext};
-use crate::service::check::{OnBadRecord, Source, Start, Step, Stream, Uid};
-use crate::source::kafka::{KafkaSource, KafkaStream, Start as KafkaStart};
+use crate::service::check::{OnBadRecord, Source, Step, Stream, Topics, Uid};
+use crate::source::kafka::{KafkaSource, KafkaStream};
 use crate::sql::{
     Decoder, Grouping, Inputs, Query, RecordBatch, Row, SchemaRef, batch_of_rows, rows_of_batch, type_name,
 };
@@ -66,13 +66,13 @@ impl<'c> Streams<'c> {
         if let Some(topic) = source.on_bad_record.dead_letter_topic() {
             self.ssc.inner.graph.add_dead_letter_topic(topic);
         }
-        let start = match source.start {
-            Start::Earliest => KafkaStart::Earliest,
-            Start::Latest => KafkaStart::Latest,
-            Start::Committed => KafkaStart::Committed,
+        let mut kafka = match &source.topics {
+            Topics::List(topics) => KafkaSource::new(&*source.cluster.brokers, topics.iter().cloned()),
+            Topics::Pattern(pattern) => KafkaSource::matching(&*source.cluster.brokers, &**pattern),
         };
-        let mut kafka = KafkaSource::new(&*source.cluster.brokers, source.topics.iter().cloned())
-            .start(start)
+        kafka = kafka
+            .start(source.start.clone())
+            .on_data_loss(source.on_data_loss)
             .slicing(source.slicing)
             .reader(source.reader)
             .uid(&*source.name)
@@ -83,6 +83,18 @@ impl<'c> Streams<'c> {
             .max_bytes_per_batch(source.max_bytes_per_batch);
         if let Some(rate) = source.max_rate_per_partition {
             kafka = kafka.max_rate_per_partition(rate);
+        }
+        if let Some(end) = &source.end {
+            kafka = kafka.end(end.clone());
+        }
+        if let Some(interval) = source.discovery_interval {
+            kafka = kafka.discovery_interval(interval);
+        }
+        if source.is_replayed {
+            kafka = kafka.outside_the_group();
+        }
+        if let Some(log) = &source.follow {
+            kafka = kafka.follow(log.clone());
         }
         for (name, value) in &source.cluster.options.0 {
             kafka = kafka.option(name, value);

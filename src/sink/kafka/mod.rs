@@ -1,5 +1,6 @@
 //! Results into Kafka topics: one producer per application, whose records count once the batch is committed.
 
+mod batch_log;
 mod dead_letter;
 mod outbox;
 mod partitioner;

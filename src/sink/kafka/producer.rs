@@ -38,6 +38,8 @@ pub(super) struct Shared {
     pub topics: Mutex<BTreeMap<Arc<str>, TopicSettings>>,
     /// For records that no task's failure can take back any more, until they are handed over.
     pub room: Arc<StorageMemory>,
+    /// Where the batch log goes, if anywhere.
+    pub batch_log: Mutex<Option<Arc<str>>>,
     producer: RwLock<Option<ThisProducer>>,
     /// What is known of the topics, if it matters.
     limits: RwLock<Limits>,
@@ -124,6 +126,7 @@ impl Shared {
             settings,
             delivery,
             topics: Mutex::default(),
+            batch_log: Mutex::default(),
             producer: RwLock::new(None),
             limits: RwLock::default(),
             group: Mutex::new(None),
@@ -179,7 +182,7 @@ impl Shared {
         }
     }
 
-    fn send_all(&self, topic: &Arc<str>, time: Time, records: &[ProducerRecord]) -> Result<()> {
+    pub fn send_all(&self, topic: &Arc<str>, time: Time, records: &[ProducerRecord]) -> Result<()> {
         let mut sender = self.sender(topic, time);
         records.iter().try_for_each(|record| sender.send(record))?;
         sender.finish();
@@ -420,6 +423,10 @@ impl Sink for Shared {
 
     fn has_output(&self) -> bool {
         !self.counts.lock().is_empty()
+    }
+
+    fn log_batch(&self, time: Time, record: &dyn Fn() -> Result<String>) -> Result<bool> {
+        self.send_log(time, record)
     }
 
     fn is_transactional(&self) -> bool {

@@ -21,6 +21,26 @@ impl KafkaInput {
         limits.share(lag)
     }
 
+    /// How many batches it takes to read what is there, at the most that a batch may take.
+    pub(super) fn batches_of_backlog(&self) -> u64 {
+        if self.cuts.is_some() {
+            return 0;
+        }
+        let ends = self.config.end.as_ref().map(|_| self.bounds.lock().at.clone()).unwrap_or_default();
+        let progress = self.progress.lock();
+        let lag = progress.next.iter().map(|(place, next)| {
+            let end = ends.get(place).or(progress.latest.get(place)).unwrap_or(next);
+            (place.clone(), (end - next).max(0))
+        });
+        let lag: Offsets = lag.collect();
+        let limits = self.taken(&progress, &lag);
+        let batches = lag.iter().map(|(place, lag)| {
+            let limit = limits.get(place).copied().unwrap_or(*lag).max(1);
+            (lag + limit - 1) / limit
+        });
+        batches.max().unwrap_or(0) as u64
+    }
+
     /// What belongs to the batch `time`, which begins now.
     ///
     /// A batch that is late takes what came until now. If others have become due meanwhile, there is nothing left that came
@@ -34,15 +54,17 @@ impl KafkaInput {
                 return Ok(InputPlan::Offsets(progress.next.iter().map(nothing).collect()));
             }
         }
-        let latest = match self.ends_now(&connection) {
-            Ok(latest) => latest,
+        let found = self.ends_now(&connection).and_then(|ends| Ok((self.within_end(ends.clone())?, ends)));
+        let (latest, ends) = match found {
+            Ok(found) => found,
             // The lag stays what it was: nobody knows better now.
             Err(error) if error.is_retryable() => {
                 tracing::warn!("{error}; this batch reads nothing");
-                Offsets::new()
+                Default::default()
             }
             Err(error) => return Err(error),
         };
+        self.placed(self.take_in(ends, time))?;
         let mut progress = self.progress.lock();
         let lag = progress.next.iter().map(|(place, from)| {
             let end = latest.get(place).copied().unwrap_or(*from);
@@ -51,7 +73,6 @@ impl KafkaInput {
         let lag = lag.collect();
         let taken = self.taken(&progress, &lag);
         progress.taken_all = (taken == lag).then_some(now);
-        progress.found(latest)?;
         let range = |((topic, partition), from): (&Place, &i64)| OffsetRange {
             topic: topic.clone(),
             partition: *partition,

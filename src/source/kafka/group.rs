@@ -73,6 +73,9 @@ impl KafkaInput {
         };
         let list = marked_list(offsets.iter().map(|((t, p), offset)| (t.as_str(), *p, *offset)), marker)?;
         self.committed(position);
+        if offsets.is_empty() {
+            return Ok(());
+        }
         let failed = |e: rdkafka::error::KafkaError| {
             Error::unavailable(format!(
                 "cannot commit the offsets of group `{}`: {}",
@@ -81,11 +84,11 @@ impl KafkaInput {
             ))
         };
         if !wait {
-            return reached.asking.commit(&list, CommitMode::Async).map_err(failed);
+            return reached.cluster.client.commit(&list, CommitMode::Async).map_err(failed);
         }
         // librdkafka's own wait has no end, and a stop must have one.
         let (done, outcome) = mpsc::channel();
-        let consumer = reached.asking.clone();
+        let consumer = reached.cluster.client.clone();
         std::thread::spawn(move || done.send(consumer.commit(&list, CommitMode::Sync)));
         match outcome.recv_timeout(LAST_COMMIT) {
             Ok(result) => result.map_err(failed),

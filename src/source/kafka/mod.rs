@@ -1,11 +1,16 @@
 //! The Kafka direct stream: per batch and partition a range of offsets, each a slice that a task reads.
 
 mod arrival;
+mod changes;
 mod client;
+mod cluster;
+mod discovery;
+mod end;
 mod group;
 mod headers;
 mod kept;
 mod limits;
+mod loss;
 mod native;
 mod reader;
 mod record;
@@ -13,11 +18,19 @@ mod source;
 mod start;
 mod stream;
 mod timestamp;
+mod topic_ids;
+mod topics;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::time::Duration;
+use crate::source::FollowedLog;
+use crate::time::{Duration, Time};
 
+pub use end::End;
 pub use headers::Headers;
+pub use loss::OnDataLoss;
 pub use reader::SliceReader;
 pub use record::{ConsumerRecord, Record};
 pub use stream::KafkaStream;
@@ -26,22 +39,31 @@ pub use stream::KafkaStream;
 pub(crate) use client::OWNED;
 pub(crate) use client::{Client, ClientSettings, client_error, cluster_id, error_text, wait_for};
 pub(crate) use group::{group_offsets, marked_list};
+pub(crate) use topics::Topics;
 
 /// Records of one batch unless set otherwise: a backlog is read in slices that fit the memory.
 pub(crate) const DEFAULT_MAX_RECORDS: u64 = 1_000_000;
 /// Bytes of one batch unless set otherwise.
 pub(crate) const DEFAULT_MAX_BYTES: u64 = 1 << 30;
 
-/// Where a stream begins that has no checkpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// Where a stream begins that has no checkpoint. The offsets that follow are logged, one line for each partition.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Start {
     /// At each partition's first offset.
     Earliest,
     /// At each partition's end.
     #[default]
     Latest,
-    /// Where the consumer group stands; `earliest` for partitions without a committed offset.
+    /// Where the consumer group stands; `Earliest` for partitions without a committed offset.
     Committed,
+    /// At each partition's first record whose timestamp is at or past this time, or at its end if there is none.
+    /// Under [`Slicing::Timestamp`] the first batch begins where the batches of a run that began earlier would.
+    Timestamp(Time),
+    /// As `Timestamp`, so long before the clock's time at start.
+    Ago(Duration),
+    /// At these offsets, by topic and partition; `Earliest` for partitions that are not named. An offset that the
+    /// partition does not have, and is not its end, is an error.
+    Offsets(BTreeMap<(String, i32), i64>),
 }
 
 /// What says which batch a record belongs to.
@@ -111,8 +133,14 @@ pub enum Reader {
 #[derive(Clone)]
 pub struct KafkaSource {
     pub(crate) brokers: String,
-    pub(crate) topics: Vec<String>,
+    pub(crate) topics: Topics,
     pub(crate) start: Start,
+    pub(crate) end: Option<End>,
+    pub(crate) on_data_loss: OnDataLoss,
+    pub(crate) discovery_interval: Duration,
+    /// Whether the group is told where the stream stands.
+    pub(crate) in_group: bool,
+    pub(crate) follow: Option<Arc<FollowedLog>>,
     pub(crate) slicing: Slicing,
     pub(crate) wait: Duration,
     pub(crate) max_rate_per_partition: Option<u64>,
@@ -128,10 +156,29 @@ pub struct KafkaSource {
 impl KafkaSource {
     /// `topics` of the cluster at `brokers` (`host:port,…`).
     pub fn new<S: Into<String>>(brokers: impl Into<String>, topics: impl IntoIterator<Item = S>) -> Self {
+        Self::of(brokers.into(), Topics::List(topics.into_iter().map(Into::into).collect()))
+    }
+
+    /// All topics of the cluster at `brokers` whose whole name the regular expression `pattern` matches, those included that
+    /// come later (Spark's `SubscribePattern`). Kafka's own topics (`__consumer_offsets`) are never read.
+    ///
+    /// ```
+    /// let logs = tidemill::KafkaSource::matching("localhost:9092", r"logs\..*");
+    /// ```
+    pub fn matching(brokers: impl Into<String>, pattern: impl Into<String>) -> Self {
+        Self::of(brokers.into(), Topics::Pattern(pattern.into()))
+    }
+
+    fn of(brokers: String, topics: Topics) -> Self {
         Self {
-            brokers: brokers.into(),
-            topics: topics.into_iter().map(Into::into).collect(),
+            brokers,
+            topics,
             start: Start::default(),
+            end: None,
+            on_data_loss: OnDataLoss::default(),
+            discovery_interval: Duration::seconds(10),
+            in_group: true,
+            follow: None,
             slicing: Slicing::default(),
             wait: Duration::seconds(30),
             max_rate_per_partition: None,
@@ -148,6 +195,46 @@ impl KafkaSource {
     /// Where to begin without a checkpoint; [`Start::Latest`] unless set.
     pub fn start(mut self, start: Start) -> Self {
         self.start = start;
+        self
+    }
+
+    /// Where the stream ends; without it, it never does. The context stops by itself once all of its sources have ended, so
+    /// that [`await_termination`](crate::StreamingContext::await_termination) returns. Either all sources of a context
+    /// have an end or none has.
+    ///
+    /// ```
+    /// use tidemill::{End, KafkaSource, Start};
+    /// let once = KafkaSource::new("localhost:9092", ["clicks"]).start(Start::Earliest).end(End::Latest);
+    /// ```
+    pub fn end(mut self, end: End) -> Self {
+        self.end = Some(end);
+        self
+    }
+
+    /// What to do about records that are gone before they were read; [`OnDataLoss::Fail`] unless set.
+    pub fn on_data_loss(mut self, on_data_loss: OnDataLoss) -> Self {
+        self.on_data_loss = on_data_loss;
+        self
+    }
+
+    /// How often to look for new partitions, new topics and topics that were deleted or made anew, by the clock on the wall;
+    /// every 10 seconds unless set. What is new is read from its first offset.
+    pub fn discovery_interval(mut self, interval: impl Into<Duration>) -> Self {
+        self.discovery_interval = interval.into();
+        self
+    }
+
+    /// Leaves the consumer group alone: its offsets are neither read nor written.
+    #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "replays are a service"))]
+    pub(crate) fn outside_the_group(mut self) -> Self {
+        self.in_group = false;
+        self
+    }
+
+    /// Has the batches of `log`, with the ranges that they had.
+    #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "replays are a service"))]
+    pub(crate) fn follow(mut self, log: Arc<FollowedLog>) -> Self {
+        self.follow = Some(log);
         self
     }
 
@@ -219,11 +306,7 @@ impl KafkaSource {
     }
 
     pub(crate) fn name(&self) -> String {
-        self.name.clone().unwrap_or_else(|| {
-            let mut topics = self.topics.clone();
-            topics.sort();
-            topics.join(",")
-        })
+        self.name.clone().unwrap_or_else(|| self.topics.name())
     }
 
     /// Where the source was written down; leads the messages of errors at its start.
@@ -234,8 +317,11 @@ impl KafkaSource {
     }
 
     fn check(&self) -> Result<()> {
-        if self.topics.is_empty() {
-            return Err(Error::config("a Kafka source needs at least one topic"));
+        self.topics.check()?;
+        if self.discovery_interval < Duration::millis(1) {
+            return Err(Error::config(
+                "a Kafka source's `discovery_interval` must be at least a millisecond",
+            ));
         }
         let limits = [self.max_records_per_batch, self.max_bytes_per_batch, self.min_rate_per_partition];
         if limits.contains(&0) || self.max_rate_per_partition == Some(0) {

@@ -84,7 +84,7 @@ impl Answer {
         match self {
             Self::Gone => Error::data(format!(
                 "records of {range} are gone: the topic's retention has overtaken this application, or the topic was made \
-                 anew; start with another checkpoint folder and `start: earliest` to go on without them"
+                 anew; set `on_data_loss` to `earliest` or `latest` to go on without them"
             )),
             Self::NoTopic => {
                 Error::data(format!("topic `{}` or its partition {} is gone", range.topic, range.partition))
@@ -252,11 +252,21 @@ impl RdKafkaReader {
     fn seek(&self, partition: &mut Partition, range: &OffsetRange) -> Result<()> {
         const SEEK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
         partition.ahead.clear();
-        self.consumer.seek(&range.topic, range.partition, Offset::Offset(range.from), SEEK_TIMEOUT).map_err(
-            |e| Error::unavailable(format!("cannot go to {range}: {}", error_text(&e))).with_source(e),
-        )?;
+        let offset = Offset::Offset(range.from);
+        let sought = self.consumer.seek(&range.topic, range.partition, offset, SEEK_TIMEOUT);
+        sought.or_else(|_| self.assign_again(range)).map_err(|e| {
+            Error::unavailable(format!("cannot go to {range}: {}", error_text(&e))).with_source(e)
+        })?;
         partition.position = range.from;
         Ok(())
+    }
+
+    /// After an offset that is gone librdkafka fetches nothing more of the partition until it is assigned anew.
+    fn assign_again(&self, range: &OffsetRange) -> Result<(), rdkafka::error::KafkaError> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&range.topic, range.partition, Offset::Offset(range.from))?;
+        self.consumer.incremental_unassign(&list)?;
+        self.consumer.incremental_assign(&list)
     }
 
     /// Takes messages from the queue, if it has any soon.

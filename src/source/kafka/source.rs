@@ -1,21 +1,28 @@
 //! The input behind a Kafka stream: where it starts, what belongs to a batch, and what it commits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
 use super::client::Client;
+use super::cluster::{Cluster, Found};
+use super::discovery::Discovery;
+use super::end::Bounds;
 use super::group::group_offsets;
 use super::kept::KeptSlices;
+use super::loss::Losses;
 use super::timestamp::Cuts;
-use super::{KafkaSource, SliceReader, Slicing, Start};
+use super::topic_ids::TopicIds;
+use super::{End, KafkaSource, SliceReader, Slicing, Start};
 use crate::error::{Error, Result};
 use crate::rdd::{Runner, SliceStats};
 use crate::source::{
-    GroupOffsets, Input, InputPlan, InputPosition, Marker, OffsetRange, PartitionLag, SlicedByTime,
+    FollowedLog, GroupOffsets, Input, InputPlan, InputPosition, Marker, OffsetRange, PartitionLag,
+    SlicedByTime,
 };
+use crate::state::StateDb;
 use crate::time::{Clock, Duration, Time};
 
 /// A slice is cut into parts of at least so many offsets, so that one large partition keeps several threads busy. Where
@@ -33,10 +40,12 @@ pub(super) type Offsets = BTreeMap<Place, i64>;
 pub(super) struct KafkaInput {
     pub(super) uid: String,
     pub(super) group: String,
-    pub(super) config: KafkaSource,
+    pub(super) config: Arc<KafkaSource>,
     pub(super) interval: Duration,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) runner: Arc<Runner>,
+    /// The checkpoint, if there is one.
+    pub(super) db: Option<Arc<StateDb>>,
     /// What is known once the cluster was reached.
     pub(super) reached: RwLock<Option<Reached>>,
     pub(super) connection: RwLock<Option<Connection>>,
@@ -46,6 +55,21 @@ pub(super) struct KafkaInput {
     pub(super) progress: Mutex<Progress>,
     /// Where batches end, if the records' timestamps say it.
     pub(super) cuts: Option<Mutex<Cuts>>,
+    /// Where the stream ends, if it does.
+    pub(super) bounds: Mutex<Bounds>,
+    /// The ids of the topics that are read, as far as they are known.
+    pub(super) ids: Mutex<TopicIds>,
+    pub(super) losses: Arc<Losses>,
+    pub(super) discovery: Mutex<Option<Discovery>>,
+    /// Since when the cluster has not answered, if it does not.
+    away: Mutex<Option<Away>>,
+}
+
+/// A cluster that does not answer.
+#[derive(Clone)]
+struct Away {
+    since: Time,
+    why: String,
 }
 
 /// Ranges, and who reads them.
@@ -62,18 +86,18 @@ struct Current {
 
 #[derive(Clone)]
 pub(super) struct Reached {
-    pub asking: Arc<Client>,
-    pub partitions: Vec<Place>,
-    pub cluster: String,
+    pub cluster: Cluster,
+    pub found: Arc<Found>,
+    /// The cluster's id.
+    pub id: String,
 }
 
 #[derive(Clone)]
 pub(super) struct Connection {
     pub reader: Arc<dyn SliceReader>,
-    /// Fetches, if librdkafka does. A question on its connection would wait behind a fetch that waits for records.
+    /// Fetches, if librdkafka does. A question on its connection would wait behind a fetch that waits for records, so that
+    /// another client asks.
     pub fetching: Option<Arc<Client>>,
-    /// Asks, and commits.
-    pub asking: Arc<Client>,
 }
 
 #[derive(Default)]
@@ -93,29 +117,27 @@ pub(super) struct Progress {
     pub shrunk: BTreeMap<Place, u32>,
     /// The ends when the input was started.
     pub backlog: Offsets,
+    /// Topics that were found to be made anew, until the next batch is planned: a batch that was planned before has nothing of
+    /// them.
+    pub anew: BTreeSet<Arc<str>>,
 }
 
 impl Progress {
-    /// Takes in the ends that a plan found.
-    ///
-    /// # Errors
-    /// If a partition has ended before the next offset to read for so long that it must have been made anew.
-    pub fn found(&mut self, ends: Offsets) -> Result<()> {
+    /// Takes in the ends that a plan found; gives those of partitions that have ended before the next offset to read for
+    /// so long that it is no old answer.
+    pub fn found(&mut self, ends: Offsets) -> Offsets {
+        let mut shrunk = Offsets::new();
         for (place, from) in &self.next {
-            let shrunk = ends.get(place).is_some_and(|end| end < from);
+            let end = ends.get(place).filter(|end| *end < from);
             let times = self.shrunk.entry(place.clone()).or_default();
-            *times = if shrunk { *times + 1 } else { 0 };
-            if *times >= SHRUNK_FOR_GOOD {
-                let (topic, partition) = place;
-                let end = ends.get(place).copied().unwrap_or_default();
-                return Err(Error::data(format!(
-                    "{topic}-{partition} ends at offset {end}, but this application has read up to {from}: the topic \
-                     was made anew or has lost records; start with another checkpoint folder to read it anew"
-                )));
+            *times = if end.is_some() { *times + 1 } else { 0 };
+            if let Some(end) = end.filter(|_| *times >= SHRUNK_FOR_GOOD) {
+                shrunk.insert(place.clone(), *end);
+                *times = 0;
             }
         }
         self.latest.extend(ends);
-        Ok(())
+        shrunk
     }
 }
 
@@ -126,24 +148,37 @@ impl KafkaInput {
         config: KafkaSource,
         (interval, clock): (Duration, Arc<dyn Clock>),
         runner: Arc<Runner>,
+        db: Option<Arc<StateDb>>,
     ) -> Self {
+        let last = match &config.end {
+            Some(End::Timestamp(time)) => Some(*time),
+            _ => None,
+        };
         let cuts = match config.slicing {
-            Slicing::Arrival => None,
-            Slicing::Timestamp { max_future, grace } => Some(Mutex::new(Cuts::new(max_future, grace))),
+            Slicing::Timestamp { max_future, grace } if config.follow.is_none() => {
+                Some(Mutex::new(Cuts::new(max_future, grace, last)))
+            }
+            _ => None,
         };
         Self {
             uid,
             group,
-            config,
+            config: Arc::new(config),
             interval,
             clock,
             runner,
+            db,
             reached: RwLock::new(None),
             connection: RwLock::new(None),
             readers: AtomicUsize::new(0),
             current: RwLock::new(None),
             progress: Mutex::default(),
             cuts,
+            bounds: Mutex::default(),
+            ids: Mutex::default(),
+            losses: Arc::default(),
+            discovery: Mutex::default(),
+            away: Mutex::default(),
         }
     }
 
@@ -162,7 +197,8 @@ impl KafkaInput {
 
     /// The timestamps that the records of batch `time` bear by rights, if timestamps say what belongs to a batch.
     pub fn due_in(&self, time: Time) -> Option<std::ops::Range<i64>> {
-        self.cuts.as_ref().map(|_| (time - self.interval).as_millis()..time.as_millis())
+        let by_time = matches!(self.config.slicing, Slicing::Timestamp { .. });
+        by_time.then(|| (time - self.interval).as_millis()..time.as_millis())
     }
 
     /// Notes what a slice was seen to hold: when its last record had been written, for the lag in seconds, and how large its
@@ -202,14 +238,34 @@ impl KafkaInput {
             .ok_or_else(|| Error::internal(format!("input `{}` was used before it was started", self.uid)))
     }
 
+    /// Whether `range`, which was planned before, still stands for what it stood for: its topic may have been deleted since, or
+    /// made anew.
+    fn has(&self, range: &OffsetRange) -> bool {
+        let reached = self.reached.read();
+        reached.as_ref().is_none_or(|reached| {
+            reached.found.partitions.iter().any(|(t, p)| *t == range.topic && *p == range.partition)
+        }) && !self.progress.lock().anew.contains(&range.topic)
+    }
+
     /// The ends of the partitions that are read, or why nobody knows them now.
     pub(super) fn ends_now(&self, connection: &Connection) -> Result<Offsets> {
+        let cluster = self.reached()?.cluster;
         // Nothing else asks the clients for what happened to them.
-        for client in connection.fetching.iter().chain([&connection.asking]) {
+        for client in connection.fetching.iter().chain([&cluster.client]) {
             while client.poll(std::time::Duration::ZERO).is_some() {}
         }
         let partitions: Vec<_> = self.progress.lock().next.keys().cloned().collect();
-        self.ends(&connection.asking, &partitions, Duration::ZERO)
+        let ends = cluster.ends(&partitions, Duration::ZERO);
+        let mut away = self.away.lock();
+        match &ends {
+            Ok(_) => *away = None,
+            Err(error) => {
+                let since = away.as_ref().map_or_else(|| self.clock.now(), |away| away.since);
+                *away = Some(Away { since, why: error.to_string() });
+            }
+        }
+        drop(away);
+        ends
     }
 }
 
@@ -223,32 +279,48 @@ impl Input for KafkaInput {
     }
 
     fn group(&self, wait: bool) -> Result<Option<GroupOffsets>> {
-        let Reached { asking, partitions, .. } = self.reached()?;
+        if !self.config.in_group {
+            return Ok(None);
+        }
+        let Reached { cluster, found, .. } = self.reached()?;
         let wait = if wait { self.config.wait } else { Duration::ZERO };
-        self.placed(self.committed_offsets(&asking, &partitions, wait)).map(|list| Some(group_offsets(&list)))
+        self.placed(cluster.committed(&found.partitions, wait)).map(|list| Some(group_offsets(&list)))
     }
 
     fn cluster(&self) -> Option<String> {
-        self.reached.read().as_ref().map(|reached| reached.cluster.clone())
+        self.reached.read().as_ref().filter(|_| self.config.in_group).map(|reached| reached.id.clone())
     }
 
     fn topics(&self) -> Vec<String> {
-        self.config.topics.clone()
+        let reached = self.reached.read();
+        let partitions = reached.iter().flat_map(|reached| &reached.found.partitions);
+        let mut topics: Vec<_> = partitions.map(|(topic, _)| topic.to_string()).collect();
+        topics.dedup();
+        topics
     }
 
     fn starts_at_group(&self) -> bool {
         self.config.start == Start::Committed
     }
 
-    fn start(&self, restored: Option<&InputPosition>) -> Result<()> {
-        self.placed(self.begin_fetching(restored))
+    fn start(&self, restored: Option<&InputPosition>, last: Option<Time>) -> Result<()> {
+        self.placed(self.begin_fetching(restored, last))
     }
 
     fn plan(&self, time: Time) -> Result<InputPlan> {
-        match &self.cuts {
-            None => self.plan_by_arrival(time),
-            Some(cuts) => cuts.lock().plan(time),
+        self.progress.lock().anew.clear();
+        match (&self.config.follow, &self.cuts) {
+            (Some(log), _) => Ok(InputPlan::Offsets(log.ranges(time).to_vec())),
+            (None, Some(cuts)) => cuts.lock().plan(time),
+            (None, None) => {
+                self.placed(self.adopt_changes(time))?;
+                self.plan_by_arrival(time)
+            }
         }
+    }
+
+    fn followed(&self) -> Option<&FollowedLog> {
+        self.config.follow.as_deref()
     }
 
     fn by_time(&self) -> Option<&dyn SlicedByTime> {
@@ -262,8 +334,9 @@ impl Input for KafkaInput {
                 self.uid
             )));
         };
+        let ranges: Vec<_> = ranges.iter().filter(|range| self.has(range)).cloned().collect();
         let mut progress = self.progress.lock();
-        for range in ranges {
+        for range in &ranges {
             progress.next.insert((range.topic.clone(), range.partition), range.until);
         }
         drop(progress);
@@ -287,16 +360,56 @@ impl Input for KafkaInput {
             for ((topic, partition), offset) in offsets {
                 progress.committed.insert((topic.as_str().into(), *partition), *offset);
             }
+            // Topics that are gone have no lag.
+            progress
+                .committed
+                .retain(|(topic, partition), _| offsets.contains_key(&(topic.to_string(), *partition)));
         }
     }
 
     fn publish(&self, position: &InputPosition, marker: Option<Marker>, wait: bool) -> Result<()> {
-        self.commit_to_group(position, marker, wait)
+        if self.config.in_group {
+            self.commit_to_group(position, marker, wait)
+        } else {
+            self.committed(position);
+            Ok(())
+        }
+    }
+
+    fn stop(&self, _: bool) {
+        *self.discovery.lock() = None;
+    }
+
+    fn has_end(&self) -> bool {
+        self.config.end.is_some() || self.config.follow.is_some()
+    }
+
+    fn is_at_end(&self) -> bool {
+        KafkaInput::is_at_end(self)
+    }
+
+    fn up_to_end(&self) -> Option<u64> {
+        match &self.config.follow {
+            Some(log) => Some(log.after(self.current.read().as_ref().map(|current| current.time))),
+            None => KafkaInput::up_to_end(self),
+        }
+    }
+
+    fn batches_of_backlog(&self) -> u64 {
+        KafkaInput::batches_of_backlog(self)
+    }
+
+    fn take_lost(&self) -> Vec<OffsetRange> {
+        self.losses.take()
+    }
+
+    fn away(&self) -> Option<(Time, String)> {
+        self.away.lock().as_ref().map(|away| (away.since, away.why.clone()))
     }
 
     /// Under `timestamp` no batch is ahead of the records that are read, however late it runs.
     fn is_caught_up(&self) -> bool {
-        if self.cuts.is_some() {
+        if self.cuts.is_some() || self.config.follow.is_some() {
             return true;
         }
         let progress = self.progress.lock();

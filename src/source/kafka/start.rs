@@ -1,25 +1,31 @@
 //! How a Kafka input finds its cluster and its partitions, and where it begins.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rdkafka::consumer::Consumer;
-use rdkafka::error::RDKafkaErrorCode;
-use rdkafka::{Offset, TopicPartitionList};
 
 use super::client::{Client, Events, client_error, cluster_id};
+use super::cluster::{Cluster, Found};
+use super::discovery::{Discovery, Seen};
 use super::group::group_offsets;
+use super::loss::Surviving;
 use super::native::{NativeReader, Settings, needs_librdkafka};
 use super::reader::RdKafkaReader;
-use super::source::{Connection, KafkaInput, Offsets, Place, Progress, REQUEST, Reached};
-use super::{ClientSettings, Reader, SliceReader, Start, error_text, wait_for};
+use super::source::{Connection, KafkaInput, Offsets, Place, Progress, Reached};
+use super::{ClientSettings, Reader, SliceReader, Slicing, Start, Topics};
 use crate::error::{Error, Result};
-use crate::source::InputPosition;
-use crate::time::Duration;
+use crate::rdd::Stop;
+use crate::source::{InputPosition, OffsetRange};
+use crate::time::{Duration, Time};
 
 /// What is fetched ahead in all, in kilobytes of values.
 const FETCHED_AHEAD_KB: usize = 64 << 10;
 
 type ReaderAndClient = (Arc<dyn SliceReader>, Option<Arc<Client>>);
+
+/// Before all batches.
+const EVER: Time = Time::from_millis(i64::MIN);
 
 impl KafkaInput {
     /// A client in the role `role` that fetches up to `partitions` partitions.
@@ -57,122 +63,218 @@ impl KafkaInput {
             .map_err(|e| client_error("consumer", e))
     }
 
-    /// All partitions of all topics; waits for brokers and topics that are not there yet.
-    fn partitions(&self, consumer: &Client) -> Result<Vec<Place>> {
-        let brokers = &self.config.brokers;
-        let mut partitions = Vec::new();
-        for topic in &self.config.topics {
-            let name: Arc<str> = topic.as_str().into();
-            let count = wait_for(
-                &self.runner,
-                &format!("topic `{topic}` on {brokers}"),
-                self.config.wait,
-                || {
-                    let metadata = consumer.fetch_metadata(Some(topic), REQUEST).map_err(|e| {
-                        Error::unavailable(format!(
-                            "no answer from Kafka at {brokers}: {}; is it running, and is `brokers` right?",
-                            error_text(&e)
-                        ))
-                        .with_source(e)
-                    })?;
-                    let found = metadata.topics().iter().find(|t| t.name() == topic);
-                    match found.map(|t| (t.error(), t.partitions().len())) {
-                        Some((None, count)) if count > 0 => Ok(count),
-                        Some((Some(error), _)) if is_denied(error.into()) => {
-                            Err(Error::config(format!("not allowed to read topic `{topic}` on {brokers}")))
-                        }
-                        _ => Err(Error::unavailable(format!(
-                            "input topic `{topic}` does not exist on {brokers}: create it, or correct `topics`"
-                        ))),
-                    }
-                },
-            )?;
-            partitions.extend((0..count).map(|p| (name.clone(), p as i32)));
-        }
-        Ok(partitions)
+    /// Finds the cluster and the partitions.
+    pub(super) fn reach(&self) -> Result<()> {
+        self.config.check()?;
+        let client = Arc::new(self.consumer("offsets", 1)?);
+        let cluster = Cluster { client, runner: self.runner.clone(), config: self.config.clone() };
+        let found = cluster.find()?;
+        let client = cluster.client.client();
+        let id = cluster_id(&self.runner, &self.config.brokers, client, self.config.wait)?;
+        *self.reached.write() = Some(Reached { cluster, found: Arc::new(found), id });
+        Ok(())
     }
 
     /// Where to begin without a checkpoint.
-    fn fresh_start(&self, consumer: &Client, partitions: &[Place]) -> Result<Offsets> {
-        match self.config.start {
-            Start::Latest => self.ends(consumer, partitions, self.config.wait),
-            Start::Earliest => self.beginnings(consumer, partitions),
+    fn fresh_start(&self, cluster: &Cluster, partitions: &[Place]) -> Result<Offsets> {
+        let wait = self.config.wait;
+        match &self.config.start {
+            Start::Latest => cluster.ends(partitions, wait),
+            Start::Earliest => cluster.beginnings(partitions, wait),
             Start::Committed => {
-                let group = group_offsets(&self.committed_offsets(consumer, partitions, self.config.wait)?);
-                let committed: Offsets =
-                    group.into_iter().map(|((t, p), at)| ((t.into(), p), at.offset)).collect();
-                let missing: Vec<_> =
-                    partitions.iter().filter(|p| !committed.contains_key(p)).cloned().collect();
-                let mut offsets = self.beginnings(consumer, &missing)?;
-                offsets.extend(committed);
-                Ok(offsets)
+                let group = group_offsets(&cluster.committed(partitions, wait)?);
+                let committed = group.into_iter().map(|((t, p), at)| ((t.into(), p), at.offset));
+                self.or_earliest(cluster, partitions, committed.collect())
+            }
+            Start::Timestamp(time) => self.start_at(cluster, partitions, *time),
+            Start::Ago(ago) => self.start_at(cluster, partitions, self.clock.now() - *ago),
+            Start::Offsets(offsets) => {
+                let wanted: Offsets =
+                    offsets.iter().map(|((t, p), offset)| ((t.as_str().into(), *p), *offset)).collect();
+                let named: Vec<_> = wanted.keys().cloned().collect();
+                if let Some((topic, partition)) = named.iter().find(|place| !partitions.contains(place)) {
+                    return Err(Error::config(format!(
+                        "`start` names {topic}-{partition}, which is not among the partitions that are read"
+                    )));
+                }
+                let (first, end) = (cluster.beginnings(&named, wait)?, cluster.ends(&named, wait)?);
+                for (place, offset) in &wanted {
+                    let (first, end) = (first.get(place).unwrap_or(offset), end.get(place).unwrap_or(offset));
+                    if !(first..=end).contains(&offset) {
+                        return Err(Error::config(format!(
+                            "`start` has offset {offset} for {}-{}, which has the offsets {first} to {end}",
+                            place.0, place.1
+                        )));
+                    }
+                }
+                self.or_earliest(cluster, partitions, wanted)
             }
         }
     }
 
-    /// What the group holds. Under `read_committed` the broker answers only once no transaction that could change it is open.
-    pub(super) fn committed_offsets(
-        &self,
-        consumer: &Client,
-        partitions: &[Place],
-        wait: Duration,
-    ) -> Result<TopicPartitionList> {
-        let mut list = TopicPartitionList::new();
-        for (topic, partition) in partitions {
-            list.add_partition(topic, *partition);
-        }
-        wait_for(&self.runner, "the consumer group's coordinator", wait, || {
-            consumer
-                .committed_offsets(list.clone(), REQUEST)
-                .map_err(|e| self.unavailable("the group's committed offsets", e))
-        })
+    /// `offsets`, and the first ones of all other partitions.
+    fn or_earliest(&self, cluster: &Cluster, partitions: &[Place], offsets: Offsets) -> Result<Offsets> {
+        let missing: Vec<_> = partitions.iter().filter(|p| !offsets.contains_key(p)).cloned().collect();
+        let mut all = cluster.beginnings(&missing, self.config.wait)?;
+        all.extend(offsets);
+        Ok(all)
     }
 
-    fn beginnings(&self, consumer: &Client, partitions: &[Place]) -> Result<Offsets> {
-        let first = |(topic, partition): &Place| {
-            let (low, _) = wait_for(&self.runner, "the first offsets", self.config.wait, || {
-                consumer
-                    .fetch_watermarks(topic, *partition, REQUEST)
-                    .map_err(|e| self.unavailable(&format!("the offsets of {topic}-{partition}"), e))
-            })?;
-            Ok(((topic.clone(), *partition), low))
+    fn start_at(&self, cluster: &Cluster, partitions: &[Place], time: Time) -> Result<Offsets> {
+        let mut offsets = cluster.ends(partitions, self.config.wait)?;
+        offsets.extend(cluster.at_time(partitions, time, self.config.wait)?);
+        Ok(offsets)
+    }
+
+    /// Where the restored `offsets` go on, by what has become of the topics since the batch `last`.
+    fn take_up(&self, cluster: &Cluster, offsets: Offsets, last: Option<Time>) -> Result<Offsets> {
+        let Reached { found, .. } = self.reached()?;
+        let mut gone = BTreeSet::new();
+        for (topic, partition) in offsets.keys().filter(|place| !found.partitions.contains(place)) {
+            let is_there = found.partitions.iter().any(|(own, _)| own == topic);
+            match &self.config.topics {
+                // Made anew with fewer partitions: its id tells.
+                _ if is_there => {}
+                Topics::Pattern(_) if self.config.topics.contains(topic) => drop(gone.insert(topic.clone())),
+                _ => {
+                    return Err(Error::checkpoint(format!(
+                        "the checkpoint of input `{}` stands at {topic}-{partition}, which is not among the partitions \
+                         that it reads: give the changed source another name, or correct `topics`",
+                        self.uid
+                    )));
+                }
+            }
+        }
+        *self.ids.lock() = self.kept_ids(last)?;
+        let beginnings = cluster.beginnings(&found.partitions, self.config.wait)?;
+        let mut next = offsets.clone();
+        let is_other =
+            |(topic, id): &(&Arc<str>, &String)| found.ids.get(*topic).is_some_and(|now| now != *id);
+        let anew: BTreeSet<Arc<str>> =
+            self.ids.lock().iter().filter(is_other).map(|(topic, _)| topic.clone()).collect();
+        let seen = Seen { found: Found::clone(&found), beginnings, gone };
+        self.apply(&mut next, &seen, last.map_or(EVER, |last| last + Duration::millis(1)))?;
+        self.progress.lock().anew = anew;
+        if let Some((topic, partition)) = next.keys().find(|place| !seen.found.partitions.contains(place)) {
+            return Err(Error::data(format!(
+                "{topic}-{partition} is gone, and topic `{topic}` is still there: it was made anew with fewer partitions; \
+                 start with another checkpoint folder to read it anew"
+            )));
+        }
+        Ok(next)
+    }
+
+    /// Finds where to begin, and starts fetching. `last` is the last batch that was planned.
+    pub(super) fn begin_fetching(&self, restored: Option<&InputPosition>, last: Option<Time>) -> Result<()> {
+        let Reached { cluster, found, .. } = self.reached()?;
+        let mut next = match (&self.config.follow, restored) {
+            (Some(log), _) => log.beginnings(),
+            (None, None) => {
+                self.keep_ids(found.ids.clone(), EVER)?;
+                self.fresh_start(&cluster, &found.partitions)?
+            }
+            (None, Some(InputPosition::Offsets(offsets))) => {
+                let offsets = offsets.iter().map(|((t, p), offset)| ((t.as_str().into(), *p), *offset));
+                self.take_up(&cluster, offsets.collect(), last)?
+            }
+            (None, Some(other)) => {
+                return Err(Error::checkpoint(format!(
+                    "input `{}` is a Kafka stream, but the checkpoint holds {other:?} for it",
+                    self.uid
+                )));
+            }
         };
-        partitions.iter().map(first).collect()
-    }
-
-    /// The ends of `partitions` (under `read_committed` the last stable offsets), in one request per broker.
-    pub(super) fn ends(&self, consumer: &Client, partitions: &[Place], wait: Duration) -> Result<Offsets> {
-        let mut list = TopicPartitionList::new();
-        for (topic, partition) in partitions {
-            list.add_partition_offset(topic, *partition, Offset::End)
-                .map_err(|e| Error::internal("librdkafka refused an offset").with_source(e))?;
+        // A batch that runs again is not planned, and its lag is to be told all the same.
+        let partitions: Vec<_> = next.keys().cloned().collect();
+        let ends = cluster.ends(&partitions, self.config.wait)?;
+        self.find_end(&next, &ends)?;
+        if restored.is_none() && self.cuts.is_some() {
+            next = self.at_a_cut(next, &ends)?;
         }
-        let found = wait_for(&self.runner, "the partitions' ends", wait, || {
-            consumer
-                .offsets_for_times(list.clone(), REQUEST)
-                .map_err(|e| self.unavailable("the partitions' ends", e))
-        })?;
-        Ok(absolute(&found))
-    }
-
-    fn unavailable(&self, what: &str, error: rdkafka::error::KafkaError) -> Error {
-        let text = error_text(&error);
-        Error::unavailable(format!("cannot ask Kafka at {} for {what}: {text}", self.config.brokers))
-            .with_source(error)
-    }
-
-    /// Finds the cluster and the partitions.
-    pub(super) fn reach(&self) -> Result<()> {
-        self.config.check()?;
-        let asking = Arc::new(self.consumer("offsets", 1)?);
-        let partitions = self.partitions(&asking)?;
-        let cluster = cluster_id(&self.runner, &self.config.brokers, asking.client(), self.config.wait)?;
-        *self.reached.write() = Some(Reached { asking, partitions, cluster });
+        self.go_on_at(next.clone())?;
+        let mut latest = next.clone();
+        latest.extend(ends);
+        let anew = std::mem::take(&mut self.progress.lock().anew);
+        *self.progress.lock() = Progress {
+            committed: next.clone(),
+            backlog: latest.clone(),
+            latest,
+            next,
+            anew,
+            ..Progress::default()
+        };
+        let topics = found.partitions.iter().map(|(topic, _)| topic.clone()).collect();
+        if self.config.follow.is_none() {
+            *self.discovery.lock() = Some(Discovery::start(cluster, topics)?);
+        }
         Ok(())
     }
 
-    /// Who reads the partitions, each from where it stands in `next` on, and the client that fetches for it, if there is one.
-    fn reader(&self, asking: &Arc<Client>, next: &Offsets) -> Result<ReaderAndClient> {
+    /// Kafka finds an offset by a time in the log, where what is no record and what is not believed bear times, too: a run
+    /// that had begun earlier may have cut later.
+    fn at_a_cut(&self, mut next: Offsets, ends: &Offsets) -> Result<Offsets> {
+        let now = self.clock.now();
+        let time = match self.config.start {
+            Start::Timestamp(time) => time,
+            Start::Ago(ago) => now - ago,
+            _ => return Ok(next),
+        };
+        let Slicing::Timestamp { max_future, .. } = self.config.slicing else { return Ok(next) };
+        let (reader, _fetching) = self.reader(&next)?;
+        for (place, from) in &mut next {
+            let until = ends.get(place).copied().unwrap_or(*from).max(*from);
+            let range = OffsetRange { topic: place.0.clone(), partition: place.1, from: *from, until };
+            let mut cut = until;
+            let looked = reader.peek(&range, &mut |offset, at| match at.map(Time::from_millis) {
+                Some(at) if (time..=now + max_future).contains(&at) => {
+                    cut = offset;
+                    Err(Stop::Enough)
+                }
+                _ => Ok(()),
+            });
+            if let Err(Stop::Failed(error)) = looked {
+                return Err(*error);
+            }
+            *from = cut;
+        }
+        Ok(next)
+    }
+
+    /// Has the partitions read from `next` on, and no others.
+    pub(super) fn go_on_at(&self, next: Offsets) -> Result<()> {
+        let before = self.progress.lock().next.clone();
+        for (place, offset) in next.iter().filter(|(place, offset)| before.get(place) != Some(offset)) {
+            tracing::info!(topic = &*place.0, partition = place.1, offset, "reading on from here");
+        }
+        // A new client: the one before may hold on to what it knows of a topic that was made anew.
+        let (reader, fetching) = self.reader(&next)?;
+        *self.connection.write() = Some(Connection { reader, fetching });
+        if let Some(reached) = &mut *self.reached.write() {
+            Arc::make_mut(&mut reached.found).partitions = next.keys().cloned().collect();
+        }
+        if let Some(cuts) = &self.cuts {
+            cuts.lock().moved(&before, &next);
+        }
+        let mut progress = self.progress.lock();
+        progress.latest.retain(|place, _| next.contains_key(place));
+        progress.committed.retain(|place, _| next.contains_key(place));
+        for (place, offset) in &next {
+            progress.committed.entry(place.clone()).or_insert(*offset);
+        }
+        progress.next = next;
+        Ok(())
+    }
+
+    /// What reads the partitions, each from where it stands in `next` on, and goes on behind what is gone; and the client that
+    /// fetches for it, if there is one.
+    fn reader(&self, next: &Offsets) -> Result<ReaderAndClient> {
+        let cluster = self.reached()?.cluster;
+        let (reader, fetching) = self.plain_reader(&cluster, next)?;
+        let (on_data_loss, losses) = (self.config.on_data_loss, self.losses.clone());
+        Ok((Arc::new(Surviving { reader, cluster, on_data_loss, losses }), fetching))
+    }
+
+    fn plain_reader(&self, cluster: &Cluster, next: &Offsets) -> Result<ReaderAndClient> {
         let other = needs_librdkafka(&self.config.options);
         let native = match (self.config.reader, other) {
             (Reader::RdKafka, _) => false,
@@ -190,7 +292,7 @@ impl KafkaInput {
         let runner = self.runner.clone();
         if native {
             let settings = Settings::new(format!("{}-consumer", self.group), &self.config.options)?;
-            let reader = NativeReader::new(asking.clone(), settings, FETCHED_AHEAD_KB << 10, runner);
+            let reader = NativeReader::new(cluster.client.clone(), settings, FETCHED_AHEAD_KB << 10, runner);
             return Ok((Arc::new(reader), None));
         }
         let fetching = Arc::new(self.consumer("consumer", next.len())?);
@@ -198,74 +300,9 @@ impl KafkaInput {
         let reader = RdKafkaReader::assign(fetching.clone(), next, kept_ahead, runner)?;
         Ok((Arc::new(reader), Some(fetching)))
     }
-
-    /// Finds where to begin, and starts fetching.
-    pub(super) fn begin_fetching(&self, restored: Option<&InputPosition>) -> Result<()> {
-        let Reached { asking: consumer, partitions, .. } = self.reached()?;
-        let next = match restored {
-            None => self.fresh_start(&consumer, &partitions)?,
-            Some(InputPosition::Offsets(offsets)) => {
-                let gone = offsets
-                    .keys()
-                    .find(|(topic, p)| !partitions.iter().any(|(t, n)| **t == **topic && n == p));
-                if let Some((topic, partition)) = gone {
-                    return Err(Error::checkpoint(format!(
-                        "the checkpoint of input `{}` stands at {topic}-{partition}, which is not among the partitions \
-                         that it reads: give the changed source another name, or correct `topics`",
-                        self.uid
-                    )));
-                }
-                let known = |p: &&Place| !offsets.contains_key(&(p.0.to_string(), p.1));
-                let new: Vec<_> = partitions.iter().filter(known).cloned().collect();
-                let mut next = self.beginnings(&consumer, &new)?;
-                for (topic, partition) in &partitions {
-                    if let Some(offset) = offsets.get(&(topic.to_string(), *partition)) {
-                        next.insert((topic.clone(), *partition), *offset);
-                    }
-                }
-                next
-            }
-            Some(other) => {
-                return Err(Error::checkpoint(format!(
-                    "input `{}` is a Kafka stream, but the checkpoint holds {other:?} for it",
-                    self.uid
-                )));
-            }
-        };
-        for ((topic, partition), offset) in &next {
-            tracing::info!(topic = &**topic, partition, offset, "reading on from here");
-        }
-        // A batch that runs again is not planned, and its lag is to be told all the same.
-        let mut latest = next.clone();
-        latest.extend(self.ends(&consumer, &partitions, self.config.wait)?);
-        let (reader, fetching) = self.reader(&consumer, &next)?;
-        *self.connection.write() = Some(Connection { reader, fetching, asking: consumer });
-        *self.progress.lock() = Progress {
-            committed: next.clone(),
-            backlog: latest.clone(),
-            latest,
-            next,
-            ..Progress::default()
-        };
-        Ok(())
-    }
 }
 
 /// What is fetched ahead of one of `partitions` partitions.
 fn fetched_ahead_kb(partitions: usize) -> usize {
     (FETCHED_AHEAD_KB / partitions.max(1)).max(1_024)
-}
-
-/// The absolute offsets of `list`; partitions that have none are left out.
-fn absolute(list: &TopicPartitionList) -> Offsets {
-    let elements = list.elements();
-    let offsets = elements.iter().filter_map(|element| match element.offset() {
-        Offset::Offset(offset) => Some(((element.topic().into(), element.partition()), offset)),
-        _ => None,
-    });
-    offsets.collect()
-}
-
-fn is_denied(code: RDKafkaErrorCode) -> bool {
-    matches!(code, RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed)
 }

@@ -37,6 +37,7 @@ impl StreamingContext {
             source,
             (self.batch_interval(), self.inner.clock.clone()),
             self.inner.runner.clone(),
+            self.inner.db.clone(),
         ));
         self.inner.lifecycle.admit("kafka_direct_stream", || graph.add_input(input.clone()));
         KafkaStream { ssc: self.clone(), input, on_bad_record: OnBadRecord::Fail }

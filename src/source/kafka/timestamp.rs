@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::End;
 use super::source::{KafkaInput, Offsets, Place};
 use crate::error::{Error, Result};
 use crate::rdd::Stop;
@@ -15,6 +16,9 @@ use crate::time::{Duration, Time};
 /// How often an answer that does not come is told.
 const SAY_EVERY: Duration = Duration::seconds(10);
 
+/// After all batches, and early enough for there to be times after it.
+const FOR_EVER: Time = Time::from_millis(i64::MAX / 4);
+
 /// Shows the offsets and timestamps of a range's records, in order, until it is told that it is enough.
 type Peek<'a> = &'a dyn Fn(&OffsetRange, &mut dyn FnMut(i64, Option<i64>) -> bool) -> Result<()>;
 
@@ -22,6 +26,8 @@ type Peek<'a> = &'a dyn Fn(&OffsetRange, &mut dyn FnMut(i64, Option<i64>) -> boo
 pub(super) struct Cuts {
     max_future: Duration,
     grace: Duration,
+    /// The stream ends before records of this time.
+    last: Option<Time>,
     seen: BTreeMap<Place, Seen>,
     /// The last batch that was found to be closed.
     closed: Option<(Time, Vec<OffsetRange>)>,
@@ -71,37 +77,47 @@ impl Seen {
 }
 
 impl Cuts {
-    pub fn new(max_future: Duration, grace: Duration) -> Self {
-        Self { max_future, grace, seen: BTreeMap::new(), closed: None, said: None }
+    pub fn new(max_future: Duration, grace: Duration, last: Option<Time>) -> Self {
+        Self { max_future, grace, last, seen: BTreeMap::new(), closed: None, said: None }
     }
 
-    /// Looks whether the batch `time`, which begins at `next`, is closed, in partitions that end at `ends`.
+    /// What was planned to be read at `before` is to be read at `next` now.
+    pub fn moved(&mut self, before: &Offsets, next: &Offsets) {
+        self.seen.retain(|place, _| before.get(place) == next.get(place));
+    }
+
+    /// Looks whether the batch `time`, which begins at `next`, is closed, in partitions that end at `ends`: for good, if it is
+    /// one of `bounds`.
     fn look(
         &mut self,
         next: &Offsets,
-        ends: &Offsets,
+        (ends, bounds): (&Offsets, &Offsets),
         time: Time,
         now: Time,
         peek: Peek<'_>,
     ) -> Result<Interval> {
         let (mut ranges, mut has_records, mut quiet_until) = (Vec::new(), false, None);
+        let cut = self.last.map_or(time, |last| last.min(time));
         for (place, from) in next {
             let Some(end) = ends.get(place) else { return Ok(Interval::Open) };
-            let mut range = whole(place, *from, *end);
+            let bound = bounds.get(place).copied().unwrap_or(i64::MAX);
+            let mut range = whole(place, *from, bound.min(*end));
             let seen = self.seen.entry(place.clone()).or_default();
-            let (until, quiet) = match seen.mark(&range, time, now + self.max_future, peek)? {
+            let (until, quiet) = match seen.mark(&range, cut, now + self.max_future, peek)? {
                 Some(mark) => mark,
+                None if range.until >= bound => (range.until, FOR_EVER),
                 // What comes from here on is late for it.
-                None if now >= time + self.grace => (range.until, now - self.grace),
+                None if now >= cut + self.grace => (range.until, now - self.grace),
                 None => return Ok(Interval::Open),
             };
             range.until = until;
-            has_records |= seen.first.is_some_and(|first| first < until);
+            // A gap before the end is to be read, too, or the end would not be reached.
+            has_records |= seen.first.is_some_and(|first| first < until) || (until > *from && until >= bound);
             quiet_until = Some(quiet_until.map_or(quiet, |before: Time| before.min(quiet)));
             ranges.push(range);
         }
         self.closed = Some((time, ranges));
-        Ok(Interval::Closed { has_records, quiet_until: quiet_until.unwrap_or(time) })
+        Ok(Interval::Closed { has_records, quiet_until: quiet_until.unwrap_or(now - self.grace) })
     }
 
     /// The earliest of the partitions' first believable timestamps.
@@ -180,14 +196,27 @@ impl SlicedByTime for KafkaInput {
     }
 
     fn look(&self, time: Time, now: Time) -> Result<Interval> {
+        self.placed(self.adopt_changes(time))?;
+        let bounds = self.settled_end().unwrap_or_default();
+        let mut found = None;
         let seen = self.with_log(now, |cuts, next, ends, peek| {
-            let interval = cuts.look(next, ends, time, now, peek)?;
-            if interval != Interval::Open {
-                self.progress.lock().found(ends.clone())?;
-            }
+            let interval = cuts.look(next, (ends, &bounds), time, now, peek)?;
+            found = (interval != Interval::Open).then(|| ends.clone());
             Ok(interval)
         });
-        self.placed(seen).map(|seen| seen.unwrap_or(Interval::Open))
+        let seen = self.placed(seen)?.unwrap_or(Interval::Open);
+        match found {
+            // Where it goes on may have changed, and then the interval has, too.
+            Some(ends) if self.placed(self.take_in(ends.clone(), time))? => Ok(Interval::Open),
+            _ => Ok(seen),
+        }
+    }
+
+    fn ends_before(&self, time: Time) -> bool {
+        match self.config.end {
+            Some(End::Timestamp(last)) => time - self.interval >= last,
+            _ => self.is_at_end(),
+        }
     }
 }
 

@@ -52,18 +52,19 @@ impl Log {
 struct Reader {
     cuts: Cuts,
     next: Offsets,
+    bounds: Offsets,
 }
 
 impl Reader {
     fn new(partitions: usize) -> Self {
-        let cuts = Cuts::new(Duration::millis(MAX_FUTURE), Duration::millis(GRACE));
-        Self { cuts, next: (0..partitions).map(|p| (place(p), 0)).collect() }
+        let cuts = Cuts::new(Duration::millis(MAX_FUTURE), Duration::millis(GRACE), None);
+        Self { cuts, bounds: Offsets::new(), next: (0..partitions).map(|p| (place(p), 0)).collect() }
     }
 
     fn look(&mut self, log: &Log, time: i64, now: i64) -> Interval {
         let peek =
             |range: &OffsetRange, visit: &mut dyn FnMut(i64, Option<i64>) -> bool| log.peek(range, visit);
-        self.cuts.look(&self.next, &log.ends(), ms(time), ms(now), &peek).unwrap()
+        self.cuts.look(&self.next, (&log.ends(), &self.bounds), ms(time), ms(now), &peek).unwrap()
     }
 
     /// The timestamps of the batch `time`, by partition; none while it is open.
@@ -180,7 +181,7 @@ fn a_partition_whose_end_is_not_known_keeps_its_batch_open() {
     let mut ends = both.ends();
     ends.remove(&place(1));
     let peek = |range: &OffsetRange, visit: &mut dyn FnMut(i64, Option<i64>) -> bool| both.peek(range, visit);
-    let seen = reader.cuts.look(&reader.next, &ends, ms(10), ms(1_000), &peek).unwrap();
+    let seen = reader.cuts.look(&reader.next, (&ends, &Offsets::new()), ms(10), ms(1_000), &peek).unwrap();
     assert_eq!(seen, Interval::Open);
     assert!(reader.cuts.plan(ms(10)).is_err());
 }

@@ -68,7 +68,7 @@ impl<T: Stored> Input for ReceiverInput<T> {
         &self.supervisor.blocks.uid
     }
 
-    fn start(&self, restored: Option<&InputPosition>) -> Result<()> {
+    fn start(&self, restored: Option<&InputPosition>, _: Option<Time>) -> Result<()> {
         let position = match restored {
             None => None,
             Some(InputPosition::Blocks(next)) => Some(*next),

@@ -1,0 +1,124 @@
+//! How far a run has come that ends by itself: a bar on a terminal, lines of log elsewhere.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use parking_lot::Mutex;
+
+use crate::StreamingContext;
+use crate::batch::{BatchInfo, StreamingListener};
+use crate::time::{Duration, Stopwatch, Time};
+
+/// The bar that is on the terminal, if one is.
+static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+/// How often there is a line without a terminal.
+const LINE_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Runs `write`, which writes to the terminal, with the bar out of its way.
+pub(crate) fn beside_the_bar<R>(write: impl FnOnce() -> R) -> R {
+    match BAR.lock().clone() {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
+}
+
+/// Tells how far `ssc` has come; while it lives, a bar is on the terminal.
+pub(super) struct Shown(Arc<Bounded>);
+
+struct Bounded {
+    ssc: StreamingContext,
+    watch: Stopwatch,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Records up to the end when that was asked first.
+    total: Option<u64>,
+    /// What was read of them.
+    done: u64,
+    batches: u64,
+    said: Option<std::time::Duration>,
+}
+
+impl Shown {
+    /// For a context whose inputs end.
+    pub fn of(ssc: &StreamingContext) -> Option<Self> {
+        let has_end = ssc.inner.graph.inputs().iter().any(|input| input.has_end());
+        has_end.then(|| {
+            if std::io::stderr().is_terminal() {
+                let style = "{bar:32} {human_pos}/{human_len} records  {per_sec}  {eta} left";
+                let style =
+                    ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
+                let bar = ProgressBar::new(0).with_style(style);
+                bar.enable_steady_tick(std::time::Duration::from_millis(250));
+                *BAR.lock() = Some(bar);
+            }
+            let bounded =
+                Arc::new(Bounded { ssc: ssc.clone(), watch: Stopwatch::start(), state: Mutex::default() });
+            ssc.add_streaming_listener(bounded.clone());
+            Self(bounded)
+        })
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        if let Some(bar) = BAR.lock().take() {
+            bar.finish_and_clear();
+        }
+        let state = self.0.state.lock();
+        tracing::info!(
+            batches = state.batches,
+            records = state.done,
+            seconds = self.0.watch.elapsed().as_secs_f64(),
+            "read to the end"
+        );
+    }
+}
+
+impl Bounded {
+    fn left(&self) -> u64 {
+        self.ssc.inner.graph.inputs().iter().filter_map(|input| input.up_to_end()).sum()
+    }
+}
+
+impl StreamingListener for Bounded {
+    fn streaming_started(&self, _: Time, _: Duration) {
+        let total = *self.state.lock().total.get_or_insert_with(|| self.left());
+        if let Some(bar) = &*BAR.lock() {
+            bar.set_length(total);
+        }
+        tracing::info!(records = total, "reading up to the end");
+    }
+
+    fn batch_completed(&self, batch: &BatchInfo) {
+        let left = self.left();
+        let mut state = self.state.lock();
+        state.batches += u64::from(batch.failure.is_none());
+        // What comes meanwhile may belong to it, too, if it ends at a time.
+        let total = state.total.unwrap_or(left).max(left);
+        state.total = Some(total);
+        state.done = total - left;
+        if let Some(bar) = &*BAR.lock() {
+            bar.set_length(total);
+            bar.set_position(state.done);
+            return;
+        }
+        let elapsed = self.watch.elapsed();
+        if state.said.is_some_and(|at| elapsed - at < LINE_EVERY) {
+            return;
+        }
+        state.said = Some(elapsed);
+        let rate = state.done as f64 / elapsed.as_secs_f64().max(0.001);
+        tracing::info!(
+            records = state.done,
+            of = total,
+            records_per_second = rate as u64,
+            seconds_left = (rate > 0.0).then(|| (left as f64 / rate).round() as u64),
+            "progress"
+        );
+    }
+}

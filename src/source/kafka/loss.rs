@@ -1,0 +1,159 @@
+//! Records that are gone before they were read: the topic's retention has overtaken the application, or somebody deleted the
+//! topic.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::cluster::Cluster;
+use super::source::Place;
+use super::{Record, SliceReader};
+use crate::error::{Error, ErrorKind, Result};
+use crate::rdd::{Flow, Stop};
+use crate::source::OffsetRange;
+
+/// What to do about records that are gone before they were read (Spark's `failOnDataLoss`).
+///
+/// They are gone if the topic's retention has deleted them, if the topic was deleted, or if it was deleted and made anew,
+/// which is noticed by its id. Whatever is set, the message names the offsets that are lost; if the stream goes on, they
+/// are in [`BatchInfo::lost_ranges`](crate::BatchInfo::lost_ranges) of the next batch that completes, and counted as
+/// `tidemill_source_lost_records_total`. A topic that is deleted and does not come back is forgotten then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnDataLoss {
+    /// The context stops with an error.
+    #[default]
+    Fail,
+    /// Goes on with the first record that the partition still has.
+    Earliest,
+    /// Goes on at the partition's end.
+    Latest,
+}
+
+/// The ranges that were lost, each told once.
+#[derive(Default)]
+pub(super) struct Losses {
+    lost: Mutex<Lost>,
+}
+
+#[derive(Default)]
+struct Lost {
+    /// Not told to a batch yet.
+    new: Vec<OffsetRange>,
+    /// The end of what is known to be lost, by partition: a slice is read again by whoever needs it again.
+    known: BTreeSet<(Place, i64)>,
+    /// Partitions that go on at their ends.
+    to_latest: BTreeSet<Place>,
+}
+
+impl Losses {
+    /// Says in the log that `range` is lost, and why.
+    pub fn note(&self, range: OffsetRange, why: &str) {
+        let place = (range.topic.clone(), range.partition);
+        let mut lost = self.lost.lock();
+        if !lost.known.insert((place, range.until)) {
+            return;
+        }
+        tracing::warn!(
+            topic = &*range.topic,
+            partition = range.partition,
+            from = range.from,
+            until = range.until,
+            "records of {range} are lost: {why}"
+        );
+        if !range.is_empty() {
+            lost.new.push(range);
+        }
+    }
+
+    /// The ranges that were noted since the last call.
+    pub fn take(&self) -> Vec<OffsetRange> {
+        std::mem::take(&mut self.lost.lock().new)
+    }
+
+    /// The partitions that are to go on at their ends, since the last call.
+    pub fn take_to_latest(&self) -> BTreeSet<Place> {
+        std::mem::take(&mut self.lost.lock().to_latest)
+    }
+}
+
+/// The error for what is lost and may not be.
+pub(super) fn lost_error(range: &OffsetRange, why: &str) -> Error {
+    Error::data(format!(
+        "records of {range} are lost: {why}; set `on_data_loss` to `earliest` or `latest` to go on without them"
+    ))
+}
+
+/// What retention does.
+pub(super) const OVERTAKEN: &str = "the topic's retention has deleted them before they were read";
+
+/// A reader that goes on behind what is gone, if that is wanted.
+pub(super) struct Surviving {
+    pub reader: Arc<dyn SliceReader>,
+    pub cluster: Cluster,
+    pub on_data_loss: OnDataLoss,
+    pub losses: Arc<Losses>,
+}
+
+impl Surviving {
+    /// Where to go on in `range`, whose record at `next` could not be read.
+    fn behind_the_loss(&self, range: &OffsetRange, next: i64, failure: Error) -> Result<i64> {
+        let place = (range.topic.clone(), range.partition);
+        let beginnings = self.cluster.beginnings(std::slice::from_ref(&place), self.cluster.config.wait)?;
+        let first = beginnings.get(&place).copied().unwrap_or(next);
+        if first <= next {
+            return Err(failure);
+        }
+        let lost = |until| OffsetRange { from: next, until, ..range.clone() };
+        match self.on_data_loss {
+            OnDataLoss::Fail => Err(lost_error(&lost(first.min(range.until)), OVERTAKEN)),
+            OnDataLoss::Earliest => {
+                let on = first.min(range.until);
+                self.losses.note(lost(on), OVERTAKEN);
+                Ok(on)
+            }
+            OnDataLoss::Latest => {
+                self.losses.note(lost(range.until), OVERTAKEN);
+                self.losses.lost.lock().to_latest.insert(place);
+                Ok(range.until)
+            }
+        }
+    }
+
+    fn surviving(&self, range: &OffsetRange, read: &mut dyn FnMut(&OffsetRange, &mut i64) -> Flow) -> Flow {
+        let mut next = range.from;
+        loop {
+            let rest = OffsetRange { from: next, ..range.clone() };
+            match read(&rest, &mut next) {
+                Err(Stop::Failed(error)) if error.kind() == ErrorKind::Data => {
+                    next = self.behind_the_loss(range, next, *error)?;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+}
+
+impl SliceReader for Surviving {
+    fn read(&self, range: &OffsetRange, visit: &mut dyn FnMut(&Record<'_>) -> Flow) -> Flow {
+        self.surviving(range, &mut |rest, next| {
+            self.reader.read(rest, &mut |record| {
+                *next = record.offset + 1;
+                visit(record)
+            })
+        })
+    }
+
+    fn reads_in_parallel(&self) -> bool {
+        self.reader.reads_in_parallel()
+    }
+
+    fn peek(&self, range: &OffsetRange, visit: &mut dyn FnMut(i64, Option<i64>) -> Flow) -> Flow {
+        self.surviving(range, &mut |rest, next| {
+            self.reader.peek(rest, &mut |offset, at| {
+                *next = offset + 1;
+                visit(offset, at)
+            })
+        })
+    }
+}
