@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
 mod backpressure;
+mod bounded;
 mod broker;
 mod changes;
 mod cluster;
@@ -14,13 +15,16 @@ mod faults;
 mod files;
 mod latency;
 mod metrics;
+mod outage;
 mod readers;
 mod recovery;
+mod replay;
 mod security;
 mod sink;
 mod slicing;
 mod start;
 mod support;
 mod tools;
+mod topics;
 mod trending;
 mod word_count;

@@ -166,7 +166,8 @@ fn a_large_slice_of_one_partition_is_read_in_parts() {
     producer.flush(LIMIT).unwrap();
     for (reader, parts) in [(Reader::Native, 2), (Reader::RdKafka, 1)] {
         let test = TestContext::new(&unique_name("parts")).unwrap();
-        let stream = test.ssc.kafka_direct_stream(source(broker, &topic, reader));
+        let stream =
+            test.ssc.kafka_direct_stream(source(broker, &topic, reader).max_bytes_per_batch(1 << 40));
         let numbers = stream.map(|record| record.text().parse::<u64>().unwrap());
         let seen = Arc::new(Mutex::new(Vec::new()));
         let noted = seen.clone();

@@ -50,7 +50,10 @@ impl Broker {
     /// The broker that all tests share which do not disturb it.
     pub fn shared() -> &'static Broker {
         static SHARED: OnceLock<Broker> = OnceLock::new();
-        SHARED.get_or_init(Broker::start)
+        // Nobody kills it: if a loaded machine lets it miss its heartbeats, that is no reason to count it as gone.
+        SHARED.get_or_init(|| {
+            Self::start_with("broker.session.timeout.ms=60000\nbroker.heartbeat.interval.ms=2000").0
+        })
     }
 
     /// A broker of one's own, to be stopped, killed and paused.

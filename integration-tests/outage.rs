@@ -1,0 +1,99 @@
+//! Brokers that are away: when a pipeline starts, and while it runs.
+
+use std::time::Duration;
+
+use crate::support::{Broker, Http, Run, eventually, pause, unique_name, word_count_as};
+
+const LIMIT: Duration = Duration::from_secs(120);
+const FILE: &str = "pipeline.yaml";
+
+/// A pipeline that runs, and where it listens.
+struct Running {
+    app: String,
+    run: Run,
+    http: Http,
+}
+
+impl Running {
+    #[track_caller]
+    fn committed(&self, count: usize) {
+        eventually(LIMIT, "the records", || {
+            let read = self.http.metrics().sum("tidemill_source_committed_offset", &[]);
+            (read == count as f64).then_some(()).ok_or_else(|| format!("{read} of {count}, {}", self.app))
+        });
+    }
+
+    #[track_caller]
+    fn ready(&self, expected: u16, with: &str) {
+        eventually(LIMIT, "what health is to tell", || {
+            let (status, text) = self.http.get("/readyz");
+            let is_told = status == expected && text.contains(with);
+            is_told.then_some(()).ok_or_else(|| format!("{status} {text}, {}", self.app))
+        });
+    }
+
+    fn away(&self) -> f64 {
+        self.http.metrics().one("tidemill_source_away_seconds", &[("source", "kafka:lines")])
+    }
+
+    fn cpu(&self) -> f64 {
+        self.http.metrics().one("process_cpu_seconds_total", &[])
+    }
+}
+
+#[test]
+fn a_broker_that_is_away_is_waited_for_and_lag_and_health_tell() {
+    let mut broker = Broker::start();
+    let name = unique_name("away");
+    let words = || (0..10).map(|n| format!("word{n}"));
+    broker.create_topic(&name, 1);
+    broker.produce(&name, words());
+    broker.stop();
+    // At the start it is waited for, with a message, up to a set time.
+    let waiting = ["arrival", "timestamp"].map(|slicing| {
+        let app = format!("{name}-{slicing}");
+        let topics = format!("topics: [{name}]\n      slicing: {slicing}");
+        let own = format!("topics: [{app}]");
+        let text = word_count_as(&app, &[("wait: 30s", "wait: 2m"), (own.as_str(), topics.as_str())]);
+        let mut run = broker.run(FILE).file(FILE, &text).start();
+        let line = run.wait_for_stderr("waiting for", LIMIT);
+        assert!(line.contains(broker.bootstrap()) && line.contains("up to 2m"), "{line}");
+        (app, run)
+    });
+    broker.restart();
+    let mut running = waiting.map(|(app, mut run)| Running { app, http: run.http(), run });
+    for running in &running {
+        running.committed(10);
+        running.ready(200, "ready");
+        assert_eq!(running.away(), 0.0);
+    }
+
+    // In the middle it is asked again and again, which takes next to no time of the processor.
+    broker.kill();
+    running.iter().for_each(|running| running.ready(503, broker.bootstrap()));
+    let before = running.each_ref().map(Running::cpu);
+    pause(Duration::from_secs(6));
+    for (running, before) in running.iter_mut().zip(before) {
+        let used = running.cpu() - before;
+        assert!(used <= 2.0, "{} used {used} s of the processor in 6 s of waiting", running.app);
+        assert!(running.away() >= 5.0, "away for {} s", running.away());
+        assert!(running.run.exit_status().is_none(), "{}", running.run.stderr());
+    }
+
+    // Nothing is lost by it, and nothing comes twice.
+    broker.restart();
+    broker.produce(&name, words());
+    for mut running in running {
+        running.committed(20);
+        running.ready(200, "ready");
+        assert_eq!(running.away(), 0.0);
+        running.run.sigterm();
+        assert_eq!(running.run.wait_exit(LIMIT).code(), Some(0), "{}", running.run.stderr());
+        let count = |text: String| {
+            serde_json::from_str::<serde_json::Value>(&text).unwrap()["count"].as_u64().unwrap()
+        };
+        let counted: u64 =
+            broker.read(&format!("{}-counts", running.app)).iter().map(|row| count(row.text())).sum();
+        assert_eq!(counted, 20, "{}", running.app);
+    }
+}

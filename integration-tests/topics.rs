@@ -1,0 +1,449 @@
+//! Topics that change while they are read, and topics as they are: compacted, transactional, empty in parts, with nulls, headers
+//! and large records. The counterparts are Kafka's own tools.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tidemill::{
+    BatchInfo, ConsumerRecord, KafkaSource, OffsetRange, OnDataLoss, Slicing, Start, StreamingContext,
+    StreamingListener,
+};
+
+use crate::support::{Broker, Record, eventually, unique_name};
+
+const LIMIT: Duration = Duration::from_secs(90);
+const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
+
+/// A program that keeps what it reads, in this process.
+struct Reading {
+    ssc: StreamingContext,
+    records: Arc<Mutex<Vec<ConsumerRecord>>>,
+    lost: Arc<Lost>,
+}
+
+/// What the batches tell to be lost.
+#[derive(Default)]
+struct Lost(Mutex<Vec<OffsetRange>>);
+
+impl StreamingListener for Lost {
+    fn batch_completed(&self, batch: &BatchInfo) {
+        self.0.lock().unwrap().extend(batch.lost_ranges.clone());
+    }
+}
+
+impl Reading {
+    fn of(group: &str, checkpoint: &Path, source: KafkaSource) -> tidemill::Result<Self> {
+        let builder = StreamingContext::builder(group).batch_interval(Duration::from_millis(100));
+        let ssc = builder.checkpoint(checkpoint).build()?;
+        let (records, lost) = (Arc::<Mutex<Vec<_>>>::default(), Arc::<Lost>::default());
+        let seen = records.clone();
+        ssc.kafka_direct_stream(source).records().foreach_rdd(move |rdd| -> tidemill::Result<()> {
+            seen.lock().unwrap().extend(rdd.collect()?);
+            Ok(())
+        });
+        ssc.add_streaming_listener(lost.clone());
+        ssc.start()?;
+        Ok(Self { ssc, records, lost })
+    }
+
+    /// The values of what was read, sorted, once there are so many.
+    #[track_caller]
+    fn values(&self, count: usize) -> Vec<String> {
+        eventually(LIMIT, "the records", || {
+            let mut values: Vec<_> = self.records.lock().unwrap().iter().map(text).collect();
+            values.sort();
+            if values.len() >= count { Ok(values) } else { Err(format!("{values:?}, of {count}")) }
+        })
+    }
+
+    fn stop(self) -> Vec<OffsetRange> {
+        self.ssc.stop(true).unwrap();
+        std::mem::take(&mut *self.lost.0.lock().unwrap())
+    }
+}
+
+fn text(record: &ConsumerRecord) -> String {
+    String::from_utf8_lossy(record.value.as_deref().unwrap_or(b"null")).into_owned()
+}
+
+/// Kafka's tool for topics.
+fn topics(broker: &Broker, arguments: &[&str]) {
+    broker.tool(TOPICS, &[&["--bootstrap-server", broker.bootstrap()], arguments].concat());
+}
+
+fn source(broker: &Broker, topic: &str) -> KafkaSource {
+    KafkaSource::new(broker.bootstrap(), [topic]).start(Start::Earliest).uid("input").discovery_interval(SOON)
+}
+
+const SOON: Duration = Duration::from_millis(200);
+
+/// With a grace that is no long wait.
+const BY_TIME: Slicing = Slicing::Timestamp {
+    max_future: tidemill::Duration::seconds(10),
+    grace: tidemill::Duration::millis(300),
+};
+
+#[test]
+fn new_partitions_are_read_from_their_beginning_under_both_slicings() {
+    let broker = Broker::shared();
+    for slicing in [Slicing::Arrival, BY_TIME] {
+        let topic = broker.unique_topic("grows", 1);
+        let (group, folder) = (unique_name("grows"), tempfile::tempdir().unwrap());
+        let start = || Reading::of(&group, folder.path(), source(broker, &topic).slicing(slicing)).unwrap();
+        broker.produce(&topic, ["a"]);
+        let reading = start();
+        reading.values(1);
+
+        topics(broker, &["--alter", "--topic", &topic, "--partitions", "3"]);
+        broker.produce(&topic, [Record::from("b").partition(1), Record::from("c").partition(2)]);
+        assert_eq!(reading.values(3), ["a", "b", "c"], "{slicing:?}");
+        // The checkpoint and the group have them.
+        reading.stop();
+        assert_eq!(broker.committed(&group, &topic), [(0, 1), (1, 1), (2, 1)].into(), "{slicing:?}");
+
+        // Those that came while it was down, too; no other is read twice.
+        topics(broker, &["--alter", "--topic", &topic, "--partitions", "4"]);
+        broker.produce(&topic, [Record::from("d").partition(3), Record::from("e").partition(1)]);
+        let reading = start();
+        assert_eq!(reading.values(2), ["d", "e"], "{slicing:?}");
+        assert_eq!(reading.stop(), []);
+    }
+}
+
+#[test]
+fn new_topics_that_match_the_pattern_are_read() {
+    let broker = Broker::shared();
+    let prefix = unique_name("logs");
+    let (group, folder) = (unique_name("pattern"), tempfile::tempdir().unwrap());
+    let matching = || {
+        let source = KafkaSource::matching(broker.bootstrap(), format!(r"{prefix}\.[a-z]+"));
+        source.start(Start::Earliest).uid("input").discovery_interval(SOON)
+    };
+    // There may be none yet.
+    let reading = Reading::of(&group, folder.path(), matching()).unwrap();
+    for (name, value) in [("web", "a"), ("app", "b")] {
+        let topic = format!("{prefix}.{name}");
+        topics(broker, &["--create", "--topic", &topic, "--partitions", "2"]);
+        broker.produce(&topic, [value]);
+    }
+    broker.create_topic(&format!("{prefix}.Not"), 1);
+    broker.produce(&format!("{prefix}.Not"), ["never"]);
+    assert_eq!(reading.values(2), ["a", "b"]);
+    reading.stop();
+
+    let other = format!("{prefix}.other");
+    broker.create_topic(&other, 1);
+    broker.produce(&other, ["c"]);
+    broker.produce(&format!("{prefix}.web"), ["d"]);
+    let reading = Reading::of(&group, folder.path(), matching()).unwrap();
+    assert_eq!(reading.values(2), ["c", "d"]);
+    reading.stop();
+
+    // One that is deleted is data that may be lost.
+    topics(broker, &["--delete", "--topic", &other]);
+    let error = eventually(LIMIT, "the deletion", || match Reading::of(&group, folder.path(), matching()) {
+        Ok(reading) => {
+            reading.stop();
+            Err("not noticed".into())
+        }
+        Err(error) => Ok(error.to_string()),
+    });
+    assert!(error.contains(&format!("{other}-0")) && error.contains("the topic was deleted"), "{error}");
+    let lenient = || matching().on_data_loss(OnDataLoss::Earliest);
+    let reading = Reading::of(&group, folder.path(), lenient()).unwrap();
+    broker.produce(&format!("{prefix}.app"), ["e"]);
+    assert_eq!(reading.values(1), ["e"]);
+    reading.stop();
+    // It is forgotten, and the group has no say in it.
+    Reading::of(&group, folder.path(), matching()).unwrap().stop();
+}
+
+#[test]
+fn a_topic_that_is_made_anew_is_noticed_by_its_id() {
+    let broker = Broker::shared();
+    for policy in [OnDataLoss::Fail, OnDataLoss::Earliest, OnDataLoss::Latest] {
+        let topic = broker.unique_topic("anew", 1);
+        let (group, folder) = (unique_name("anew"), tempfile::tempdir().unwrap());
+        let start = || {
+            // It is not to be seen as deleted in between.
+            let source = source(broker, &topic).discovery_interval(Duration::from_secs(1));
+            Reading::of(&group, folder.path(), source.on_data_loss(policy))
+        };
+        broker.produce(&topic, ["a", "b"]);
+        let mut reading = Some(start().unwrap());
+        reading.as_ref().unwrap().values(2);
+        if policy == OnDataLoss::Latest {
+            // While it is down; the others notice it while they run.
+            reading.take().unwrap().stop();
+        }
+
+        // As many records as the former one had: the offsets alone would tell nothing.
+        topics(broker, &["--delete", "--topic", &topic]);
+        broker.create_topic(&topic, 1);
+        broker.produce(&topic, ["x", "y"]);
+        if policy == OnDataLoss::Fail {
+            let error = reading.as_ref().unwrap().ssc.await_termination().unwrap_err().to_string();
+            for part in [&format!("{topic}-0 [2, "), "made anew", "its id is", "`on_data_loss`"] {
+                assert!(error.contains(part), "no {part:?}: {error}");
+            }
+            // It stays an error until somebody decides.
+            drop(reading);
+            let error = start().err().unwrap().to_string();
+            assert!(error.contains("made anew"), "{error}");
+            continue;
+        }
+        if let Some(reading) = reading {
+            assert_eq!(reading.values(4), ["a", "b", "x", "y"]);
+            reading.stop();
+        } else {
+            let reading = start().unwrap();
+            broker.produce(&topic, ["z"]);
+            assert_eq!(reading.values(1), ["z"]);
+            reading.stop();
+        }
+
+        // The checkpoint has the new id: what follows is neither lost nor read twice.
+        broker.produce(&topic, ["last"]);
+        let reading = start().unwrap();
+        assert_eq!(reading.values(1), ["last"], "{policy:?}");
+        assert_eq!(reading.stop(), [], "{policy:?}");
+    }
+}
+
+#[test]
+fn retention_that_overtakes_is_told_with_what_is_lost() {
+    let broker = Broker::shared();
+    let delete_below = |topic: &str, offset: i64| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let json = format!(
+            r#"{{"partitions":[{{"topic":"{topic}","partition":0,"offset":{offset}}}],"version":1}}"#
+        );
+        std::fs::write(file.path(), json).unwrap();
+        let path = file.path().to_str().unwrap();
+        let class = "org.apache.kafka.tools.DeleteRecordsCommand";
+        broker.tool(class, &["--bootstrap-server", broker.bootstrap(), "--offset-json-file", path]);
+    };
+    let range = |topic: &str, from, until| OffsetRange { topic: topic.into(), partition: 0, from, until };
+    for slicing in [Slicing::Arrival, BY_TIME] {
+        let topic = broker.unique_topic("retained", 1);
+        let (group, folder) = (unique_name("retained"), tempfile::tempdir().unwrap());
+        let start = |policy| {
+            let source = source(broker, &topic).slicing(slicing).on_data_loss(policy);
+            Reading::of(&group, folder.path(), source)
+        };
+        // From some time ago, so that under `timestamp` their batch is closed.
+        let past = |value: &str| Record::from(value).timestamp(now() - 60_000);
+        broker.produce(&topic, ["0", "1"].map(past));
+        let reading = start(OnDataLoss::Fail).unwrap();
+        reading.values(2);
+        reading.stop();
+
+        // While it is down.
+        broker.produce(&topic, ["2", "3", "4", "5"].map(past));
+        delete_below(&topic, 4);
+        let error = start(OnDataLoss::Fail).err().expect("two records are lost").to_string();
+        for part in [&format!("{topic}-0 [2, 4)"), "retention", "`on_data_loss`"] {
+            assert!(error.contains(part), "no {part:?}: {error}");
+        }
+        let reading = start(OnDataLoss::Earliest).unwrap();
+        assert_eq!(reading.values(2), ["4", "5"], "{slicing:?}");
+        assert_eq!(reading.stop(), [range(&topic, 2, 4)], "{slicing:?}");
+
+        broker.produce(&topic, ["6", "7", "8"].map(past));
+        delete_below(&topic, 7);
+        let reading = start(OnDataLoss::Latest).unwrap();
+        broker.produce(&topic, ["9"].map(past));
+        assert_eq!(reading.values(1), ["9"], "{slicing:?}");
+        assert_eq!(reading.stop(), [range(&topic, 6, 9)], "{slicing:?}");
+    }
+}
+
+fn now() -> i64 {
+    tidemill::Clock::now(&tidemill::SystemClock::default()).as_millis()
+}
+
+#[test]
+fn retention_that_overtakes_a_planned_batch_leaves_the_rest_of_it() {
+    let broker = Broker::shared();
+    let topic = broker.unique_topic("overtaken", 1);
+    let (group, folder) = (unique_name("overtaken"), tempfile::tempdir().unwrap());
+    broker.produce(&topic, (0..10).map(|n| n.to_string()));
+    // A batch that is planned and fails is run again with its offsets, whatever has become of them.
+    let run = |fails: bool| {
+        let ssc = StreamingContext::builder(&*group).batch_interval(Duration::from_millis(100));
+        let ssc = ssc.checkpoint(folder.path()).build().unwrap();
+        let seen = Arc::<Mutex<Vec<String>>>::default();
+        let (records, lost) = (seen.clone(), Arc::<Lost>::default());
+        ssc.add_streaming_listener(lost.clone());
+        let source = source(broker, &topic).on_data_loss(OnDataLoss::Earliest);
+        ssc.kafka_direct_stream(source).text().foreach_rdd(move |rdd| -> tidemill::Result<()> {
+            let all = rdd.collect()?;
+            if fails && !all.is_empty() {
+                return Err(tidemill::Error::task("the world ends"));
+            }
+            records.lock().unwrap().extend(all);
+            Ok(())
+        });
+        ssc.start().unwrap();
+        (ssc, seen, lost)
+    };
+    let (ssc, ..) = run(true);
+    ssc.await_termination().unwrap_err();
+    drop(ssc);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let json = format!(r#"{{"partitions":[{{"topic":"{topic}","partition":0,"offset":7}}],"version":1}}"#);
+    std::fs::write(file.path(), json).unwrap();
+    let class = "org.apache.kafka.tools.DeleteRecordsCommand";
+    let path = file.path().to_str().unwrap();
+    broker.tool(class, &["--bootstrap-server", broker.bootstrap(), "--offset-json-file", path]);
+
+    let (ssc, seen, lost) = run(false);
+    eventually(LIMIT, "what is left", || {
+        let seen = seen.lock().unwrap();
+        (*seen == ["7", "8", "9"]).then_some(()).ok_or_else(|| format!("{seen:?}"))
+    });
+    ssc.stop(true).unwrap();
+    // The start noticed it, and the batch that was planned before it, once.
+    let lost: Vec<_> = lost.0.lock().unwrap().iter().map(|range| (range.from, range.until)).collect();
+    assert_eq!(lost, [(0, 7)]);
+}
+
+/// The records that Kafka's own consumer shows of a topic, with `read_committed`.
+fn console_consumer(broker: &Broker, topic: &str, count: usize) -> Vec<String> {
+    let server = ["--bootstrap-server", broker.bootstrap(), "--topic", topic, "--from-beginning"];
+    let count = count.to_string();
+    let how = ["--isolation-level", "read_committed", "--max-messages", &count, "--timeout-ms", "60000"];
+    let shown = broker.tool("org.apache.kafka.tools.consumer.ConsoleConsumer", &[&server[..], &how].concat());
+    shown.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn what_a_java_producer_aborts_is_not_read() {
+    let broker = Broker::shared();
+    let (from, to) = (broker.unique_topic("copied", 1), broker.unique_topic("copies", 1));
+    const COUNT: usize = 400;
+    broker.produce(&from, (0..COUNT).map(|n| n.to_string()));
+    let (copier, count) = (unique_name("copier"), COUNT.to_string());
+    let server = ["--broker-list", broker.bootstrap(), "--input-topic", &from, "--output-topic", &to];
+    let how = ["--input-partition", "0", "--transaction-size", "10", "--max-messages", &count];
+    let who = ["--transactional-id", &copier, "--consumer-group", &copier, "--enable-random-aborts"];
+    broker.tool("org.apache.kafka.tools.TransactionalMessageCopier", &[&server[..], &how, &who].concat());
+
+    let (group, folder) = (unique_name("copies"), tempfile::tempdir().unwrap());
+    let reading = Reading::of(&group, folder.path(), source(broker, &to)).unwrap();
+    let read = reading.values(COUNT);
+    let order: Vec<_> = reading.records.lock().unwrap().iter().map(text).collect();
+    let end = reading.records.lock().unwrap().last().map(|record| record.offset).unwrap();
+    reading.stop();
+    assert_eq!(read.len(), COUNT);
+    assert_eq!(order, console_consumer(broker, &to, COUNT));
+    // There are gaps for aborted records, not for the markers of the commits alone.
+    assert!(end as usize > COUNT + COUNT / 10, "nothing was aborted: {end}");
+    // The group stands behind the last marker.
+    let lag: Vec<_> = broker.group_lag(&group).iter().map(|row| row.lag).collect();
+    assert_eq!(lag, [Some(0)]);
+}
+
+#[test]
+fn a_compacted_topic_has_gaps_and_tombstones() {
+    let (broker, _proxy) = Broker::start_with("log.cleaner.backoff.ms=200");
+    let topic = unique_name("compacted");
+    let settings = [
+        ("cleanup.policy", "compact"),
+        ("min.cleanable.dirty.ratio", "0.01"),
+        ("segment.bytes", "1048576"),
+        ("segment.ms", "500"),
+        ("max.compaction.lag.ms", "1000"),
+    ];
+    broker.create_topic_with(&topic, 1, &settings);
+    for round in 0..5 {
+        let record = |key: u32| Record::from((format!("k{key}").as_str(), format!("v{round}").as_str()));
+        broker.produce(&topic, (0..20).map(record));
+    }
+    broker.produce(&topic, [Record::tombstone("k0"), Record::tombstone("k1")]);
+    // The last segment is not compacted: records later in time close it.
+    eventually(LIMIT, "the compaction", || {
+        broker.produce(&topic, [("last", "last")]);
+        let rows = broker.read(&topic);
+        let left = rows.iter().filter(|row| row.key_text() != "last").count();
+        if left <= 20 { Ok(()) } else { Err(format!("{left} records are left")) }
+    });
+    let expected: BTreeMap<i64, (String, Option<Vec<u8>>)> =
+        broker.read(&topic).into_iter().map(|row| (row.offset, (row.key_text(), row.value))).collect();
+    assert!(expected.values().any(|(_, value)| value.is_none()), "no tombstone is left: {expected:?}");
+    let end = *expected.keys().max().unwrap();
+    assert!(expected.len() < 60 && end > 100, "no gaps: {expected:?}");
+
+    for slicing in [Slicing::Arrival, BY_TIME] {
+        let (group, folder) = (unique_name("compacted"), tempfile::tempdir().unwrap());
+        let source = source(&broker, &topic).slicing(slicing).max_records_per_batch(7);
+        let reading = Reading::of(&group, folder.path(), source).unwrap();
+        reading.values(expected.len());
+        let records = reading.records.lock().unwrap().clone();
+        let read = records.into_iter().map(|r| {
+            let key = String::from_utf8(r.key.unwrap()).unwrap();
+            (r.offset, (key, r.value))
+        });
+        assert_eq!(read.collect::<BTreeMap<_, _>>(), expected, "{slicing:?}");
+        assert_eq!(reading.stop(), []);
+        assert_eq!(broker.committed(&group, &topic), [(0, end + 1)].into(), "{slicing:?}");
+    }
+}
+
+#[test]
+fn nulls_headers_and_records_up_to_the_brokers_limit_come_from_javas_producer_as_they_are() {
+    let broker = Broker::shared();
+    let topic = unique_name("odd");
+    // Beyond what a fetch asks for, and beyond the client's usual limit for a record.
+    const SIZE: usize = 6_000_000;
+    broker.create_topic_with(&topic, 3, &[("max.message.bytes", "6291456")]);
+    let large = "x".repeat(SIZE);
+    let input = format!(
+        "h1:v1,h2:NULL\tkey\tvalue\nNULL\tNULL\tonly a value\nh:é\tonly a key\tNULL\nNULL\tNULL\tNULL\nNULL\tbig\t{large}\n"
+    );
+    let server = ["--bootstrap-server", broker.bootstrap(), "--topic", &topic];
+    let how = [
+        "--property",
+        "parse.headers=true",
+        "--property",
+        "parse.key=true",
+        "--property",
+        "null.marker=NULL",
+    ];
+    let size = ["--producer-property", "max.request.size=6500000", "--max-partition-memory-bytes", "6500000"];
+    let producer = "org.apache.kafka.tools.ConsoleProducer";
+    broker.tool_with_input(producer, &[&server[..], &how, &size].concat(), &input);
+
+    for slicing in [Slicing::Arrival, BY_TIME] {
+        let (group, folder) = (unique_name("odd"), tempfile::tempdir().unwrap());
+        // A record's partition is the producer's choice: some may be empty, and are waited for by nobody.
+        let reading = Reading::of(&group, folder.path(), source(broker, &topic).slicing(slicing)).unwrap();
+        reading.values(5);
+        let mut records = reading.records.lock().unwrap().clone();
+        reading.stop();
+        records.sort_by_key(|r| (r.key.clone(), r.value.clone()));
+        let shown: Vec<_> = records
+            .iter()
+            .map(|r| {
+                let text = |bytes: &Option<Vec<u8>>| bytes.clone().map(|b| String::from_utf8(b).unwrap());
+                let headers: Vec<_> = r.headers.iter().map(|(n, v)| (n.as_str(), text(v))).collect();
+                (
+                    text(&r.key),
+                    text(&r.value).map(|v| if v.len() > 100 { v.len().to_string() } else { v }),
+                    headers,
+                )
+            })
+            .collect();
+        let some = |text: &str| Some(text.to_owned());
+        let expected = [
+            (None, None, vec![]),
+            (None, some("only a value"), vec![]),
+            (some("big"), Some(SIZE.to_string()), vec![]),
+            (some("key"), some("value"), vec![("h1", some("v1")), ("h2", None)]),
+            (some("only a key"), None, vec![("h", some("é"))]),
+        ];
+        assert_eq!(shown, expected, "{slicing:?}");
+    }
+}
