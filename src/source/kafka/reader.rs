@@ -29,12 +29,18 @@ pub trait SliceReader: Send + Sync {
     /// waited for.
     fn read(&self, range: &OffsetRange, visit: &mut dyn FnMut(&Record<'_>) -> Flow) -> Flow;
 
-    /// Pushes the offsets and timestamps of the records of `range` into `visit`, before a slice of them is read. A reader
-    /// that keeps what it saw need not fetch it twice.
+    /// Pushes the offsets and timestamps of the records of `range` into `visit`, before a slice of them is read: of the first one,
+    /// and of all those that are not from before `since`; others may be left out. A reader that keeps what it saw need not
+    /// fetch it twice.
     ///
     /// # Errors
     /// As [`read`](SliceReader::read).
-    fn peek(&self, range: &OffsetRange, visit: &mut dyn FnMut(i64, Option<i64>) -> Flow) -> Flow {
+    fn peek(
+        &self,
+        range: &OffsetRange,
+        _since: i64,
+        visit: &mut dyn FnMut(i64, Option<i64>) -> Flow,
+    ) -> Flow {
         self.read(range, &mut |record| visit(record.offset, record.timestamp))
     }
 
@@ -192,7 +198,7 @@ impl SliceReader for RdKafkaReader {
     }
 
     /// What was looked at stays ahead, up to a bound: a slice beyond it is fetched again when it is read.
-    fn peek(&self, range: &OffsetRange, visit: &mut dyn FnMut(i64, Option<i64>) -> Flow) -> Flow {
+    fn peek(&self, range: &OffsetRange, _: i64, visit: &mut dyn FnMut(i64, Option<i64>) -> Flow) -> Flow {
         if range.is_empty() {
             return Ok(());
         }

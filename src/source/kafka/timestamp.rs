@@ -19,8 +19,9 @@ const SAY_EVERY: Duration = Duration::seconds(10);
 /// After all batches, and early enough for there to be times after it.
 const FOR_EVER: Time = Time::from_millis(i64::MAX / 4);
 
-/// Shows the offsets and timestamps of a range's records, in order, until it is told that it is enough.
-type Peek<'a> = &'a dyn Fn(&OffsetRange, &mut dyn FnMut(i64, Option<i64>) -> bool) -> Result<()>;
+/// Shows the offsets and timestamps of a range's records, in order, until it is told that it is enough: of the first one, and of all that
+/// are not from before a time.
+type Peek<'a> = &'a dyn Fn(&OffsetRange, Time, &mut dyn FnMut(i64, Option<i64>) -> bool) -> Result<()>;
 
 /// Where batches end.
 pub(super) struct Cuts {
@@ -61,7 +62,7 @@ impl Seen {
         self.mark = mark.filter(|(_, at)| *at >= time);
         self.next = self.next.max(range.from);
         if self.mark.is_none() && self.next < range.until {
-            peek(&OffsetRange { from: self.next, ..range.clone() }, &mut |offset, at| {
+            peek(&OffsetRange { from: self.next, ..range.clone() }, time, &mut |offset, at| {
                 self.next = offset + 1;
                 self.first.get_or_insert(offset);
                 let at = at.map(Time::from_millis).filter(|at| (time..=horizon).contains(at));
@@ -126,7 +127,7 @@ impl Cuts {
         let mut first: Option<Time> = None;
         for (place, from) in next {
             let range = whole(place, *from, ends.get(place).copied().unwrap_or(*from));
-            peek(&range, &mut |_, at| {
+            peek(&range, Time::from_millis(i64::MIN), &mut |_, at| {
                 let at = at.map(Time::from_millis).filter(|at| *at <= horizon);
                 first = first.min(at).or(first).or(at);
                 at.is_some()
@@ -175,9 +176,9 @@ impl KafkaInput {
         };
         cuts.said = None;
         let next = self.progress.lock().next.clone();
-        let peek = |range: &OffsetRange, visit: &mut dyn FnMut(i64, Option<i64>) -> bool| {
+        let peek = |range: &OffsetRange, since: Time, visit: &mut dyn FnMut(i64, Option<i64>) -> bool| {
             let mut visit = |offset, at| if visit(offset, at) { Err(Stop::Enough) } else { Ok(()) };
-            match connection.reader.peek(range, &mut visit) {
+            match connection.reader.peek(range, since.as_millis(), &mut visit) {
                 Ok(()) | Err(Stop::Enough) => Ok(()),
                 Err(Stop::Failed(error)) => Err(*error),
             }

@@ -62,8 +62,9 @@ impl Reader {
     }
 
     fn look(&mut self, log: &Log, time: i64, now: i64) -> Interval {
-        let peek =
-            |range: &OffsetRange, visit: &mut dyn FnMut(i64, Option<i64>) -> bool| log.peek(range, visit);
+        let peek = |range: &OffsetRange, _: Time, visit: &mut dyn FnMut(i64, Option<i64>) -> bool| {
+            log.peek(range, visit)
+        };
         self.cuts.look(&self.next, (&log.ends(), &self.bounds), ms(time), ms(now), &peek).unwrap()
     }
 
@@ -164,8 +165,9 @@ fn a_closed_interval_tells_how_long_nothing_follows() {
 fn the_first_record_is_that_of_the_partition_that_begins_first() {
     let first = |log: &Log, now| {
         let reader = Reader::new(log.partitions.len());
-        let peek =
-            |range: &OffsetRange, visit: &mut dyn FnMut(i64, Option<i64>) -> bool| log.peek(range, visit);
+        let peek = |range: &OffsetRange, _: Time, visit: &mut dyn FnMut(i64, Option<i64>) -> bool| {
+            log.peek(range, visit)
+        };
         reader.cuts.first(&reader.next, &log.ends(), ms(now), &peek).unwrap().map(Time::as_millis)
     };
     assert_eq!(first(&log(&[&[], &[40, 20], &[NONE, 30]]), 100), Some(30));
@@ -180,7 +182,9 @@ fn a_partition_whose_end_is_not_known_keeps_its_batch_open() {
     let both = log(&[&[11], &[12]]);
     let mut ends = both.ends();
     ends.remove(&place(1));
-    let peek = |range: &OffsetRange, visit: &mut dyn FnMut(i64, Option<i64>) -> bool| both.peek(range, visit);
+    let peek = |range: &OffsetRange, _: Time, visit: &mut dyn FnMut(i64, Option<i64>) -> bool| {
+        both.peek(range, visit)
+    };
     let seen = reader.cuts.look(&reader.next, (&ends, &Offsets::new()), ms(10), ms(1_000), &peek).unwrap();
     assert_eq!(seen, Interval::Open);
     assert!(reader.cuts.plan(ms(10)).is_err());

@@ -56,7 +56,8 @@ pub(super) struct Batch<'a> {
     pub last_offset: i64,
     pub producer_id: i64,
     pub base_timestamp: i64,
-    max_timestamp: i64,
+    /// The latest timestamp of its records.
+    pub max_timestamp: i64,
     attributes: i16,
     crc: u32,
     checked: &'a [u8],

@@ -1,5 +1,6 @@
 //! What one response holds of a partition: whole record batches, one after the other.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
@@ -63,11 +64,12 @@ impl Chunk {
     }
 
     /// Pushes the committed records at `at` and after it, and before the end of `range`, into `visit`; gives the offset to go on
-    /// from. `unpacked` is room for compressed batches.
+    /// from. Batches that have no record from `since` on or later may be left out. `unpacked` is room for compressed batches.
     pub fn visit(
         &self,
         at: i64,
         range: &OffsetRange,
+        since: &Cell<i64>,
         unpacked: &mut Vec<u8>,
         visit: &mut dyn FnMut(&Record<'_>) -> Flow,
     ) -> Result<i64, Stop> {
@@ -84,7 +86,7 @@ impl Chunk {
                 return Ok(range.until);
             }
             let skipped = aborted.passes_over(&batch).map_err(|why| broken(&batch, why))?;
-            if skipped || batch.last_offset < at {
+            if skipped || batch.last_offset < at || batch.max_timestamp < since.get() {
                 continue;
             }
             batch.verify().map_err(|why| broken(&batch, why))?;

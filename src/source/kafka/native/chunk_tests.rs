@@ -69,7 +69,7 @@ fn chunk(batches: &[Vec<u8>], from: i64, aborted: &[(i64, i64)]) -> Chunk {
 fn read(chunk: &Chunk, from: i64, until: i64) -> Result<(Vec<(i64, String)>, i64), Error> {
     let range = OffsetRange { topic: "t".into(), partition: 0, from, until };
     let mut found = Vec::new();
-    let next = chunk.visit(from, &range, &mut Vec::new(), &mut |record| {
+    let next = chunk.visit(from, &range, &Cell::new(i64::MIN), &mut Vec::new(), &mut |record| {
         found.push((record.offset, record.text().into_owned()));
         Ok(())
     });
@@ -175,7 +175,7 @@ fn times_are_the_producers_or_the_brokers() {
         let chunk = chunk(&[batch(0, 5, attributes, -1, &records)], 0, &[]);
         let range = OffsetRange { topic: "t".into(), partition: 0, from: 0, until: 6 };
         let mut times = Vec::new();
-        let flow = chunk.visit(0, &range, &mut Vec::new(), &mut |record| {
+        let flow = chunk.visit(0, &range, &Cell::new(i64::MIN), &mut Vec::new(), &mut |record| {
             times.push(record.timestamp.unwrap());
             Ok(())
         });
@@ -196,4 +196,19 @@ fn a_damaged_batch_is_an_error_with_its_place() {
         error.to_string().contains("t-0 at offset 6") && error.to_string().contains("checksum"),
         "{error}"
     );
+}
+
+#[test]
+fn batches_of_before_a_time_are_left_out() {
+    // Their latest timestamp is 9,999.
+    let chunk = chunk(&[values(0, 0, -1, &["a", "b"]), values(2, 0, -1, &["c"])], 0, &[]);
+    let range = OffsetRange { topic: "t".into(), partition: 0, from: 0, until: 3 };
+    for (since, count) in [(9_999, 3), (10_000, 0)] {
+        let mut seen = 0;
+        let next = chunk.visit(0, &range, &Cell::new(since), &mut Vec::new(), &mut |_| {
+            seen += 1;
+            Ok(())
+        });
+        assert_eq!((next.ok(), seen), (Some(3), count));
+    }
 }

@@ -1,5 +1,6 @@
 //! Reads slices by Fetch requests, the next one under way while the records of the last one are computed with.
 
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -106,26 +107,30 @@ impl NativeReader {
 impl SliceReader for NativeReader {
     fn read(&self, range: &OffsetRange, visit: &mut dyn FnMut(&Record<'_>) -> Flow) -> Flow {
         let mut reading = Reading::new(self, range);
-        let mut unpacked = Vec::new();
+        let (mut unpacked, ever) = (Vec::new(), Cell::new(i64::MIN));
         let mut at = range.from;
         while at < range.until {
             let Some(chunk) = reading.chunk(at)? else { break };
-            at = chunk.visit(at, range, &mut unpacked, visit)?;
+            at = chunk.visit(at, range, &ever, &mut unpacked, visit)?;
             reading.done(chunk);
         }
         self.drop_below(&reading.partition, range.until);
         Ok(())
     }
 
-    fn peek(&self, range: &OffsetRange, visit: &mut dyn FnMut(i64, Option<i64>) -> Flow) -> Flow {
+    fn peek(&self, range: &OffsetRange, since: i64, visit: &mut dyn FnMut(i64, Option<i64>) -> Flow) -> Flow {
         let mut reading = Reading::new(self, range);
         let mut unpacked = Vec::new();
+        // The first record is of interest whatever its time is.
+        let wanted = Cell::new(i64::MIN);
         let mut at = range.from;
         while at < range.until {
             let Some(chunk) = reading.chunk(at)? else { break };
             self.keep(&reading.partition, chunk.clone());
-            at = chunk
-                .visit(at, range, &mut unpacked, &mut |record| visit(record.offset, record.timestamp))?;
+            at = chunk.visit(at, range, &wanted, &mut unpacked, &mut |record| {
+                wanted.set(since);
+                visit(record.offset, record.timestamp)
+            })?;
         }
         Ok(())
     }
