@@ -28,11 +28,16 @@ type ReaderAndClient = (Arc<dyn SliceReader>, Option<Arc<Client>>);
 const EVER: Time = Time::from_millis(i64::MIN);
 
 impl KafkaInput {
+    /// What a client in the role `role` calls itself.
+    fn client_id(&self, role: &str) -> String {
+        format!("{}-{role}-{}", self.group, self.config.name())
+    }
+
     /// A client in the role `role` that fetches up to `partitions` partitions.
     fn consumer(&self, role: &str, partitions: usize) -> Result<Client> {
         let settings = ClientSettings {
             brokers: self.config.brokers.clone(),
-            client_id: format!("{}-{role}-{}", self.group, self.config.name()),
+            client_id: self.client_id(role),
             options: self.config.options.clone(),
         };
         let mut config = settings.config()?;
@@ -291,7 +296,7 @@ impl KafkaInput {
         };
         let runner = self.runner.clone();
         if native {
-            let settings = Settings::new(format!("{}-consumer", self.group), &self.config.options)?;
+            let settings = Settings::new(self.client_id("consumer"), &self.config.options)?;
             let reader = NativeReader::new(cluster.client.clone(), settings, FETCHED_AHEAD_KB << 10, runner);
             return Ok((Arc::new(reader), None));
         }
