@@ -40,7 +40,8 @@ pub fn run(
                 .env("PEERS_RESULTS", setting.folder.join("peers.jsonl"))
                 .env("WORDS_TOPIC", "words")
                 .env("ADS_TOPIC", "ads")
-                .env("PER_BATCH", "1000000");
+                .env("PER_BATCH", "1000000")
+                .env("LIMIT_S", std::env::var("LIMIT_S").unwrap_or_else(|_| "1200".to_owned()));
             let said = command.output().unwrap();
             let text = String::from_utf8_lossy(&said.stdout);
             let told =

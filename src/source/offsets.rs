@@ -64,3 +64,21 @@ mod shared_text {
         Ok(String::deserialize(deserializer)?.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_cut_into_parts_that_are_not_too_small() {
+        let range = |from, until| OffsetRange { topic: "t".into(), partition: 3, from, until };
+        let parts = |least| range(10, 21).parts(least).collect::<Vec<_>>();
+        assert_eq!(parts(4), [range(10, 15), range(15, 21)]);
+        assert_eq!(parts(3), [range(10, 13), range(13, 17), range(17, 21)]);
+        assert_eq!(parts(11), [range(10, 21)]);
+        assert_eq!(parts(100), [range(10, 21)]);
+        assert_eq!(range(5, 5).parts(1).count(), 0);
+        let all = range(i64::MAX - 9, i64::MAX).parts(3).collect::<Vec<_>>();
+        assert_eq!(all.last().map(|last| last.until), Some(i64::MAX));
+    }
+}
