@@ -1,6 +1,6 @@
 //! Values that are put together by key, in a table of their own: one look-up finds key and value side by side.
 
-use std::hash::{BuildHasher, Hasher};
+use std::hash::BuildHasher;
 use std::mem::{ManuallyDrop, forget};
 
 use hashbrown::hash_table::Entry;
@@ -42,14 +42,6 @@ impl Drop for Taken<'_> {
     }
 }
 
-/// As `hash_one`, which is not inlined, and so would be called for each word.
-#[inline(always)]
-fn hash_of<K: Key>(hasher: &DefaultHashBuilder, key: &K) -> u64 {
-    let mut hasher = hasher.build_hasher();
-    key.hash(&mut hasher);
-    hasher.finish()
-}
-
 impl<K: Key, C> Combined<K, C> {
     /// Puts `value` under `key`: made by `create`, or merged into what is there. After a panic in either nothing more may be
     /// put in.
@@ -62,9 +54,9 @@ impl<K: Key, C> Combined<K, C> {
         merge: impl FnOnce(&K, C, V) -> C,
     ) {
         debug_assert!(self.hole.is_none());
-        let hash = hash_of(&self.hasher, &key);
+        let hash = self.hasher.hash_one(&key);
         let place = self.table.len();
-        match self.table.entry(hash, |slot| slot.key == key, |slot| hash_of(&self.hasher, &slot.key)) {
+        match self.table.entry(hash, |slot| slot.key == key, |slot| self.hasher.hash_one(&slot.key)) {
             Entry::Occupied(slot) => {
                 let slot = slot.into_mut();
                 let taken = Taken { hole: &mut self.hole, place: slot.place };
