@@ -43,7 +43,7 @@ fn wrong_files_get_the_expected_messages() {
         .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
         .collect();
     files.sort();
-    assert!(files.len() >= 25, "only {} files", files.len());
+    assert!(files.len() >= 60, "only {} files", files.len());
     let mut wrong = Vec::new();
     for file in files {
         let name = file.file_name().and_then(|name| name.to_str()).expect("the names are ours");

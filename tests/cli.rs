@@ -17,7 +17,14 @@ fn help_shows_examples() {
         ["list", "get", "scan", "export", "import", "drop", "rename", "repartition", "backup", "restore"];
     let state = state.map(|command| ["state", command, "--help"]);
     let checkpoint = ["show", "verify", "diff"].map(|command| ["checkpoint", command, "--help"]);
-    let commands = [&["--help"][..], &["run", "--help"], &["check", "--help"], &["demo", "--help"]];
+    let commands = [
+        &["--help"][..],
+        &["run", "--help"],
+        &["check", "--help"],
+        &["test", "--help"],
+        &["schema", "--help"],
+        &["demo", "--help"],
+    ];
     let more = [&["state", "--help"][..], &["checkpoint", "--help"]].into_iter();
     let sources = ["x", "bluesky", "socket", "file", "generate"].map(|source| ["bridge", source, "--help"]);
     let more = more.chain([&["bridge", "--help"][..], &["health", "--help"], &["completions", "--help"]]);

@@ -7,6 +7,8 @@ mod bridge;
 mod check;
 #[cfg(feature = "service")]
 mod cli;
+#[cfg(feature = "service")]
+mod config;
 mod engine;
 #[cfg(feature = "service")]
 mod tools;

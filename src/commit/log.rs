@@ -69,18 +69,10 @@ impl LoggedBatch {
 }
 
 /// The log of a checkpoint, for whoever shows it or runs batches again by it.
-#[cfg_attr(
-    not(any(test, feature = "service")),
-    allow(dead_code, reason = "the engine itself only writes it")
-)]
 pub(crate) struct BatchLog<'a> {
     db: &'a StateDb,
 }
 
-#[cfg_attr(
-    not(any(test, feature = "service")),
-    allow(dead_code, reason = "the engine itself only writes it")
-)]
 impl<'a> BatchLog<'a> {
     pub fn of(db: &'a StateDb) -> Self {
         Self { db }

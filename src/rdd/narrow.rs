@@ -59,6 +59,9 @@ impl<T: Data> RddNode<T> for Union<T> {
     }
 }
 
+/// Pushes a partition's elements into a visitor.
+pub(crate) type ReadPartition<'a, T> = &'a mut dyn FnMut(&mut dyn FnMut(T) -> Flow) -> Flow;
+
 impl<T: Data> Rdd<T> {
     pub(super) fn narrow<U: Data>(
         &self,
@@ -198,6 +201,21 @@ impl<T: Data> Rdd<T> {
         self.narrow(move |parent, p, task, emit| {
             let elements = gather(parent, p, task)?;
             operator.run(|| f(elements))?.into_iter().try_for_each(&mut *emit)
+        })
+    }
+
+    /// What `f` makes of each partition, which it reads through its first argument and may give on piece by piece.
+    #[cfg_attr(
+        not(feature = "service"),
+        allow(dead_code, reason = "the service's sources of lines are its users")
+    )]
+    pub(crate) fn try_pieces<U: Data>(
+        &self,
+        f: impl Fn(ReadPartition<'_, T>, &TaskContext, &mut dyn FnMut(U) -> Flow) -> Flow + Send + Sync + 'static,
+    ) -> Rdd<U> {
+        let operator = Operator::current();
+        self.narrow(move |parent, p, task, emit| {
+            operator.run(|| f(&mut |visit| parent.compute(p, task, visit), task, emit))
         })
     }
 

@@ -8,6 +8,7 @@ use super::bridge::BridgeArgs;
 use super::checkpoint::CheckpointCommand;
 use super::dead_letters::DeadLetterCommand;
 use super::health::HealthArgs;
+use super::query::Form;
 use super::replay::ReplayArgs;
 use super::state::StateCommand;
 use crate::time::Duration;
@@ -24,6 +25,7 @@ const EXAMPLES: &str = "\
 Examples:
   tidemill demo                          a pipeline over a broker of its own; nothing to install
   tidemill check config/trending.yaml    what is wrong with a file, or what it will do
+  tidemill test config/trending.yaml     its test cases, without Kafka
   tidemill run config/trending.yaml      until SIGTERM or Ctrl-C; a second one does not wait
   tidemill bridge bluesky                brings live posts to a topic
   tidemill replay config/trending.yaml --from 1h again, over the past hour, onto the terminal
@@ -69,6 +71,32 @@ Examples:
 
 Exit code 2 if the file has errors; all of them are shown, on standard error.")]
     Check(CheckArgs),
+    /// Run the test cases beside a pipeline file. Needs no Kafka.
+    #[command(after_help = "\
+Examples:
+  tidemill test config/word-count.yaml            the cases of config/word-count.test.yaml
+  tidemill test --junit report.xml config/*.test.yaml
+
+Exit code 1 if a case fails, 2 if a file has errors.")]
+    Test(TestArgs),
+    /// Print the JSON Schema of pipeline files, by which editors complete and check them.
+    #[command(after_help = "\
+Examples:
+  tidemill schema > tidemill.schema.json
+  tidemill schema --cases > tidemill-test.schema.json
+
+Name it in a file's first line: # yaml-language-server: $schema=tidemill.schema.json")]
+    Schema(SchemaArgs),
+    /// Ask a pipeline: a `select` over its tables, states and batches. Changes nothing.
+    #[command(after_help = "\
+Examples:
+  tidemill query 'select * from batches order by batch_time desc limit 5'
+  tidemill query --file config/word-count.yaml 'select * from state_totals order by total desc limit 10'
+  tidemill query --format csv --checkpoint data/word-count 'select * from states'
+
+Tables: those of outputs `table: {}` (running instances only), `state_NAME` for each state and window, `batches` with the
+offsets of the batches that were committed, `states`, and the file's `tables`.")]
+    Query(QueryArgs),
     /// Look at the state of a pipeline, copy it, and change it.
     #[command(after_help = "\
 Examples:
@@ -162,6 +190,51 @@ pub(crate) struct CheckArgs {
     /// How the pipeline is shown.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TestArgs {
+    /// Pipeline files, or files of cases.
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Run only the cases whose names hold this text.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) case: Option<String>,
+    /// Write the outcome to this file, too, as JUnit's XML.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) junit: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QueryArgs {
+    /// The question.
+    #[arg(value_name = "SELECT")]
+    pub(crate) sql: String,
+    /// The running instance; http://127.0.0.1:8080 unless a file or checkpoint is given.
+    #[arg(long)]
+    pub(crate) url: Option<String>,
+    /// The pipeline's file: its instance is asked if it runs here, and else its checkpoint.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// A checkpoint alone; columns of states are not known then.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) checkpoint: Option<PathBuf>,
+    /// How the answer is shown.
+    #[arg(long, value_enum, default_value_t = Form::Table)]
+    pub(crate) format: Form,
+    /// The most rows.
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub(crate) limit: usize,
+    /// How long the answer may take; at most a minute.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SchemaArgs {
+    /// That of files of test cases.
+    #[arg(long)]
+    pub(crate) cases: bool,
 }
 
 /// How `check` shows a pipeline.

@@ -1,10 +1,12 @@
 //! The HTTP port as the service has it: at the pipeline file's address, with a token from the environment.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use prometheus::Registry;
 
 use crate::error::{Error, Result};
+use crate::ui::Tables;
 use crate::{HttpServer, HttpSettings, StreamingContext};
 
 const TOKEN: &str = "TIDEMILL_HTTP_TOKEN";
@@ -14,8 +16,13 @@ const TOKEN_FILE: &str = "TIDEMILL_HTTP_TOKEN_FILE";
 ///
 /// # Errors
 /// `Config` if the token cannot be read; the address cannot be listened on.
-pub(super) fn listen(ssc: &StreamingContext, address: SocketAddr, registry: Registry) -> Result<HttpServer> {
-    let settings = HttpSettings::new(address).metrics(registry).weigh(super::pipeline::weight);
+pub(super) fn listen(
+    ssc: &StreamingContext,
+    address: SocketAddr,
+    registry: Registry,
+    tables: Arc<dyn Tables>,
+) -> Result<HttpServer> {
+    let settings = HttpSettings::new(address).metrics(registry).tables(tables).weigh(super::pipeline::weight);
     let settings = match token()? {
         Some(token) => settings.token(&token),
         None => settings,
@@ -74,7 +81,8 @@ mod tests {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = taken.local_addr().expect("bound");
         let ssc = StreamingContext::builder("app").build().expect("a context");
-        let error = listen(&ssc, address, Registry::new()).err().expect("it is taken");
+        let questions = crate::service::query::Questions::new(None, None, None, ssc.inner.clock.clone());
+        let error = listen(&ssc, address, Registry::new(), Arc::new(questions)).err().expect("it is taken");
         let message = error.to_string();
         assert!(message.contains(&address.to_string()) && message.contains("`http`"), "{message}");
     }

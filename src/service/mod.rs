@@ -16,11 +16,13 @@ mod http;
 mod limit;
 mod logs;
 mod pipeline;
+mod query;
 mod replay;
 mod report;
 mod signals;
 mod state;
 mod target;
+mod test;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
@@ -92,6 +94,17 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Checkpoint { command } => checkpoint::run(command),
         Command::DeadLetters { command } => dead_letters::run(command),
         Command::Check(args) => check_file(args),
+        Command::Test(args) => {
+            logs::init("error")?;
+            test::run(args)
+        }
+        Command::Query(args) => query::run(args),
+        Command::Schema(args) => {
+            let schema = if args.cases { file::cases_json_schema() } else { file::json_schema() };
+            // A reader that has seen enough is no failure.
+            let _ = writeln!(std::io::stdout(), "{schema:#}");
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Run(args) => {
             logs::init("info")?;
             let Some(config) = load(&args.file)? else {
@@ -159,10 +172,15 @@ fn load(path: &Path) -> anyhow::Result<Option<Config>> {
     })?;
     let mut report = Report::new(path.display().to_string(), text);
     let config = check::check(&mut report);
+    show(&report);
+    Ok(config)
+}
+
+/// Shows what was found in a file, on standard error.
+fn show(report: &Report) {
     if !report.is_empty() {
         let mut stderr = std::io::stderr();
         let colour = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none();
         let _ = stderr.write_all(report.render(colour).as_bytes());
     }
-    Ok(config)
 }

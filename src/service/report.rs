@@ -30,13 +30,18 @@ impl Report {
         Self { path: path.into(), source: source.into(), findings: Vec::new(), secrets: Vec::new() }
     }
 
-    /// The file's text.
+    /// The file's path, as it was given.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
     /// Where `at` is, as `file:line`.
     pub(crate) fn place(&self, at: &Range<usize>) -> String {
         let line = 1 + self.source.get(..at.start).map_or(0, |before| before.matches('\n').count());
         format!("{}:{line}", self.path)
     }
 
+    /// The file's text.
     pub(crate) fn source(&self) -> &str {
         &self.source
     }

@@ -9,13 +9,14 @@ use datafusion::arrow::array::types::{
 };
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BinaryBuilder, BinaryViewBuilder, BooleanArray, LargeStringArray, ListArray,
-    NullArray, PrimitiveArray, RecordBatchOptions, StringArray, StringViewBuilder,
+    NullArray, PrimitiveArray, RecordBatchOptions, StringArray, StringViewBuilder, StructArray,
 };
 use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
-use datafusion::arrow::datatypes::{ArrowNativeType, TimeUnit};
+use datafusion::arrow::datatypes::{ArrowNativeType, Fields, TimeUnit};
 
 use crate::error::{Error, Result};
-use crate::sql::{DataType, RecordBatch, Row, SchemaRef, Value, type_name};
+use crate::sql::{DataType, Field, RecordBatch, Row, Schema, SchemaRef, Value, type_name};
+use crate::time::Time;
 
 /// The batch's rows, in order; none for an empty batch.
 ///
@@ -67,6 +68,26 @@ pub(super) fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, len: usize) -> R
     let options = RecordBatchOptions::new().with_row_count(Some(len));
     RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
         .map_err(|error| Error::internal(format!("columns do not make a batch: {error}")))
+}
+
+/// `batch_time`, then the columns of `schema`.
+pub(crate) fn batch_time_schema(schema: &SchemaRef) -> SchemaRef {
+    let of = DataType::Timestamp(TimeUnit::Microsecond, None);
+    let time = Arc::new(Field::new("batch_time", of, false));
+    // A column of that name that the stream has itself is its own affair, and stands under another name.
+    let rename = |field: &Arc<Field>| match field.name().as_str() {
+        "batch_time" => Arc::new(field.as_ref().clone().with_name("batch_time_1")),
+        _ => Arc::clone(field),
+    };
+    Arc::new(Schema::new(std::iter::once(time).chain(schema.fields().iter().map(rename)).collect::<Vec<_>>()))
+}
+
+/// The rows of `batch` as rows of [`batch_time_schema`].
+pub(crate) fn with_batch_time(schema: &SchemaRef, rows: &RecordBatch, time: Time) -> Result<RecordBatch> {
+    let times =
+        PrimitiveArray::<TimestampMicrosecondType>::from_value(time.as_millis() * 1_000, rows.num_rows());
+    let columns = std::iter::once(Arc::new(times) as ArrayRef).chain(rows.columns().iter().cloned());
+    batch(schema, columns.collect(), rows.num_rows())
 }
 
 /// Whether rows can hold values of this type: all but structs, maps, decimals, intervals and times of day.
@@ -132,6 +153,8 @@ pub(super) fn values_of(array: &ArrayRef) -> Result<Vec<Value>> {
         DataType::Binary => each(array.as_binary::<i32>().iter(), |v| Value::Bytes(v.into())),
         DataType::BinaryView => each(array.as_binary_view().iter(), |v| Value::Bytes(v.into())),
         DataType::List(_) => lists_of(array.as_list::<i32>())?,
+        // Only in states of aggregates: a list of the members.
+        DataType::Struct(_) => structs_of(array.as_struct())?,
         other => return with_integer!(other, integers, check_type(other).map(|()| Vec::new())),
     })
 }
@@ -158,6 +181,32 @@ fn lists_of(array: &ListArray) -> Result<Vec<Value>> {
         Value::List(elements[start..end].into())
     };
     Ok((0..array.len()).map(list).collect())
+}
+
+fn structs_of(array: &StructArray) -> Result<Vec<Value>> {
+    let rows = rows_of_columns(array.columns(), array.len())?;
+    let value = |(index, row): (usize, Row)| {
+        if array.is_null(index) { Value::Null } else { Value::List(row.0.into()) }
+    };
+    Ok(rows.into_iter().enumerate().map(value).collect())
+}
+
+fn struct_column(of: &DataType, fields: &Fields, values: &[&Value]) -> Result<ArrayRef> {
+    let nulls = NullBuffer::from_iter(values.iter().map(|value| !matches!(value, Value::Null)));
+    let mut columns = Vec::with_capacity(fields.len());
+    for (index, field) in fields.iter().enumerate() {
+        let member = |value: &&'_ Value| -> Result<Value> {
+            match value {
+                Value::Null => Ok(Value::Null),
+                Value::List(members) if members.len() == fields.len() => Ok(members[index].clone()),
+                other => Err(misfit(of, other)),
+            }
+        };
+        let members = values.iter().map(member).collect::<Result<Vec<_>>>()?;
+        columns.push(column_of(field.data_type(), &members.iter().collect::<Vec<_>>())?);
+    }
+    let array = StructArray::try_new_with_length(fields.clone(), columns, Some(nulls), values.len());
+    Ok(Arc::new(array.map_err(|error| Error::internal(format!("members do not make a struct: {error}")))?))
 }
 
 /// A column of type `of` with these values.
@@ -228,6 +277,7 @@ pub(super) fn column_of(of: &DataType, values: &[&Value]) -> Result<ArrayRef> {
                 list.map_err(|error| Error::internal(format!("elements do not make an array: {error}")))?,
             )
         }
+        DataType::Struct(fields) => struct_column(of, fields, values)?,
         other => {
             return with_integer!(
                 other,

@@ -4,14 +4,18 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray};
 use datafusion::arrow::compute::cast;
+use datafusion::arrow::csv::WriterBuilder as CsvWriter;
 use datafusion::arrow::datatypes::{TimeUnit, TimestampMillisecondType};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::json::WriterBuilder;
 use datafusion::arrow::json::writer::LineDelimited;
 use datafusion::arrow::util::pretty::pretty_format_batches;
+use datafusion::parquet::arrow::ArrowWriter;
+use datafusion::parquet::basic::Compression;
+use datafusion::parquet::file::properties::WriterProperties;
 
 use crate::error::{Error, Result};
-use crate::sql::{DataType, Field, RecordBatch, Schema};
+use crate::sql::{DataType, Field, RecordBatch, Schema, SchemaRef};
 
 /// Timestamps without a zone are UTC here.
 const TIMESTAMP: &str = "%Y-%m-%dT%H:%M:%S%.fZ";
@@ -94,6 +98,105 @@ fn json_lines(batch: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
     writer.write(batch)?;
     writer.finish()?;
     Ok(writer.into_inner())
+}
+
+/// How rows are written to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FileFormat {
+    /// The one column, a line each.
+    Text,
+    /// A JSON object a line.
+    Json,
+    /// A line with the columns' names, then a line each.
+    Csv,
+    /// Parquet, compressed by zstd.
+    Parquet,
+}
+
+impl FileFormat {
+    /// How the names of such files end.
+    pub(crate) fn extension(self) -> &'static str {
+        match self {
+            Self::Text => "txt",
+            Self::Json => "jsonl",
+            Self::Csv => "csv",
+            Self::Parquet => "parquet",
+        }
+    }
+
+    /// Whether rows of these columns can be written like this; else what is wrong.
+    pub(crate) fn check(self, schema: &SchemaRef) -> std::result::Result<(), String> {
+        let nested = |field: &&Arc<Field>| field.data_type().is_nested();
+        match self {
+            Self::Text if !matches!(schema.fields().as_ref(), [only] if only.data_type().is_string()) => {
+                Err("`text` is for streams of one column, a text".to_owned())
+            }
+            Self::Csv => match schema.fields().iter().find(nested) {
+                Some(field) => Err(format!("CSV cannot hold the array `{}`", field.name())),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes all `batches` to `file`.
+    ///
+    /// # Errors
+    /// Whatever the writer says, or the first wrong batch.
+    pub(crate) fn write(
+        self,
+        schema: &SchemaRef,
+        batches: impl Iterator<Item = Result<RecordBatch>>,
+        mut file: impl std::io::Write + Send,
+    ) -> Result<()> {
+        let failed = |error: &dyn std::fmt::Display| Error::output(error.to_string());
+        match self {
+            Self::Text => {
+                for batch in batches {
+                    for line in column_as_keys(&batch?, schema.field(0).name())? {
+                        file.write_all(&line.unwrap_or_default())
+                            .and_then(|()| file.write_all(b"\n"))
+                            .map_err(|e| failed(&e))?;
+                    }
+                }
+            }
+            Self::Json => {
+                for batch in batches {
+                    let lines = json_lines(&batch?).map_err(|e| failed(&e))?;
+                    file.write_all(&lines).map_err(|e| failed(&e))?;
+                }
+            }
+            Self::Csv => {
+                let mut writer =
+                    CsvWriter::new().with_timestamp_format(TIMESTAMP.to_owned()).build(&mut file);
+                for batch in batches {
+                    writer.write(&batch?).map_err(|e| failed(&e))?;
+                }
+            }
+            Self::Parquet => {
+                let zstd = WriterProperties::builder()
+                    .set_compression(Compression::ZSTD(Default::default()))
+                    .build();
+                let mut writer = ArrowWriter::try_new(&mut file, Arc::clone(schema), Some(zstd))
+                    .map_err(|e| failed(&e))?;
+                for batch in batches {
+                    writer.write(&batch?).map_err(|e| failed(&e))?;
+                }
+                writer.close().map_err(|e| failed(&e))?;
+            }
+        }
+        file.flush().map_err(|e| failed(&e))
+    }
+}
+
+/// All rows as a table for people; the head alone for none.
+pub(crate) fn table(schema: &SchemaRef, batches: &[RecordBatch]) -> String {
+    let head = RecordBatch::new_empty(Arc::clone(schema));
+    let shown: Vec<RecordBatch> = if batches.is_empty() { vec![head] } else { batches.to_vec() };
+    match pretty_format_batches(&shown) {
+        Ok(table) => table.to_string(),
+        Err(error) => format!("(these rows cannot be shown: {error})"),
+    }
 }
 
 /// The first `limit` rows as a table for people, and a line that says how many more there are. Only the head for batches

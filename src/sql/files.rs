@@ -10,9 +10,10 @@ use datafusion::arrow::csv::reader::Format;
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::json::ReaderBuilder as JsonReader;
 use datafusion::arrow::json::reader::infer_json_schema;
+use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::error::{Error, Result};
-use crate::sql::{DataFrame, DataType, RecordBatch, Schema, SqlSession, schema};
+use crate::sql::{DataFrame, DataType, Field, RecordBatch, Schema, SchemaRef, SqlSession, schema};
 
 impl SqlSession {
     /// The rows of a CSV file (Spark's `spark.read.option("header", true).csv`): its first line names the columns, fields
@@ -38,19 +39,7 @@ impl SqlSession {
     /// # }
     /// ```
     pub fn read_csv(&self, path: impl AsRef<Path>) -> Result<DataFrame> {
-        let path = path.as_ref();
-        let wrong = |error: ArrowError| Error::data(format!("{}: {error}", path.display()));
-        let mut file = opened(path)?;
-        let (head, _) =
-            Format::default().with_header(true).infer_schema(&mut file, Some(0)).map_err(wrong)?;
-        if head.fields().is_empty() {
-            return Err(Error::data(format!("{}: there is no line that names the columns", path.display())));
-        }
-        rewound(&mut file, path)?;
-        let columns = schema(head.fields().iter().map(|field| (field.name().as_str(), DataType::Utf8View)));
-        let rows =
-            CsvReader::new(Arc::clone(&columns)).with_header(true).build_buffered(file).map_err(wrong)?;
-        let batches = rows.collect::<Result<Vec<RecordBatch>, _>>().map_err(wrong)?;
+        let (columns, batches) = csv(path.as_ref(), None)?;
         Ok(DataFrame::new(self, columns, batches))
     }
 
@@ -76,18 +65,108 @@ impl SqlSession {
     /// # }
     /// ```
     pub fn read_json(&self, path: impl AsRef<Path>) -> Result<DataFrame> {
-        let path = path.as_ref();
-        let wrong = |error: ArrowError| Error::data(format!("{}: {error}", path.display()));
-        let mut file = opened(path)?;
-        let (columns, _) = infer_json_schema(&mut file, None).map_err(wrong)?;
-        rewound(&mut file, path)?;
-        let mut columns: Vec<_> = columns.fields().iter().cloned().collect();
-        columns.sort_by(|a, b| a.name().cmp(b.name()));
-        let columns = Arc::new(Schema::new(columns));
-        let rows = JsonReader::new(Arc::clone(&columns)).build(file).map_err(wrong)?;
-        let batches = rows.collect::<Result<Vec<RecordBatch>, _>>().map_err(wrong)?;
+        let (columns, batches) = json(path.as_ref(), None)?;
         Ok(DataFrame::new(self, columns, batches))
     }
+
+    /// The rows of a Parquet file (Spark's `spark.read.parquet`), with its columns and types. The file is read now, as a whole.
+    ///
+    /// # Errors
+    /// `Unavailable` if the file cannot be opened; `Data` if it is no Parquet file.
+    pub fn read_parquet(&self, path: impl AsRef<Path>) -> Result<DataFrame> {
+        let (columns, batches) = parquet(path.as_ref())?;
+        Ok(DataFrame::new(self, columns, batches))
+    }
+}
+
+/// How a file holds a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TableFormat {
+    Csv,
+    Json,
+    Parquet,
+}
+
+/// A table's columns and rows.
+pub(crate) type TableRows = (SchemaRef, Vec<RecordBatch>);
+
+/// The table in the file at `path`; with the columns of `schema`, which a Parquet file has itself.
+///
+/// # Errors
+/// As for [`SqlSession::read_csv`] and the like; also `Data` when a value is not of its column's type.
+pub(crate) fn read_table(format: TableFormat, path: &Path, schema: Option<&SchemaRef>) -> Result<TableRows> {
+    match format {
+        TableFormat::Csv => csv(path, schema),
+        TableFormat::Json => json(path, schema),
+        TableFormat::Parquet => parquet(path),
+    }
+}
+
+fn csv(path: &Path, wanted: Option<&SchemaRef>) -> Result<TableRows> {
+    let wrong = |error: ArrowError| Error::data(format!("{}: {error}", path.display()));
+    let mut file = opened(path)?;
+    let (head, _) = Format::default().with_header(true).infer_schema(&mut file, Some(0)).map_err(wrong)?;
+    if head.fields().is_empty() {
+        return Err(Error::data(format!("{}: there is no line that names the columns", path.display())));
+    }
+    rewound(&mut file, path)?;
+    // Columns are found by their names: those that are not wanted are read as text, and left out.
+    let of = |name: &str| match wanted {
+        Some(wanted) => {
+            wanted.field_with_name(name).map_or(DataType::Utf8View, |field| field.data_type().clone())
+        }
+        None => DataType::Utf8View,
+    };
+    let columns = schema(head.fields().iter().map(|field| (field.name().as_str(), of(field.name()))));
+    let mut reader = CsvReader::new(Arc::clone(&columns)).with_header(true);
+    let mut read = Arc::clone(&columns);
+    if let Some(wanted) = wanted {
+        let place = |field: &Arc<Field>| {
+            columns.index_of(field.name()).map_err(|_| {
+                let names: Vec<_> = head.fields().iter().map(|field| field.name().as_str()).collect();
+                Error::data(format!(
+                    "{}: there is no column `{}`; there are {}",
+                    path.display(),
+                    field.name(),
+                    names.join(", ")
+                ))
+            })
+        };
+        reader = reader.with_projection(wanted.fields().iter().map(place).collect::<Result<_>>()?);
+        read = Arc::clone(wanted);
+    }
+    let rows = reader.build_buffered(file).map_err(wrong)?;
+    let batches = rows.collect::<Result<Vec<RecordBatch>, _>>().map_err(wrong)?;
+    Ok((read, batches))
+}
+
+fn json(path: &Path, wanted: Option<&SchemaRef>) -> Result<TableRows> {
+    let wrong = |error: ArrowError| Error::data(format!("{}: {error}", path.display()));
+    let mut file = opened(path)?;
+    let columns = match wanted {
+        Some(wanted) => Arc::clone(wanted),
+        None => {
+            let (columns, _) = infer_json_schema(&mut file, None).map_err(wrong)?;
+            rewound(&mut file, path)?;
+            let mut columns: Vec<_> = columns.fields().iter().cloned().collect();
+            columns.sort_by(|a, b| a.name().cmp(b.name()));
+            Arc::new(Schema::new(columns))
+        }
+    };
+    let rows = JsonReader::new(Arc::clone(&columns)).build(file).map_err(wrong)?;
+    let batches = rows.collect::<Result<Vec<RecordBatch>, _>>().map_err(wrong)?;
+    Ok((columns, batches))
+}
+
+fn parquet(path: &Path) -> Result<TableRows> {
+    let file = File::open(path).map_err(|error| unreadable(path, error))?;
+    let wrong = |error: &dyn std::fmt::Display| Error::data(format!("{}: {error}", path.display()));
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| wrong(&e))?;
+    // The file's own notes on where it comes from are nobody's business here.
+    let columns: SchemaRef = Arc::new(Schema::new(reader.schema().fields().clone()));
+    let rows = reader.build().map_err(|e| wrong(&e))?;
+    let batches = rows.map(|batch| batch.and_then(|batch| batch.with_schema(Arc::clone(&columns))));
+    Ok((Arc::clone(&columns), batches.collect::<Result<Vec<_>, _>>().map_err(|e| wrong(&e))?))
 }
 
 fn opened(path: &Path) -> Result<BufReader<File>> {

@@ -13,11 +13,14 @@
 )]
 
 mod columns;
+mod condition;
 mod dataframe;
+mod deadline;
 pub(crate) mod decode;
 pub(crate) mod encode;
 mod error;
 mod files;
+mod functions;
 mod grouping;
 mod in_order;
 mod planner;
@@ -27,16 +30,21 @@ mod session;
 mod show;
 mod source;
 mod stream;
+mod top_n;
 mod typed;
 mod types;
 
 pub(crate) use datafusion::arrow::array::RecordBatch;
 pub(crate) use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
-pub(crate) use columns::{batch_of_rows, rows_of_batch};
+pub(crate) use columns::{batch_of_rows, batch_time_schema, rows_of_batch, with_batch_time};
+pub(crate) use condition::Condition;
 pub use dataframe::{DataFrame, SqlColumn};
+pub(crate) use deadline::IsOver;
 pub(crate) use decode::{Decoder, Format};
+pub(crate) use encode::FileFormat;
 pub(crate) use error::SqlError;
+pub(crate) use files::{TableFormat, read_table};
 pub(crate) use grouping::Grouping;
 pub(crate) use planner::Planner;
 pub(crate) use query::{Inputs, Query};

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use datafusion::common::TableReference;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, TableReference};
 use datafusion::datasource::TableProvider;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
@@ -14,17 +14,22 @@ use datafusion::sql::parser::{DFParserBuilder, Statement as DfStatement};
 use datafusion::sql::sqlparser::ast::Statement;
 
 use crate::sql::error::Relations;
+use crate::sql::functions::BATCH_TIME;
 use crate::sql::in_order::in_order;
 use crate::sql::query::block_on;
 use crate::sql::source::StreamTable;
-use crate::sql::{Grouping, Query, SchemaRef, SqlError, grouping};
+use crate::sql::{Condition, DataType, Grouping, Query, SchemaRef, SqlError, grouping};
 
 /// Knows the streams that SQL may read, and plans over them.
 pub(crate) struct Planner {
     context: SessionContext,
     streams: BTreeMap<String, SchemaRef>,
     dialect: Dialect,
+    memory_limit: usize,
 }
+
+/// Bytes that the queries of a session may hold before they go on on disk.
+const MEMORY_LIMIT: usize = 256 << 20;
 
 /// Who writes the SQL: decides the words of messages, never what SQL means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,20 +38,33 @@ enum Dialect {
     Pipeline,
     /// A program with a session, which has views.
     Session,
+    /// Somebody who asks a pipeline, which has tables; nothing of it is ever run again.
+    Questions,
 }
 
 impl Planner {
     /// A planner that knows no stream.
+    #[cfg(test)]
     pub(crate) fn new() -> Self {
-        Self::speaking(Dialect::Pipeline)
+        Self::with_memory_limit(MEMORY_LIMIT)
+    }
+
+    /// A planner that knows no stream. Each run of its queries may hold so many bytes, and goes on on disk beyond them.
+    pub(crate) fn with_memory_limit(bytes: usize) -> Self {
+        Self::speaking(Dialect::Pipeline, bytes)
     }
 
     /// The same, whose messages call what can be read a view.
     pub(crate) fn of_views() -> Self {
-        Self::speaking(Dialect::Session)
+        Self::speaking(Dialect::Session, MEMORY_LIMIT)
     }
 
-    fn speaking(dialect: Dialect) -> Self {
+    /// The same for questions to a pipeline, which may hold so many bytes and ask for the time.
+    pub(crate) fn of_tables(bytes: usize) -> Self {
+        Self::speaking(Dialect::Questions, bytes)
+    }
+
+    fn speaking(dialect: Dialect, memory_limit: usize) -> Self {
         let mut config = SessionConfig::new().with_target_partitions(1).with_information_schema(false);
         let options = config.options_mut();
         options.sql_parser.collect_spans = true;
@@ -60,13 +78,19 @@ impl Planner {
         options.optimizer.enable_round_robin_repartition = false;
         // A recursion may never end.
         options.execution.enable_recursive_ctes = false;
-        let state = SessionStateBuilder::new()
+        // What is merged must have been grouped, however many keys there are.
+        options.execution.skip_partial_aggregation_probe_ratio_threshold = 1.1;
+        let mut state = SessionStateBuilder::new()
             .with_config(config)
             .with_default_features()
             // `generate_series(…)` and the like are no streams.
             .with_table_functions(HashMap::new())
             .build();
-        Self { context: SessionContext::new_with_state(state), streams: BTreeMap::new(), dialect }
+        // No two functions have one name.
+        let registered = super::functions::register(&mut state);
+        debug_assert!(registered.is_ok(), "{registered:?}");
+        let context = SessionContext::new_with_state(state);
+        Self { context, streams: BTreeMap::new(), dialect, memory_limit }
     }
 
     /// Makes the stream `name` known to the queries planned from now on; a second one of that name replaces the first.
@@ -96,14 +120,59 @@ impl Planner {
     /// The text is no single `select`, names a stream, column or function that is not known, does not fit in types, or
     /// asks for what a replay could not repeat (`now()`, `random()`).
     pub(crate) fn query(&self, sql: &str) -> Result<Query, SqlError> {
+        self.query_of(sql, Ok)
+    }
+
+    /// As [`query`](Self::query), over what `change` makes of the plan.
+    pub(super) fn query_of(
+        &self,
+        sql: &str,
+        change: impl FnOnce(Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>, String>,
+    ) -> Result<Query, SqlError> {
         let state = self.context.state();
-        let logical = self.logical_in(&state, sql)?;
-        let inputs = self.streams_of(&logical);
-        let failed = |error| SqlError::from_datafusion(sql, &error, &self.readable());
-        let physical = block_on(state.create_physical_plan(&logical)).and_then(in_order).map_err(failed)?;
+        let (physical, inputs) = self.physical_in(&state, sql)?;
         check_columns(sql, &physical)?;
         check_operators(sql, &physical)?;
+        let physical = change(physical).map_err(|message| SqlError::new(sql, message))?;
         Ok(Query::new(physical, &state, inputs))
+    }
+
+    /// The plan of one `select`.
+    pub(super) fn physical(&self, sql: &str) -> Result<Arc<dyn ExecutionPlan>, SqlError> {
+        Ok(self.physical_in(&self.context.state(), sql)?.0)
+    }
+
+    fn physical_in(&self, state: &SessionState, sql: &str) -> Result<Planned, SqlError> {
+        let logical = self.logical_in(state, sql)?;
+        let inputs = self.streams_of(&logical);
+        let failed = |error| SqlError::from_datafusion(sql, &error, &self.readable());
+        Ok((block_on(state.create_physical_plan(&logical)).and_then(in_order).map_err(failed)?, inputs))
+    }
+
+    /// The prepared condition `text` over the columns of `schema`.
+    ///
+    /// # Errors
+    /// As for [`query`](Self::query); also when it is no condition, or looks at more than one row.
+    pub(crate) fn condition(&self, schema: &SchemaRef, text: &str) -> Result<Condition, SqlError> {
+        // Planned as a query first, which finds all that is wrong with it and tells it in the same words.
+        const SELECT: &str = "select * from \"#row\" where ";
+        let mut alone = Self::speaking(self.dialect, self.memory_limit);
+        alone.register("#row", Arc::clone(schema));
+        let placed = |error: SqlError| SqlError {
+            offset: error.offset.map(|(line, column)| match line {
+                1 => (1, column.saturating_sub(SELECT.len() as u64).max(1)),
+                _ => (line, column),
+            }),
+            sql: text.to_owned(),
+            ..error
+        };
+        alone.query(&format!("{SELECT}{text}")).map_err(placed)?;
+        let failed = |error| SqlError::from_datafusion(text, &error, &self.readable());
+        let columns = DFSchema::try_from(Arc::clone(schema)).map_err(failed)?;
+        let state = self.context.state();
+        let expression = state.create_logical_expr(text, &columns).map_err(failed)?;
+        let expression = state.create_physical_expr(expression, &columns).map_err(failed)?;
+        Ok(Condition::new(expression, text))
     }
 
     /// The prepared grouping of stream `from` by the expressions `key` (`tag`, `lower(tag) as tag`), with one aggregate
@@ -123,7 +192,11 @@ impl Planner {
 
     /// What may be read, as messages name it.
     pub(super) fn readable(&self) -> Relations {
-        let noun = if self.dialect == Dialect::Session { "view" } else { "stream" };
+        let noun = match self.dialect {
+            Dialect::Pipeline => "stream",
+            Dialect::Session => "view",
+            Dialect::Questions => "table",
+        };
         Relations { noun, names: self.names() }
     }
 
@@ -144,7 +217,9 @@ impl Planner {
         let only_select =
             SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         only_select.verify_plan(&plan).map_err(failed)?;
-        check_repeatable(sql, &plan)?;
+        if self.dialect != Dialect::Questions {
+            check_repeatable(sql, &plan)?;
+        }
         Ok(plan)
     }
 
@@ -163,6 +238,9 @@ impl Planner {
     }
 }
 
+/// A plan, and the streams that it reads.
+type Planned = (Arc<dyn ExecutionPlan>, Vec<(String, SchemaRef)>);
+
 /// The one `select` that `sql` consists of.
 fn parse_select(
     sql: &str,
@@ -180,11 +258,13 @@ fn parse_select(
             Err(SqlError::new(sql, "there is more than one statement here").with_hint(match dialect {
                 Dialect::Pipeline => "a stream is one `select`; use `with … as (…)` or several streams",
                 Dialect::Session => "use `with … as (…)`, or run them one after the other",
+                Dialect::Questions => "ask one question at a time",
             }))
         }
         _ => Err(SqlError::new(sql, "only a `select` can stand here").with_hint(match dialect {
             Dialect::Pipeline => "streams are read with `select`; outputs are written by `outputs:`",
             Dialect::Session => "views are read with `select`, and made by `create_or_replace_temp_view`",
+            Dialect::Questions => "questions change nothing",
         })),
     }
 }
@@ -206,6 +286,7 @@ fn check_repeatable(sql: &str, plan: &LogicalPlan) -> Result<(), SqlError> {
             root.apply(|expr| {
                 if let Expr::ScalarFunction(call) = expr
                     && call.func.signature().volatility != Volatility::Immutable
+                    && call.func.name() != BATCH_TIME
                 {
                     found.get_or_insert_with(|| Arc::clone(&call.func));
                 }
@@ -224,6 +305,12 @@ fn check_repeatable(sql: &str, plan: &LogicalPlan) -> Result<(), SqlError> {
 /// Refuses columns of the same name, which a sink or another query could not tell apart.
 fn check_columns(sql: &str, plan: &Arc<dyn ExecutionPlan>) -> Result<(), SqlError> {
     let mut seen = BTreeSet::new();
+    if let Some(field) =
+        plan.schema().fields().iter().find(|field| matches!(field.data_type(), DataType::Union(..)))
+    {
+        return Err(SqlError::new(sql, format!("the column `{}` is JSON of any type", field.name()))
+            .with_hint("take it out as text with `->>`, or with json_get_int, json_get_float, json_get_bool, json_get_str"));
+    }
     match plan.schema().fields().iter().find(|field| !seen.insert(field.name().clone())) {
         Some(field) => Err(SqlError::new(sql, format!("two columns are called `{}`", field.name()))
             .with_hint("give one of them another name with `as`")),

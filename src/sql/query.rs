@@ -14,14 +14,20 @@ use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext
 use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::{ExecutionPlan, common};
 use datafusion::prelude::SessionConfig;
+use futures_util::StreamExt as _;
 
 use crate::error::{Error, Result};
+use crate::sql::deadline::{IsOver, with_deadline};
 use crate::sql::source::InputExec;
-use crate::sql::{RecordBatch, SchemaRef};
+use crate::sql::{RecordBatch, SchemaRef, functions};
+use crate::time::Time;
 
 /// What a query reads in one run: for each stream its batches of rows.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Inputs(Vec<(Arc<str>, Arc<[RecordBatch]>)>);
+pub(crate) struct Inputs {
+    tables: Vec<(Arc<str>, Arc<[RecordBatch]>)>,
+    time: Option<Time>,
+}
 
 impl Inputs {
     /// No stream yet.
@@ -31,13 +37,19 @@ impl Inputs {
 
     /// The same with the rows of one more stream; an empty slice for a stream without rows.
     pub(crate) fn with(mut self, stream: &str, batches: impl Into<Arc<[RecordBatch]>>) -> Self {
-        self.0.push((stream.into(), batches.into()));
+        self.tables.push((stream.into(), batches.into()));
+        self
+    }
+
+    /// The same for the batch of this time, which is what `batch_time()` gives.
+    pub(crate) fn at(mut self, time: Time) -> Self {
+        self.time = Some(time);
         self
     }
 
     /// The rows of `stream`, if they were given.
     pub(crate) fn get(&self, stream: &str) -> Option<&Arc<[RecordBatch]>> {
-        self.0.iter().find(|(name, _)| &**name == stream).map(|(_, batches)| batches)
+        self.tables.iter().find(|(name, _)| &**name == stream).map(|(_, batches)| batches)
     }
 }
 
@@ -102,9 +114,41 @@ impl Query {
             let plan = reset_plan_states(Arc::clone(&self.plan))?;
             collect(plan.execute(0, Arc::new(self.task(inputs)))?)
         };
-        let mut batches = run().map_err(run_error)?;
+        let mut batches = functions::at(inputs.time, run).map_err(run_error)?;
         batches.retain(|batch| batch.num_rows() > 0);
         Ok(batches)
+    }
+
+    /// The first `most` rows over `inputs`, and whether there are more.
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run); also `Usage` once `is_over` says that the time is.
+    pub(crate) fn run_within(
+        &self,
+        inputs: &Inputs,
+        most: usize,
+        is_over: &IsOver,
+    ) -> Result<(Vec<RecordBatch>, bool)> {
+        self.check(inputs)?;
+        let run = || {
+            let plan = with_deadline(reset_plan_states(Arc::clone(&self.plan))?, is_over)?;
+            let mut rows = plan.execute(0, Arc::new(self.task(inputs)))?;
+            let (mut batches, mut left) = (Vec::new(), most);
+            while let Some(batch) = block_on(tokio::task::unconstrained(rows.next())) {
+                let batch = batch?;
+                if batch.num_rows() > left {
+                    batches.push(batch.slice(0, left));
+                    return Ok((batches, true));
+                }
+                left -= batch.num_rows();
+                batches.push(batch);
+            }
+            Ok((batches, false))
+        };
+        functions::at(inputs.time, run).map_err(|error| match error {
+            _ if is_over() => Error::usage("the question took longer than it may"),
+            error => run_error(error),
+        })
     }
 
     /// The context of one run: the leaves find their rows in its configuration.

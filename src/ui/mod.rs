@@ -12,7 +12,6 @@ mod query;
 mod rest;
 mod server;
 
-#[allow(unused_imports, reason = "whoever has live tables needs them")]
-pub(crate) use query::{Answer, Column, TableInfo, Tables};
+pub(crate) use query::{Answer, Column, QUERY_PATH, TableInfo, Tables};
 pub(crate) use server::{BACKUP_PATH, OWN_HEADER};
 pub use server::{HttpServer, HttpSettings};

@@ -13,6 +13,8 @@ use super::rest::Problem;
 use super::server::App;
 use crate::error::Result;
 
+/// Where questions are asked.
+pub(crate) const QUERY_PATH: &str = "/api/v1/query";
 /// Rows that an answer has at most, whatever is asked.
 const ROWS: usize = 10_000;
 /// Rows that it has unless asked otherwise.
@@ -28,6 +30,12 @@ pub(crate) trait Tables: Send + Sync {
     /// # Errors
     /// The query is wrong, or may not be asked.
     fn query(&self, sql: &str, limit: usize) -> Result<Answer>;
+
+    /// The same as text of this form: `csv` or `table`.
+    ///
+    /// # Errors
+    /// As for [`query`](Self::query); also if there is no such form.
+    fn text(&self, sql: &str, limit: usize, form: &str) -> Result<String>;
 }
 
 /// A column of a table or an answer.
@@ -60,6 +68,8 @@ pub(crate) struct QueryRequest {
     pub sql: String,
     /// At most so many rows; 1,000 unless given, 10,000 at most.
     pub limit: Option<usize>,
+    /// `csv` or `table` for an answer as text; JSON unless given.
+    pub format: Option<String>,
 }
 
 /// What a query gave.
@@ -91,9 +101,12 @@ pub(super) async fn query(State(app): State<App>, Json(asked): Json<QueryRequest
     };
     let limit = asked.limit.unwrap_or(DEFAULT_ROWS).min(ROWS);
     // It may take a while, and other requests want answers too.
-    let answer = tokio::task::spawn_blocking(move || tables.query(&asked.sql, limit)).await;
-    match answer {
-        Ok(Ok(answer)) => Json(answer).into_response(),
+    let answer = tokio::task::spawn_blocking(move || match asked.format.as_deref() {
+        None | Some("json") => tables.query(&asked.sql, limit).map(|answer| Json(answer).into_response()),
+        Some(form) => tables.text(&asked.sql, limit, form).map(IntoResponse::into_response),
+    });
+    match answer.await {
+        Ok(Ok(answer)) => answer,
         Ok(Err(error)) => Problem::answer(StatusCode::BAD_REQUEST, error.whole_text()),
         Err(error) => Problem::answer(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }

@@ -70,7 +70,6 @@ impl HttpSettings {
     }
 
     /// What the SQL console asks.
-    #[allow(dead_code, reason = "whoever has live tables calls it")]
     #[must_use]
     pub(crate) fn tables(mut self, tables: Arc<dyn Tables>) -> Self {
         self.tables = Some(tables);

@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use crate::service::file::is_secret;
 use crate::source::FollowedLog;
-use crate::sql::{self, Grouping, Query, SchemaRef};
+use crate::sql::{self, Condition, FileFormat, Grouping, Query, RecordBatch, SchemaRef};
 use crate::time::Duration;
 
 pub(crate) use crate::batch::Backpressure;
 pub(crate) use crate::commit::Delivery;
+pub(crate) use crate::service::file::Emit;
 pub(crate) use crate::sink::kafka::{Compression, TopicSettings};
 pub(crate) use crate::source::OnBadRecord;
 pub(crate) use crate::source::kafka::{End, OnDataLoss, Reader, Slicing, Start, Topics};
@@ -27,11 +28,15 @@ pub(crate) struct Config {
     pub(crate) checkpoint: PathBuf,
     pub(crate) http: Option<SocketAddr>,
     pub(crate) worker_threads: usize,
+    /// Bytes that all states may hold in memory, if the file says so.
+    pub(crate) state_memory_limit: Option<usize>,
     /// The names of state that may be dropped.
     pub(crate) remove_state: Vec<String>,
     pub(crate) backpressure: Backpressure,
     /// In the order of the file.
     pub(crate) sources: Vec<Source>,
+    /// In the order of the file.
+    pub(crate) tables: Vec<Table>,
     /// Each after the streams that it reads.
     pub(crate) streams: Vec<Stream>,
     /// In the order of the file.
@@ -41,6 +46,14 @@ pub(crate) struct Config {
     pub(crate) batch_log: Option<String>,
     /// The one cluster that outputs and dead letters go to; none if all goes to the terminal.
     pub(crate) output_cluster: Option<Cluster>,
+}
+
+impl Config {
+    /// The columns of a source or stream.
+    pub(crate) fn schema(&self, name: &str) -> Option<&SchemaRef> {
+        let source = self.sources.iter().find(|source| source.name == name).map(|source| &source.schema);
+        source.or_else(|| self.streams.iter().find(|stream| stream.name == name).map(|stream| &stream.schema))
+    }
 }
 
 /// A Kafka cluster and how to speak to it.
@@ -62,13 +75,40 @@ impl fmt::Debug for ClientOptions {
     }
 }
 
-/// A Kafka source.
+/// Where records come from, and how they become rows.
 #[derive(Debug)]
 pub(crate) struct Source {
     /// The name by which SQL knows it.
     pub(crate) name: String,
-    /// Where its `kafka` stands: `file:line`.
+    /// Where its input stands: `file:line`.
     pub(crate) place: String,
+    pub(crate) input: Input,
+    pub(crate) format: sql::Format,
+    pub(crate) schema: SchemaRef,
+    /// A dead-letter topic is one of the output cluster.
+    pub(crate) on_bad_record: OnBadRecord,
+}
+
+/// Where a source's records come from.
+#[derive(Debug)]
+pub(crate) enum Input {
+    Kafka(KafkaInput),
+    /// Lines from a TCP server.
+    Socket {
+        host: String,
+        port: u16,
+    },
+    /// Lines of the files that appear in a folder.
+    Files {
+        folder: String,
+        /// Whether those that are there at the first start are read, too.
+        existing: bool,
+    },
+}
+
+/// Topics of a Kafka cluster.
+#[derive(Debug)]
+pub(crate) struct KafkaInput {
     pub(crate) cluster: Cluster,
     pub(crate) topics: Topics,
     pub(crate) start: Start,
@@ -80,6 +120,7 @@ pub(crate) struct Source {
     /// The batches to run again, with their offsets.
     pub(crate) follow: Option<Arc<FollowedLog>>,
     pub(crate) slicing: Slicing,
+    /// What fetches the records.
     pub(crate) reader: Reader,
     /// How long to wait for the broker and the topics at start.
     pub(crate) wait: Duration,
@@ -89,10 +130,32 @@ pub(crate) struct Source {
     pub(crate) min_rate_per_partition: u64,
     pub(crate) max_records_per_batch: u64,
     pub(crate) max_bytes_per_batch: u64,
-    pub(crate) format: sql::Format,
+}
+
+impl Source {
+    /// The Kafka input, if it is one.
+    pub(crate) fn kafka(&self) -> Option<&KafkaInput> {
+        match &self.input {
+            Input::Kafka(kafka) => Some(kafka),
+            _ => None,
+        }
+    }
+
+    /// Whether it reads `topic`.
+    pub(crate) fn reads(&self, topic: &str) -> bool {
+        self.kafka().is_some_and(|kafka| kafka.topics.contains(topic))
+    }
+}
+
+/// A table that does not change while the pipeline runs.
+#[derive(Debug, Clone)]
+pub(crate) struct Table {
+    /// The name by which SQL knows it.
+    pub(crate) name: String,
+    /// Where it was read from, as the file has it.
+    pub(crate) path: String,
     pub(crate) schema: SchemaRef,
-    /// A dead-letter topic is one of the output cluster.
-    pub(crate) on_bad_record: OnBadRecord,
+    pub(crate) rows: Arc<[RecordBatch]>,
 }
 
 /// A stream: one operator over sources and streams before it.
@@ -121,20 +184,49 @@ pub(crate) struct Uid {
 /// What a stream does in each of its batches.
 #[derive(Debug)]
 pub(crate) enum Step {
-    /// Runs a query over the batch of each input: `sql`, `map`, `filter`, `count`.
+    /// Runs a query over the batch of each input.
     Query(Query),
-    /// One row per key of the batch.
-    ReduceByKey(Grouping),
-    /// One row per key of the last `window`.
-    ReduceByKeyAndWindow { uid: Uid, grouping: Grouping, window: Duration },
-    /// Keeps a state per key; gives those of the batch's keys.
-    MapWithState { uid: Uid, grouping: Grouping, timeout: Option<Duration> },
-    /// Keeps a state per key; gives all.
-    UpdateStateByKey { uid: Uid, grouping: Grouping },
-    /// The rows of the last `window`.
-    Window { uid: Uid, window: Duration },
     /// The rows of all inputs.
     Union,
+    /// The same rows in so many partitions.
+    Repartition(usize),
+    /// One row: how many there are.
+    Count,
+    /// One row per key of the batch.
+    ReduceByKey(Grouping),
+    /// The rows of the last `window`.
+    Window { uid: Uid, window: Duration },
+    /// One row: how many there are in the last `window`.
+    CountByWindow { uid: Uid, window: Duration },
+    /// One row per key of the last `window`.
+    ReduceByKeyAndWindow {
+        uid: Uid,
+        grouping: Grouping,
+        window: Duration,
+        /// Whether values are taken out again as they leave.
+        inverse: bool,
+        /// What must hold for a row to be given.
+        filter: Option<Condition>,
+        partitions: Option<usize>,
+    },
+    /// Keeps a state per key, of which a batch visits its own keys.
+    MapWithState { state: KeyedState, timeout: Option<Duration>, emit: Emit },
+    /// Keeps a state per key, of which a batch visits all.
+    UpdateStateByKey {
+        state: KeyedState,
+        /// What must hold for a key to be forgotten.
+        remove: Option<Condition>,
+    },
+}
+
+/// A state per key.
+#[derive(Debug)]
+pub(crate) struct KeyedState {
+    pub(crate) uid: Uid,
+    pub(crate) grouping: Grouping,
+    /// The table whose rows come before all others.
+    pub(crate) initial: Option<Table>,
+    pub(crate) partitions: Option<usize>,
 }
 
 /// Where a stream's rows go.
@@ -150,6 +242,20 @@ pub(crate) struct Output {
 pub(crate) enum Sink {
     /// A topic of the output cluster.
     Kafka(KafkaTopic),
+    /// A folder for each batch that has rows.
+    Files {
+        /// How the folders' names begin.
+        path: PathBuf,
+        format: FileFormat,
+    },
+    /// A table in memory.
+    Table {
+        name: String,
+        /// How far back it goes; the last batch with rows if it is absent.
+        remember: Option<Duration>,
+        /// The most rows kept.
+        rows: usize,
+    },
     /// A table on standard output.
     Console {
         /// The most rows shown of a batch.
@@ -185,11 +291,11 @@ impl Step {
     /// The name of the step's state in the checkpoint, if it keeps any.
     pub(crate) fn uid(&self) -> Option<&str> {
         match self {
-            Self::ReduceByKeyAndWindow { uid, .. }
-            | Self::MapWithState { uid, .. }
-            | Self::UpdateStateByKey { uid, .. }
-            | Self::Window { uid, .. } => Some(&uid.name),
-            Self::Query(_) | Self::ReduceByKey(_) | Self::Union => None,
+            Self::Window { uid, .. }
+            | Self::CountByWindow { uid, .. }
+            | Self::ReduceByKeyAndWindow { uid, .. } => Some(&uid.name),
+            Self::MapWithState { state, .. } | Self::UpdateStateByKey { state, .. } => Some(&state.uid.name),
+            Self::Query(_) | Self::Union | Self::Repartition(_) | Self::Count | Self::ReduceByKey(_) => None,
         }
     }
 }

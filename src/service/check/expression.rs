@@ -34,6 +34,19 @@ impl<'a> Built<'a> {
         self
     }
 
+    /// An expression of the file without brackets, since it may end in `as …`.
+    pub(super) fn written(mut self, text: &'a Text) -> Self {
+        self.parts.push((self.sql.len(), text));
+        self.sql.push_str(text.value());
+        self.sql.push('\n');
+        self
+    }
+
+    /// As [`report`](Built::report), at `or` if nothing of the file is in the query.
+    pub(super) fn report_or(&self, error: &SqlError, or: std::ops::Range<usize>, report: &mut Report) {
+        if self.parts.is_empty() { finding(error, or, true, report) } else { self.report(error, report) }
+    }
+
     /// Reports the planner's error where the file has the words that it is about; else at the first expression.
     pub(super) fn report(&self, error: &SqlError, report: &mut Report) {
         let (mut at, mut exact) = (self.parts.first().map_or(0..0, |(_, text)| text.at()), false);
@@ -54,7 +67,7 @@ impl<'a> Built<'a> {
 }
 
 /// A name in SQL's quotes.
-fn quoted(name: &str) -> String {
+pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
@@ -75,15 +88,29 @@ pub(super) fn report(error: &SqlError, text: &Text, report: &mut Report) {
     finding(error, at.clone().unwrap_or(text.at()), at.is_some(), report);
 }
 
-/// Reports the planner's error in whichever of `texts` it was found; at `or` if that cannot be told.
-pub(super) fn report_in<'a>(
+/// An expression that was made of one of the file: `before`, what is written, and something after it.
+pub(super) struct Made<'a> {
+    pub(super) sql: String,
+    pub(super) before: usize,
+    pub(super) text: &'a At<Text>,
+}
+
+/// Reports the planner's error in whichever of the expressions it was found; at `or` if that cannot be told.
+pub(super) fn report_in(
     error: &SqlError,
-    texts: impl IntoIterator<Item = &'a At<Text>>,
+    made: &[Made<'_>],
     or: std::ops::Range<usize>,
     report: &mut Report,
 ) {
-    match texts.into_iter().find(|text| text.value.value() == error.sql) {
-        Some(text) => self::report(error, &text.value, report),
+    match made.iter().find(|made| made.sql == error.sql) {
+        Some(made) => {
+            // What was put before it stands on the first line.
+            let offset = error.offset.map(|(line, column)| match line {
+                1 => (1, column.saturating_sub(made.before as u64).max(1)),
+                _ => (line, column),
+            });
+            self::report(&SqlError { offset, ..error.clone() }, &made.text.value, report);
+        }
         None => finding(error, or, false, report),
     }
 }

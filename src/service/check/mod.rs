@@ -4,6 +4,9 @@
 mod cluster;
 mod config;
 mod expression;
+mod joins;
+mod keyed;
+mod lookup;
 mod names;
 mod operators;
 mod outputs;
@@ -16,6 +19,7 @@ mod tables;
 mod tests;
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use crate::commit::Delivery;
@@ -25,10 +29,17 @@ use crate::sql::SchemaRef;
 use crate::time::Duration;
 
 pub(crate) use config::*;
+pub(crate) use operators::counted;
 pub(crate) use show::{mermaid, text};
 
 /// The shortest batch interval: below it, the work per batch outweighs the work on records.
 const SHORTEST_INTERVAL: Duration = Duration::millis(10);
+
+/// Bytes that one SQL step holds in memory before it goes on on disk, unless the file says otherwise.
+pub(crate) const MEMORY_LIMIT: usize = 256 << 20;
+
+/// Below it, DataFusion's operators cannot even begin.
+const LEAST_MEMORY: usize = 1 << 20;
 
 /// Checks the file whose text `report` holds. There is a pipeline if and only if the report has no errors.
 pub(crate) fn check(report: &mut Report) -> Option<Config> {
@@ -42,20 +53,26 @@ pub(crate) fn check(report: &mut Report) -> Option<Config> {
         At::get(&file.worker_threads).map_or_else(cores, |n| usize::try_from(n.get()).unwrap_or(usize::MAX));
 
     let no_sources: Vec<Entry<file::Source>> = Vec::new();
+    let no_tables: Vec<Entry<file::Table>> = Vec::new();
+    let written_tables = file.tables.as_ref().map_or(&no_tables, |tables| &tables.value.0);
     let no_streams: Vec<Entry<file::Stream>> = Vec::new();
     let written_sources = file.sources.as_ref().map_or(&no_sources, |sources| &sources.value.0);
     let written_streams = file.streams.as_ref().map_or(&no_streams, |streams| &streams.value.0);
     if file.sources.is_some() {
         names::not_empty("source", &file.sources, report);
     }
-    for stream in written_streams {
-        if let Some(source) = written_sources.iter().find(|source| source.name == stream.name) {
+    let named = |entries: &mut dyn Iterator<Item = (&String, &Range<usize>)>, what| {
+        entries.map(|(name, at)| (name.clone(), at.clone(), what)).collect::<Vec<_>>()
+    };
+    let mut given = named(&mut written_sources.iter().map(|e| (&e.name, &e.at)), "source");
+    given.extend(named(&mut written_tables.iter().map(|e| (&e.name, &e.at)), "table"));
+    given.extend(named(&mut written_streams.iter().map(|e| (&e.name, &e.at)), "stream"));
+    for (n, (name, at, what)) in given.iter().enumerate() {
+        if let Some((_, first, other)) = given[..n].iter().find(|(other, _, of)| other == name && of != what)
+        {
             report
-                .error(
-                    stream.at.clone(),
-                    format!("`{}` is the name of a source and of a stream", stream.name),
-                )
-                .also(source.at.clone(), "the source");
+                .error(at.clone(), format!("`{name}` is the name of a {other} and of a {what}"))
+                .also(first.clone(), format!("the {other}"));
         }
     }
 
@@ -65,10 +82,23 @@ pub(crate) fn check(report: &mut Report) -> Option<Config> {
         sources::same_slicing(written_sources, report);
         sources::same_ends(written_sources, report);
     }
+    let tables: Vec<Table> = written_tables.iter().filter_map(|table| lookup::check(table, report)).collect();
     let names = written_sources.iter().map(|source| source.name.as_str());
-    let declared =
-        streams::Declared::new(names.chain(written_streams.iter().map(|stream| stream.name.as_str())));
-    let streams = streams::check(&sources, written_streams, &declared, batch_interval, report);
+    let declared = streams::Declared::new(
+        names.chain(written_streams.iter().map(|stream| stream.name.as_str())),
+        written_tables.iter().map(|table| table.name.as_str()),
+    );
+    let size = |size: &Option<At<file::Bytes>>| {
+        At::get(size).map(|size| usize::try_from(size.0).unwrap_or(usize::MAX))
+    };
+    let memory_limit = size(&file.memory_limit).unwrap_or(MEMORY_LIMIT);
+    if let Some(limit) = file.memory_limit.as_ref().filter(|_| memory_limit < LEAST_MEMORY) {
+        report
+            .error(limit.at.clone(), "a query cannot work with so little memory")
+            .label("expected `1MiB` or more");
+    }
+    let streams =
+        streams::check(&sources, &tables, written_streams, &declared, batch_interval, memory_limit, report);
 
     let remove_state = state::removed(written_streams, &file.remove_state, report);
 
@@ -110,9 +140,11 @@ pub(crate) fn check(report: &mut Report) -> Option<Config> {
         checkpoint: checkpoint?,
         http,
         worker_threads,
+        state_memory_limit: size(&file.state_memory_limit),
         remove_state,
         backpressure: backpressure(At::as_ref(&file.backpressure)),
         sources,
+        tables,
         streams,
         outputs,
         producer: producer(At::as_ref(&file.producer)),
@@ -179,7 +211,7 @@ fn batch_log(
 ) -> Option<String> {
     let topic = names::topic(&file.batch_log, report)?;
     let at = file.batch_log.as_ref().map(|topic| topic.at.clone())?;
-    if let Some(source) = sources.iter().find(|source| source.topics.contains(&topic)) {
+    if let Some(source) = sources.iter().find(|source| source.reads(&topic)) {
         report.error(at, format!("the topic `{topic}` is read by the source `{}`", source.name));
         return None;
     }

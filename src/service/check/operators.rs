@@ -1,14 +1,15 @@
 //! What each operator makes of what it reads: its columns, its slide, and the prepared query or grouping.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::ops::Range;
 
-use super::config::{Step, Stream, Uid};
+use super::config::{Step, Stream, Table, Uid};
 use super::expression::{self, Built};
-use super::{names, tables};
+use super::{joins, keyed, names, tables};
 use crate::service::file::{At, Named, Operator, Text};
 use crate::service::report::{Report, nearest};
-use crate::sql::{Grouping, Planner, SchemaRef, type_name};
+use crate::sql::{self, Planner, SchemaRef, type_name};
 use crate::time::Duration;
 
 /// The sources and streams that are resolved.
@@ -16,6 +17,8 @@ pub(super) struct Scope {
     pub(super) planner: Planner,
     /// Columns and slide by name; no slide if the batch interval is wrong.
     pub(super) known: BTreeMap<String, (SchemaRef, Option<Duration>)>,
+    /// Those of the known that are tables in files.
+    pub(super) tables: BTreeMap<String, Table>,
     /// Where each name of a state was given.
     pub(super) uids: BTreeMap<String, Range<usize>>,
 }
@@ -26,16 +29,22 @@ impl Scope {
         self.known.insert(name.to_owned(), (schema, slide));
     }
 
-    fn schema(&self, name: &str) -> Option<SchemaRef> {
+    /// Makes a table known.
+    pub(super) fn add_table(&mut self, table: &Table) {
+        self.add(&table.name, table.schema.clone(), None);
+        self.tables.insert(table.name.clone(), table.clone());
+    }
+
+    pub(super) fn schema(&self, name: &str) -> Option<SchemaRef> {
         self.known.get(name).map(|(schema, _)| schema.clone())
     }
 
-    fn slide(&self, name: &str) -> Option<Duration> {
+    pub(super) fn slide(&self, name: &str) -> Option<Duration> {
         self.known.get(name).and_then(|(_, slide)| *slide)
     }
 
     /// The name of a step's state; reports it if it has been given to another.
-    fn uid(
+    pub(super) fn uid(
         &mut self,
         (given, was): (&Option<At<String>>, &Option<At<String>>),
         name: &str,
@@ -65,6 +74,14 @@ impl Scope {
     }
 }
 
+/// What an operator comes to: the streams and tables that it reads, its step, its columns and its slide.
+pub(super) struct Resolved {
+    pub(super) inputs: Vec<String>,
+    pub(super) step: Step,
+    pub(super) schema: SchemaRef,
+    pub(super) slide: Duration,
+}
+
 /// The resolved stream, or nothing if something about it was reported. All that it reads is in `scope`.
 pub(super) fn check(
     name: &str,
@@ -72,95 +89,140 @@ pub(super) fn check(
     scope: &mut Scope,
     report: &mut Report,
 ) -> Option<Stream> {
-    let at = &operator.key_at;
-    let step = match &operator.value {
-        Operator::Sql(text) => return sql(name, text, scope, report),
-        Operator::Union(union) => return self::union(name, union.of.as_ref()?, scope, report),
-        Operator::Map(map) => {
-            names::not_empty("column", &map.select, report);
-            let select = map.select.as_ref().filter(|select| !select.value.0.is_empty())?;
-            let mut built = Built::default().words("select ");
-            for (n, column) in select.value.0.iter().enumerate() {
-                let comma = if n == 0 { "" } else { ", " };
-                let text = &column.value.as_ref()?.value;
-                built = built.words(comma).expression(text).words(" as ").name(&column.name);
-            }
-            query(built, map.from.as_ref()?, scope, report)
+    let resolved = match &operator.value {
+        Operator::Sql(text) => sql(name, text, scope, report),
+        Operator::Union(step) => union(step.of.as_ref()?, scope, report),
+        Operator::Map(step) => {
+            let columns = columns(Built::default().words("select "), &step.select, true, report)?;
+            query(columns, step.from.as_ref()?, scope, report)
         }
-        Operator::Filter(filter) => {
-            let from = filter.from.as_ref()?;
+        Operator::MapValues(step) => {
+            let keys = keys(&step.key, report)?;
+            query(columns(keys, &step.select, false, report)?, step.from.as_ref()?, scope, report)
+        }
+        Operator::FlatMap(step) => {
+            let built = Built::default().words("select ");
+            let (built, first) = match &step.select {
+                Some(_) => (columns(built, &step.select, true, report)?, false),
+                None => (built, true),
+            };
+            query(elements(built, &step.each, first, report)?, step.from.as_ref()?, scope, report)
+        }
+        Operator::FlatMapValues(step) => {
+            let keys = keys(&step.key, report)?;
+            query(elements(keys, &step.each, false, report)?, step.from.as_ref()?, scope, report)
+        }
+        Operator::Filter(step) => {
+            let from = step.from.as_ref()?;
             let built = Built::default().words("select * from ").name(&from.value).words(" where ");
-            query_of(built.expression(&filter.condition.as_ref()?.value), from, scope, report)
+            query_of(built.expression(&step.r#where.as_ref()?.value), from, scope, report)
         }
-        Operator::Count(count) => {
-            query(Built::default().words("select count(*) as count"), count.from.as_ref()?, scope, report)
-        }
-        Operator::ReduceByKey(step) => {
-            let (grouping, slide) =
-                grouped(&step.from, &step.key, &step.values, "values", at, scope, report)?;
-            let (from, schema) = (step.from.as_ref()?, grouping.output_schema().clone());
-            Some((from, Step::ReduceByKey(grouping), schema, slide?))
-        }
-        Operator::ReduceByKeyAndWindow(step) => {
-            let grouping = grouped(&step.from, &step.key, &step.values, "values", at, scope, report);
+        Operator::Repartition(step) => {
             let from = step.from.as_ref()?;
-            let window = window(from, &step.window, &step.slide, scope, report);
-            let uid = scope.uid((&step.uid, &step.was), name, at, report);
-            let ((grouping, _), (window, slide), uid) = (grouping?, window?, uid?);
-            let schema = grouping.output_schema().clone();
-            Some((from, Step::ReduceByKeyAndWindow { uid, grouping, window }, schema, slide))
+            let partitions = partitions(&step.partitions, report)??;
+            same_rows(from, Step::Repartition(partitions), scope)
         }
-        Operator::MapWithState(step) => {
-            let grouping = grouped(&step.from, &step.key, &step.state, "state", at, scope, report);
-            let uid = scope.uid((&step.uid, &step.was), name, at, report);
-            let ((grouping, slide), uid) = (grouping?, uid?);
-            let schema = grouping.output_schema().clone();
-            // `emit` has one value yet, and it is the default.
-            let timeout = At::get(&step.timeout);
-            Some((step.from.as_ref()?, Step::MapWithState { uid, grouping, timeout }, schema, slide?))
+        Operator::Count(step) => {
+            let (from, schema) = (step.from.as_ref()?, counted());
+            let slide = scope.slide(&from.value)?;
+            Some(Resolved { inputs: vec![from.value.clone()], step: Step::Count, schema, slide })
         }
-        Operator::UpdateStateByKey(step) => {
-            let grouping = grouped(&step.from, &step.key, &step.state, "state", at, scope, report);
-            let uid = scope.uid((&step.uid, &step.was), name, at, report);
-            let ((grouping, slide), uid) = (grouping?, uid?);
-            let schema = grouping.output_schema().clone();
-            Some((step.from.as_ref()?, Step::UpdateStateByKey { uid, grouping }, schema, slide?))
-        }
-        Operator::Window(step) => {
-            let from = step.from.as_ref()?;
-            let window = window(from, &step.window, &step.slide, scope, report);
-            let uid = scope.uid((&step.uid, &step.was), name, at, report);
-            let ((window, slide), uid) = (window?, uid?);
-            Some((from, Step::Window { uid, window }, scope.schema(&from.value)?, slide))
-        }
+        Operator::Join(step) => joins::join(step, "inner join", scope, report),
+        Operator::LeftOuterJoin(step) => joins::join(step, "left join", scope, report),
+        Operator::RightOuterJoin(step) => joins::join(step, "right join", scope, report),
+        Operator::FullOuterJoin(step) => joins::join(step, "full join", scope, report),
+        Operator::Cogroup(step) => joins::cogroup(step, scope, report),
+        _ => keyed::check(name, operator, scope, report),
     };
-    let (from, step, schema, slide) = step?;
-    let (name, operator) = (name.to_owned(), operator.value.name());
-    Some(Stream { name, operator, inputs: vec![from.value.clone()], step, schema, slide })
+    let Resolved { inputs, step, schema, slide } = resolved?;
+    Some(Stream { name: name.to_owned(), operator: operator.value.name(), inputs, step, schema, slide })
 }
 
-type Resolved<'a> = (&'a At<String>, Step, SchemaRef, Duration);
+/// The one column of a count.
+pub(crate) fn counted() -> SchemaRef {
+    sql::schema([("count", sql::DataType::Int64)])
+}
+
+/// A step that gives the columns of what it reads.
+pub(super) fn same_rows(from: &At<String>, step: Step, scope: &Scope) -> Option<Resolved> {
+    let (schema, slide) = (scope.schema(&from.value)?, scope.slide(&from.value)?);
+    Some(Resolved { inputs: vec![from.value.clone()], step, schema, slide })
+}
+
+/// How many partitions are asked for, if any; nothing if it was reported.
+pub(super) fn partitions(given: &Option<At<NonZeroU64>>, report: &mut Report) -> Option<Option<usize>> {
+    const MOST: u64 = 1 << 16;
+    let Some(given) = given else { return Some(None) };
+    if given.value.get() > MOST {
+        report
+            .error(given.at.clone(), format!("{} partitions are too many", given.value))
+            .label(format!("expected 1 to {MOST}"));
+        return None;
+    }
+    Some(usize::try_from(given.value.get()).ok())
+}
+
+/// `select` and the key.
+fn keys<'a>(key: &'a Option<At<Vec<At<Text>>>>, report: &mut Report) -> Option<Built<'a>> {
+    let key = key.as_ref()?;
+    if key.value.is_empty() {
+        report.error(key.at.clone(), "there must be at least one key");
+        return None;
+    }
+    let mut built = Built::default().words("select ");
+    for (n, text) in key.value.iter().enumerate() {
+        // Its own `as` stands behind the expression, so there are no brackets.
+        built = built.words(if n == 0 { "" } else { ", " }).written(&text.value);
+    }
+    Some(built)
+}
+
+/// Named expressions, after what was built; the first ones of a `select` if `first`.
+fn columns<'a>(
+    mut built: Built<'a>,
+    select: &'a Option<At<Named<Text>>>,
+    first: bool,
+    report: &mut Report,
+) -> Option<Built<'a>> {
+    names::not_empty("column", select, report);
+    let select = select.as_ref().filter(|select| !select.value.0.is_empty())?;
+    for (n, column) in select.value.0.iter().enumerate() {
+        let comma = if n == 0 && first { "" } else { ", " };
+        let text = &column.value.as_ref()?.value;
+        built = built.words(comma).expression(text).words(" as ").name(&column.name);
+    }
+    Some(built)
+}
+
+/// The elements of the one array of `each`.
+fn elements<'a>(
+    built: Built<'a>,
+    each: &'a Option<At<Named<Text>>>,
+    first: bool,
+    report: &mut Report,
+) -> Option<Built<'a>> {
+    let each = each.as_ref()?;
+    let [column] = &each.value.0[..] else {
+        report
+            .error(each.at.clone(), "`each` has one column, for the elements of one array")
+            .help("such as `each: { word: \"string_to_array(value, ' ')\" }`");
+        return None;
+    };
+    let text = &column.value.as_ref()?.value;
+    let comma = if first { "" } else { ", " };
+    Some(built.words(comma).words("unnest(").expression(text).words(") as ").name(&column.name))
+}
 
 /// A query over one stream, whose name is put after what was built.
-fn query<'a>(
-    built: Built<'_>,
-    from: &'a At<String>,
-    scope: &Scope,
-    report: &mut Report,
-) -> Option<Resolved<'a>> {
+fn query(built: Built<'_>, from: &At<String>, scope: &Scope, report: &mut Report) -> Option<Resolved> {
     query_of(built.words(" from ").name(&from.value), from, scope, report)
 }
 
-fn query_of<'a>(
-    built: Built<'_>,
-    from: &'a At<String>,
-    scope: &Scope,
-    report: &mut Report,
-) -> Option<Resolved<'a>> {
+fn query_of(built: Built<'_>, from: &At<String>, scope: &Scope, report: &mut Report) -> Option<Resolved> {
     match scope.planner.query(&built.sql) {
         Ok(query) => {
-            let schema = query.schema().clone();
-            Some((from, Step::Query(query), schema, scope.slide(&from.value)?))
+            let (schema, slide) = (query.schema().clone(), scope.slide(&from.value)?);
+            Some(Resolved { inputs: vec![from.value.clone()], step: Step::Query(query), schema, slide })
         }
         Err(error) => {
             built.report(&error, report);
@@ -169,8 +231,8 @@ fn query_of<'a>(
     }
 }
 
-/// A query as it is written, over one stream or several of one slide.
-fn sql(name: &str, text: &Text, scope: &Scope, report: &mut Report) -> Option<Stream> {
+/// A query as it is written, over streams of one slide and tables.
+fn sql(name: &str, text: &Text, scope: &Scope, report: &mut Report) -> Option<Resolved> {
     let query = match scope.planner.query(text.value()) {
         Ok(query) => query,
         Err(error) => {
@@ -179,20 +241,20 @@ fn sql(name: &str, text: &Text, scope: &Scope, report: &mut Report) -> Option<St
         }
     };
     let inputs = query.inputs().to_vec();
-    if inputs.is_empty() {
-        report.error(text.at(), format!("`{name}` reads no stream")).help(format!(
-            "there are {}",
-            crate::service::report::list(scope.known.keys().map(String::as_str))
-        ));
+    if inputs.iter().all(|input| scope.tables.contains_key(input)) {
+        let streams = scope.known.keys().map(String::as_str).filter(|name| !scope.tables.contains_key(*name));
+        report
+            .error(text.at(), format!("`{name}` reads no stream"))
+            .help(format!("there are {}", crate::service::report::list(streams)));
         return None;
     }
     let places = inputs.iter().map(|input| (input.as_str(), tables::place(text, input)));
     let slide = one_slide(places, scope, report)?;
     let schema = query.schema().clone();
-    Some(Stream { name: name.to_owned(), operator: "sql", inputs, step: Step::Query(query), schema, slide })
+    Some(Resolved { inputs, step: Step::Query(query), schema, slide })
 }
 
-fn union(name: &str, of: &At<Vec<At<String>>>, scope: &Scope, report: &mut Report) -> Option<Stream> {
+fn union(of: &At<Vec<At<String>>>, scope: &Scope, report: &mut Report) -> Option<Resolved> {
     let [first, others @ ..] = &of.value[..] else {
         report.error(of.at.clone(), "a union needs streams").help("such as `of: [a, b]`");
         return None;
@@ -216,24 +278,17 @@ fn union(name: &str, of: &At<Vec<At<String>>>, scope: &Scope, report: &mut Repor
     }
     let slide = one_slide(of.value.iter().map(|from| (from.value.as_str(), from.at.clone())), scope, report)?;
     let inputs = of.value.iter().map(|from| from.value.clone()).collect();
-    fine.then(|| Stream {
-        name: name.to_owned(),
-        operator: "union",
-        inputs,
-        step: Step::Union,
-        schema,
-        slide,
-    })
+    fine.then_some(Resolved { inputs, step: Step::Union, schema, slide })
 }
 
-/// The slide that all these streams have; reports it if they differ.
-fn one_slide<'a>(
+/// The slide that all these streams have; reports it if they differ. Tables have none.
+pub(super) fn one_slide<'a>(
     streams: impl IntoIterator<Item = (&'a str, Range<usize>)>,
     scope: &Scope,
     report: &mut Report,
 ) -> Option<Duration> {
     let mut first: Option<(&str, Range<usize>, Duration)> = None;
-    for (name, at) in streams {
+    for (name, at) in streams.into_iter().filter(|(name, _)| !scope.tables.contains_key(*name)) {
         let slide = scope.slide(name)?;
         match &first {
             None => first = Some((name, at, slide)),
@@ -252,7 +307,7 @@ fn one_slide<'a>(
 }
 
 /// Window and slide, both multiples of the slide of the stream that is looked back on.
-fn window(
+pub(super) fn window(
     from: &At<String>,
     window: &Option<At<Duration>>,
     slide: &Option<At<Duration>>,
@@ -279,40 +334,6 @@ fn window(
     }
     let window = At::get(window)?;
     fine.then(|| (window, At::get(slide).unwrap_or(parent)))
-}
-
-/// The prepared grouping of an operator by key, and the slide of what it reads.
-fn grouped(
-    from: &Option<At<String>>,
-    key: &Option<At<Vec<At<Text>>>>,
-    values: &Option<At<Named<Text>>>,
-    values_are: &str,
-    at: &Range<usize>,
-    scope: &Scope,
-    report: &mut Report,
-) -> Option<(Grouping, Option<Duration>)> {
-    if let Some(key) = key
-        && key.value.is_empty()
-    {
-        let finding = report.error(key.at.clone(), "there must be at least one key");
-        finding.help("one value over all rows is a `sql` with an aggregate");
-    }
-    names::not_empty(&format!("column in `{values_are}`"), values, report);
-    let (from, key, values) =
-        (from.as_ref()?, key.as_ref().filter(|key| !key.value.is_empty())?, values.as_ref()?);
-    let texts = || key.value.iter().chain(values.value.0.iter().filter_map(|column| column.value.as_ref()));
-    let keys: Vec<String> = key.value.iter().map(|key| key.value.value().to_owned()).collect();
-    let columns: Option<Vec<(String, String)>> = (values.value.0.iter())
-        .map(|column| Some((column.name.clone(), column.value.as_ref()?.value.value().to_owned())))
-        .collect();
-    let columns = columns.filter(|columns| !columns.is_empty())?;
-    match scope.planner.grouping(&from.value, &keys, &columns) {
-        Ok(grouping) => Some((grouping, scope.slide(&from.value))),
-        Err(error) => {
-            expression::report_in(&error, texts(), at.clone(), report);
-            None
-        }
-    }
 }
 
 /// Reports a column that a stream does not have.

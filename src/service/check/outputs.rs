@@ -1,24 +1,30 @@
 //! Outputs: from which stream, to where, and that all go to one cluster.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::ops::Range;
+use std::path::PathBuf;
 
 use super::cluster;
 use super::config::{
     ClientOptions, Cluster, KafkaTopic, OnBadRecord, Output, Sink, Source, Step, Stream, TopicSettings,
 };
 use super::operators::column;
+use super::sources::one_kind;
 use super::streams::Declared;
 use super::{names, sources};
-use crate::service::file::{At, Create, Entry, KafkaOutput, Named, OnRemoved, Text};
+use crate::service::file::{self, At, Create, Entry, FilesOutput, KafkaOutput, Named, OnRemoved, Text};
 use crate::service::report::Report;
-use crate::sql::{DataType, SchemaRef, type_name};
+use crate::sql::{DataType, FileFormat, SchemaRef, type_name};
 
 /// Partitions of a topic that has to be created, unless the file says otherwise.
 const PARTITIONS: u64 = 4;
 
 /// Rows of a batch that are shown in the terminal, unless the file says otherwise.
 const ROWS: u64 = 20;
+
+/// Rows that a table in memory keeps, unless the file says otherwise.
+const TABLE_ROWS: u64 = 100_000;
 
 /// What outputs may refer to.
 pub(super) struct Known<'a> {
@@ -29,6 +35,13 @@ pub(super) struct Known<'a> {
     pub(super) all_sources: bool,
     /// The columns of a source or stream, if it was right.
     pub(super) schema: &'a dyn Fn(&str) -> Option<SchemaRef>,
+}
+
+impl<'a> Known<'a> {
+    /// The clusters of the sources that have one, with the sources' names.
+    fn clusters(&self) -> impl Iterator<Item = (&'a str, &'a Cluster)> {
+        self.sources.iter().filter_map(|source| Some((source.name.as_str(), &source.kafka()?.cluster)))
+    }
 }
 
 /// The outputs that are right, and the one cluster that they and the dead letters go to.
@@ -44,29 +57,39 @@ pub(super) fn check(
     }
     let mut chosen = Chosen::default();
     let mut checked = Vec::new();
+    let mut tables = BTreeMap::new();
     for output in &outputs.value {
         let (at, output) = (&output.at, &output.value);
-        let from = output.from.as_ref().filter(|from| known.declared.check(from, report));
-        let sink = match (&output.kafka, &output.console) {
-            (Some(kafka), None) => self::kafka(kafka, from, known, &mut chosen, report),
-            (None, Some(console)) => {
-                let rows = At::get(&console.value.rows).map_or(ROWS, NonZeroU64::get);
-                Some(Sink::Console { rows: usize::try_from(rows).unwrap_or(usize::MAX) })
-            }
-            (Some(kafka), Some(console)) => {
-                report
-                    .error(console.key_at.clone(), "an output has one of `kafka` and `console`")
-                    .also(kafka.key_at.clone(), "the other")
-                    .help("write two outputs with the same `from`");
-                None
-            }
-            (None, None) => {
-                let at = output.from.as_ref().map_or(at.clone(), |from| from.key_at.clone());
-                report
-                    .error(at, "an output needs one of `kafka` and `console`")
-                    .help("such as `kafka: { topic: TOPIC }` or `console: {}`");
-                None
-            }
+        let from = output.from.as_ref().filter(|from| known.declared.check_stream(from, report));
+        let named_at = output.from.as_ref().map_or(at.clone(), |from| from.key_at.clone());
+        let given = [
+            ("kafka", output.kafka.as_ref().map(|sink| &sink.key_at)),
+            ("files", output.files.as_ref().map(|sink| &sink.key_at)),
+            ("table", output.table.as_ref().map(|sink| &sink.key_at)),
+            ("console", output.console.as_ref().map(|sink| &sink.key_at)),
+        ];
+        if one_kind("an output", &named_at, &given, report).is_none() {
+            report.help_last(match given.iter().any(|(_, at)| at.is_some()) {
+                true => "write two outputs with the same `from`",
+                false => "such as `kafka: { topic: TOPIC }` or `console: {}`",
+            });
+            continue;
+        }
+        let rows = |rows: &Option<At<NonZeroU64>>, default| {
+            usize::try_from(At::get(rows).map_or(default, NonZeroU64::get)).unwrap_or(usize::MAX)
+        };
+        let sink = if let Some(kafka) = &output.kafka {
+            self::kafka(kafka, from, known, &mut chosen, report)
+        } else if let Some(files) = &output.files {
+            self::files(&files.value, from, known, report)
+        } else if let Some(table) = &output.table {
+            self::table(table, from, &mut tables, report).map(|name| Sink::Table {
+                name,
+                remember: At::get(&table.value.remember),
+                rows: rows(&table.value.rows, TABLE_ROWS),
+            })
+        } else {
+            output.console.as_ref().map(|console| Sink::Console { rows: rows(&console.value.rows, ROWS) })
         };
         if let (Some(from), Some(sink)) = (from, sink) {
             checked.push(Output { from: from.value.clone(), sink });
@@ -75,8 +98,18 @@ pub(super) fn check(
     // Dead letters go to the output cluster; without one, to where the source is.
     let dead_letters = |source: &&Source| matches!(source.on_bad_record, OnBadRecord::DeadLetter(_));
     for source in known.sources.iter().filter(dead_letters) {
-        if !chosen.given {
-            chosen.take(source.cluster.clone(), &outputs.key_at, report);
+        match source.kafka() {
+            _ if chosen.given => {}
+            Some(kafka) => chosen.take(kafka.cluster.clone(), &outputs.key_at, report),
+            None if chosen.first.is_none() => {
+                report
+                    .error(
+                        outputs.key_at.clone(),
+                        format!("the dead letters of `{}` have no cluster to go to", source.name),
+                    )
+                    .help("set `on_bad_record: skip`, or add an output with `kafka` and `brokers`");
+            }
+            None => {}
         }
     }
     (checked, chosen.cluster())
@@ -140,8 +173,8 @@ fn kafka(
     let cluster = match &output.brokers {
         Some(brokers) => cluster::check(brokers, None, report).map(|cluster| Cluster {
             // The same cluster is spoken to in the same way.
-            options: (known.sources.iter().find(|source| cluster::same(&source.cluster, &cluster)))
-                .map_or(ClientOptions::default(), |source| source.cluster.options.clone()),
+            options: (known.clusters().find(|(_, known)| cluster::same(known, &cluster)))
+                .map_or(ClientOptions::default(), |(_, known)| known.options.clone()),
             ..cluster
         }),
         None => of_sources(at, known, report),
@@ -163,10 +196,11 @@ fn kafka(
     }
     let cluster = cluster?;
     if let Some(topic) = &topic {
-        let reader = known
-            .sources
-            .iter()
-            .find(|source| cluster::same(&source.cluster, &cluster) && source.topics.contains(topic));
+        let reader = known.sources.iter().find(|source| {
+            source
+                .kafka()
+                .is_some_and(|kafka| cluster::same(&kafka.cluster, &cluster) && kafka.topics.contains(topic))
+        });
         if let (Some(reader), Some(place)) = (reader, &output.topic) {
             report
                 .error(
@@ -230,7 +264,7 @@ fn removed(output: &KafkaOutput, from: &str, known: &Known<'_>, report: &mut Rep
     };
     let step = known.streams.iter().find(|stream| stream.name == from).map(|stream| &stream.step);
     let keys = match step {
-        Some(Step::MapWithState { grouping, timeout: Some(_), .. }) => grouping.key_schema(),
+        Some(Step::MapWithState { state, timeout: Some(_), .. }) => state.grouping.key_schema(),
         _ => {
             report
                 .error(given.at.clone(), format!("`{from}` removes no keys"))
@@ -300,17 +334,77 @@ fn count(given: &Option<At<NonZeroU64>>, otherwise: u64, what: &str, report: &mu
     fits.and_then(|number| i32::try_from(number).ok())
 }
 
-/// The sources' cluster, if they have only one.
-fn of_sources(at: &Range<usize>, known: &Known<'_>, report: &mut Report) -> Option<Cluster> {
-    let first = known.sources.first()?;
-    if let Some(other) = known.sources.iter().find(|source| !cluster::same(&source.cluster, &first.cluster)) {
-        report.error(at.clone(), "the sources are on several clusters, so an output needs `brokers`").help(
-            format!(
-                "`{}` is on {}, `{}` on {}",
-                first.name, first.cluster.brokers, other.name, other.cluster.brokers
-            ),
-        );
+fn files(
+    output: &FilesOutput,
+    from: Option<&At<String>>,
+    known: &Known<'_>,
+    report: &mut Report,
+) -> Option<Sink> {
+    let (path, format) = (output.path.as_ref()?, output.format.as_ref()?);
+    if path.value.trim().is_empty() || path.value.ends_with('/') {
+        report
+            .error(path.at.clone(), format!("`{}` cannot begin the names of folders", path.value))
+            .help("such as `out/counts`, which gives the folders `out/counts-BATCH_TIME.csv`");
         return None;
     }
-    known.all_sources.then(|| first.cluster.clone())
+    let format = match format.value {
+        file::FileFormat::Text => FileFormat::Text,
+        file::FileFormat::Json => FileFormat::Json,
+        file::FileFormat::Csv => FileFormat::Csv,
+        file::FileFormat::Parquet => FileFormat::Parquet,
+    };
+    let from = from?;
+    let schema = (known.schema)(&from.value)?;
+    if let Err(message) = format.check(&schema) {
+        let at = output.format.as_ref().map_or(path.at.clone(), |format| format.at.clone());
+        report.error(at, format!("`{}` cannot be written like this: {message}", from.value));
+        return None;
+    }
+    Some(Sink::Files { path: PathBuf::from(&path.value), format })
+}
+
+/// The name of a table in memory; no two have the same.
+fn table(
+    table: &At<file::TableOutput>,
+    from: Option<&At<String>>,
+    tables: &mut BTreeMap<String, Range<usize>>,
+    report: &mut Report,
+) -> Option<String> {
+    let (name, at) = match &table.value.name {
+        Some(name) => (name.value.clone(), name.at.clone()),
+        None => (from?.value.clone(), table.key_at.clone()),
+    };
+    if !names::sql_name("table", &name, &at, report) {
+        return None;
+    }
+    if let Some(first) = tables.insert(name.clone(), at.clone()) {
+        report.error(at, format!("two tables are called `{name}`")).also(first, "the other");
+        return None;
+    }
+    if crate::service::query::BUILT_IN.contains(&name.as_str()) {
+        report
+            .error(at, format!("`{name}` is the name of a table that every pipeline has"))
+            .help("give this one another `name`");
+        return None;
+    }
+    Some(name)
+}
+
+/// The sources' cluster, if they have only one.
+fn of_sources(at: &Range<usize>, known: &Known<'_>, report: &mut Report) -> Option<Cluster> {
+    let Some((first_name, first)) = known.clusters().next() else {
+        if known.all_sources {
+            report
+                .error(at.clone(), "no source is on Kafka, so an output needs `brokers`")
+                .help("such as `brokers: \"localhost:9092\"`");
+        }
+        return None;
+    };
+    if let Some((other_name, other)) = known.clusters().find(|(_, other)| !cluster::same(other, first)) {
+        report
+            .error(at.clone(), "the sources are on several clusters, so an output needs `brokers`")
+            .help(format!("`{first_name}` is on {}, `{other_name}` on {}", first.brokers, other.brokers));
+        return None;
+    }
+    known.all_sources.then(|| first.clone())
 }

@@ -1,10 +1,11 @@
 //! Sources: topics, cluster, columns, and what becomes of bad records.
 
 use std::num::NonZeroU64;
+use std::ops::Range;
 
-use super::config::{OnBadRecord, OnDataLoss, Reader, Slicing, Source, Start, Topics};
+use super::config::{Input, KafkaInput, OnBadRecord, OnDataLoss, Reader, Slicing, Source, Start, Topics};
 use super::{cluster, names};
-use crate::service::file::{self, At, Entry, Format};
+use crate::service::file::{self, At, Entry, Format, Named};
 use crate::service::report::Report;
 use crate::source::kafka::{DEFAULT_MAX_BYTES, DEFAULT_MAX_RECORDS};
 use crate::sql;
@@ -16,21 +17,82 @@ const TEXT_COLUMN: &str = "value";
 /// Time for the broker and the topics to come up unless the file says otherwise.
 const WAIT: Duration = Duration::seconds(30);
 
+/// Whether what a folder holds at the first start is read, unless the file says otherwise.
+const EXISTING: bool = true;
+
 /// The checked source, or nothing if something about it was reported.
 pub(super) fn check(source: &Entry<file::Source>, report: &mut Report) -> Option<Source> {
     let named = names::sql_name("source", &source.name, &source.at, report);
     let file = &source.value.as_ref()?.value;
-    let kafka = file.kafka.as_ref().map(|kafka| &kafka.value);
-    let cluster =
-        kafka.and_then(|kafka| cluster::check(kafka.brokers.as_ref()?, kafka.options.as_ref(), report));
-    let topics = kafka.and_then(|kafka| topics(source, kafka, report));
+    let given = [
+        ("kafka", file.kafka.as_ref().map(|kafka| &kafka.key_at)),
+        ("socket", file.socket.as_ref().map(|socket| &socket.key_at)),
+        ("files", file.files.as_ref().map(|files| &files.key_at)),
+    ];
+    let kind = one_kind(&format!("`{}`", source.name), &source.at, &given, report);
+    let input = match (&file.kafka, &file.socket, &file.files) {
+        (Some(kafka), None, None) => self::kafka(&kafka.value, &kafka.key_at, report).map(Input::Kafka),
+        (None, Some(socket), None) => self::socket(&socket.value, report),
+        (None, None, Some(files)) => {
+            let folder = files.value.folder.as_ref();
+            let existing = At::get(&files.value.existing).unwrap_or(EXISTING);
+            folder.map(|folder| Input::Files { folder: folder.value.clone(), existing })
+        }
+        _ => None,
+    };
     let format = format(source, file, report);
-    let on_bad_record = on_bad_record(&file.on_bad_record, topics.as_ref(), report);
-    let slicing = kafka.and_then(|kafka| slicing(kafka, report));
-    let (kafka, format) = (kafka?, format?);
-    let source = Source {
+    let topics = match &input {
+        Some(Input::Kafka(kafka)) => Some(&kafka.topics),
+        _ => None,
+    };
+    let on_bad_record = on_bad_record(&file.on_bad_record, topics, report);
+    let (kind, input, format) = (kind?, input?, format?);
+    Some(Source {
         name: named.then(|| source.name.clone())?,
-        place: report.place(&file.kafka.as_ref()?.key_at),
+        place: report.place(kind),
+        input,
+        schema: match &format {
+            sql::Format::Text { column } => sql::schema([(column.as_str(), sql::DataType::Utf8View)]),
+            sql::Format::Json { schema } => schema.clone(),
+        },
+        format,
+        on_bad_record: on_bad_record?,
+    })
+}
+
+/// The place of the one kind that is given; reports none and several.
+pub(super) fn one_kind<'a>(
+    what: &str,
+    at: &Range<usize>,
+    kinds: &[(&'static str, Option<&'a Range<usize>>)],
+    report: &mut Report,
+) -> Option<&'a Range<usize>> {
+    let given: Vec<(&str, &Range<usize>)> =
+        kinds.iter().filter_map(|(name, at)| at.map(|at| (*name, at))).collect();
+    match given[..] {
+        [(_, only)] => return Some(only),
+        [] => {
+            let names = crate::service::report::list(kinds.iter().map(|(name, _)| *name));
+            report.error(at.clone(), format!("{what} needs one of the keys {names}"));
+        }
+        [(first, first_at), (second, second_at), ..] => {
+            report
+                .error(
+                    second_at.clone(),
+                    format!("{what} has both `{first}` and `{second}`, and can have one"),
+                )
+                .also(first_at.clone(), "the other");
+        }
+    }
+    None
+}
+
+fn kafka(kafka: &file::KafkaSource, at: &Range<usize>, report: &mut Report) -> Option<KafkaInput> {
+    let cluster =
+        kafka.brokers.as_ref().and_then(|brokers| cluster::check(brokers, kafka.options.as_ref(), report));
+    let topics = topics(kafka, at, report);
+    let slicing = slicing(kafka, report);
+    Some(KafkaInput {
         cluster: cluster?,
         topics: topics?,
         start: kafka.start.as_ref().map_or(Start::Earliest, |start| start.value.clone()),
@@ -55,14 +117,23 @@ pub(super) fn check(source: &Entry<file::Source>, report: &mut Report) -> Option
         max_records_per_batch: At::get(&kafka.max_records_per_batch)
             .map_or(DEFAULT_MAX_RECORDS, NonZeroU64::get),
         max_bytes_per_batch: At::get(&kafka.max_bytes_per_batch).map_or(DEFAULT_MAX_BYTES, |bytes| bytes.0),
-        schema: match &format {
-            sql::Format::Text { column } => sql::schema([(column.as_str(), sql::DataType::Utf8View)]),
-            sql::Format::Json { schema } => schema.clone(),
-        },
-        format,
-        on_bad_record: on_bad_record?,
-    };
-    Some(source)
+    })
+}
+
+fn socket(socket: &file::SocketSource, report: &mut Report) -> Option<Input> {
+    let port = socket.port.as_ref().and_then(|port| match u16::try_from(port.value.get()) {
+        Ok(number) => Some(number),
+        Err(_) => {
+            report.error(port.at.clone(), format!("{} is no port", port.value)).label("expected 1 to 65535");
+            None
+        }
+    });
+    let host = socket.host.as_ref()?.value.trim().to_owned();
+    if host.is_empty() {
+        report.error(socket.host.as_ref()?.at.clone(), "the host is empty").label("such as `localhost`");
+        return None;
+    }
+    Some(Input::Socket { host, port: port? })
 }
 
 /// What says which batch a record belongs to, with its numbers.
@@ -91,8 +162,9 @@ fn slicing(kafka: &file::KafkaSource, report: &mut Report) -> Option<Slicing> {
 /// Reports sources of which some are sliced by arrival and some by timestamp.
 pub(super) fn same_slicing(sources: &[Entry<file::Source>], report: &mut Report) {
     let sliced = sources.iter().filter_map(|source| {
-        let kafka = &source.value.as_ref()?.value.kafka.as_ref()?.value;
-        let by_time = kafka.slicing.as_ref().filter(|slicing| slicing.value == file::Slicing::Timestamp);
+        let kafka = source.value.as_ref()?.value.kafka.as_ref().map(|kafka| &kafka.value);
+        let slicing = kafka.and_then(|kafka| kafka.slicing.as_ref());
+        let by_time = slicing.filter(|slicing| slicing.value == file::Slicing::Timestamp);
         Some((source, by_time))
     });
     let (by_time, by_arrival): (Vec<_>, Vec<_>) = sliced.partition(|(_, by_time)| by_time.is_some());
@@ -126,7 +198,7 @@ pub(super) fn on_bad_record(
 }
 
 /// The topics, by their names or by a pattern.
-fn topics(source: &Entry<file::Source>, kafka: &file::KafkaSource, report: &mut Report) -> Option<Topics> {
+fn topics(kafka: &file::KafkaSource, at: &Range<usize>, report: &mut Report) -> Option<Topics> {
     match (&kafka.topics, &kafka.topics_pattern) {
         (Some(topics), None) => listed(topics, report),
         (None, Some(pattern)) => {
@@ -146,9 +218,8 @@ fn topics(source: &Entry<file::Source>, kafka: &file::KafkaSource, report: &mut 
         }
         (None, None) => {
             if !report.has_errors() {
-                let at = source.value.as_ref().and_then(|s| s.value.kafka.as_ref()).map(|k| k.key_at.clone());
                 report
-                    .error(at.unwrap_or_else(|| source.at.clone()), "a source needs the key `topics`")
+                    .error(at.clone(), "a source needs the key `topics`")
                     .help(r"such as `topics: [clicks]` or `topics_pattern: 'logs\..*'`");
             }
             None
@@ -209,19 +280,18 @@ fn format(source: &Entry<file::Source>, file: &file::Source, report: &mut Report
                 .help("such as `schema: { id: bigint, text: text }`");
             None
         }
-        (Format::Json, Some(schema)) => {
-            names::not_empty("column", &file.schema, report);
-            let columns: Vec<_> = schema
-                .value
-                .0
-                .iter()
-                .map(|column| Some((column.name.as_str(), column_type(column, report)?)))
-                .collect();
-            let columns =
-                columns.into_iter().collect::<Option<Vec<_>>>().filter(|columns| !columns.is_empty())?;
-            Some(sql::Format::Json { schema: sql::schema(columns) })
-        }
+        (Format::Json, Some(_)) => Some(sql::Format::Json { schema: columns(&file.schema, report)? }),
     }
+}
+
+/// The columns of a schema as it is written.
+pub(super) fn columns(schema: &Option<At<Named<file::Text>>>, report: &mut Report) -> Option<sql::SchemaRef> {
+    names::not_empty("column", schema, report);
+    let columns = &schema.as_ref()?.value.0;
+    let columns: Vec<_> =
+        columns.iter().map(|column| Some((column.name.as_str(), column_type(column, report)?))).collect();
+    let columns = columns.into_iter().collect::<Option<Vec<_>>>().filter(|columns| !columns.is_empty())?;
+    Some(sql::schema(columns))
 }
 
 fn column_type(column: &Entry<file::Text>, report: &mut Report) -> Option<sql::DataType> {

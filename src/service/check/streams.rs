@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use super::config::{Source, Stream};
+use super::config::{Source, Stream, Table};
 use super::operators::{self, Scope};
 use super::{expression, names, tables};
 use crate::service::file::{At, Entry, Operator};
@@ -17,14 +17,31 @@ use crate::time::Duration;
 /// All names of a file: whether each is right or not, others may refer to it.
 pub(super) struct Declared<'a> {
     names: BTreeSet<&'a str>,
+    /// Those of the names that are tables in files.
+    tables: BTreeSet<&'a str>,
 }
 
 impl<'a> Declared<'a> {
-    pub(super) fn new(names: impl IntoIterator<Item = &'a str>) -> Self {
-        Self { names: names.into_iter().collect() }
+    pub(super) fn new(
+        streams: impl IntoIterator<Item = &'a str>,
+        tables: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        let tables: BTreeSet<&str> = tables.into_iter().collect();
+        Self { names: streams.into_iter().chain(tables.iter().copied()).collect(), tables }
     }
 
-    /// Reports `name` if there is neither a source nor a stream of that name.
+    /// As [`check`](Declared::check), for what a table has no place in.
+    pub(super) fn check_stream(&self, name: &At<String>, report: &mut Report) -> bool {
+        if self.tables.contains(name.value.as_str()) {
+            report
+                .error(name.at.clone(), format!("`{}` is a table, not a stream", name.value))
+                .help("tables are read in `sql` and in joins, beside a stream");
+            return false;
+        }
+        self.check(name, report)
+    }
+
+    /// Reports `name` if there is neither a source, a stream nor a table of that name.
     pub(super) fn check(&self, name: &At<String>, report: &mut Report) -> bool {
         let known = self.names.contains(name.value.as_str());
         if !known {
@@ -47,14 +64,24 @@ struct Pending<'a> {
 /// The streams that are right, each after those that it reads.
 pub(super) fn check(
     sources: &[Source],
+    tables: &[Table],
     streams: &[Entry<crate::service::file::Stream>],
     declared: &Declared<'_>,
     batch_interval: Option<Duration>,
+    memory_limit: usize,
     report: &mut Report,
 ) -> Vec<Stream> {
-    let mut scope = Scope { planner: Planner::new(), known: BTreeMap::new(), uids: BTreeMap::new() };
+    let mut scope = Scope {
+        planner: Planner::with_memory_limit(memory_limit),
+        known: BTreeMap::new(),
+        tables: BTreeMap::new(),
+        uids: BTreeMap::new(),
+    };
     for source in sources {
         scope.add(&source.name, source.schema.clone(), batch_interval);
+    }
+    for table in tables {
+        scope.add_table(table);
     }
     let mut pending: Vec<Pending<'_>> = Vec::new();
     for entry in streams {
@@ -122,35 +149,27 @@ fn reads(
     declared: &Declared<'_>,
     report: &mut Report,
 ) -> Option<Vec<(String, Range<usize>)>> {
-    let names: Vec<Option<&At<String>>> = match &operator.value {
+    if let Operator::Sql(text) = &operator.value {
         // A name that is not declared may be one that the query itself makes; the planner knows.
-        Operator::Sql(text) => {
-            let of_file = |name: &String| declared.names.contains(name.as_str());
-            let place = |name: String| {
-                let at = tables::place(text, &name);
-                (name, at)
-            };
-            let names = tables::tables(text.value()).into_iter().map(|(name, _)| name);
-            return Some(names.filter(of_file).map(place).collect());
-        }
-        Operator::Union(union) => match &union.of {
-            Some(of) => of.value.iter().map(Some).collect(),
-            None => vec![None],
-        },
-        Operator::ReduceByKey(step) => vec![step.from.as_ref()],
-        Operator::ReduceByKeyAndWindow(step) => vec![step.from.as_ref()],
-        Operator::MapWithState(step) => vec![step.from.as_ref()],
-        Operator::UpdateStateByKey(step) => vec![step.from.as_ref()],
-        Operator::Window(step) => vec![step.from.as_ref()],
-        Operator::Filter(step) => vec![step.from.as_ref()],
-        Operator::Map(step) => vec![step.from.as_ref()],
-        Operator::Count(step) => vec![step.from.as_ref()],
-    };
+        let of_file = |name: &String| declared.names.contains(name.as_str());
+        let place = |name: String| {
+            let at = tables::place(text, &name);
+            (name, at)
+        };
+        let names = tables::tables(text.value()).into_iter().map(|(name, _)| name);
+        return Some(names.filter(of_file).map(place).collect());
+    }
+    let joins = operator.value.joins();
     let mut reads = Vec::new();
     let mut fine = true;
-    for name in names {
+    for name in operator.value.inputs() {
         match name {
-            Some(name) if declared.check(name, report) => reads.push((name.value.clone(), name.at.clone())),
+            Some(name) if joins && declared.check(name, report) => {
+                reads.push((name.value.clone(), name.at.clone()));
+            }
+            Some(name) if !joins && declared.check_stream(name, report) => {
+                reads.push((name.value.clone(), name.at.clone()))
+            }
             _ => fine = false,
         }
     }

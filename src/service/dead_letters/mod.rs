@@ -118,7 +118,7 @@ impl Place {
         let of_sources = config.sources.iter().map(|source| &source.on_bad_record);
         let of_outputs = config.outputs.iter().filter_map(|output| match &output.sink {
             Sink::Kafka(topic) => Some(topic.settings.bad_records()),
-            Sink::Console { .. } => None,
+            Sink::Files { .. } | Sink::Table { .. } | Sink::Console { .. } => None,
         });
         let topics: BTreeSet<String> = of_sources
             .chain(of_outputs)

@@ -40,7 +40,7 @@ pub(crate) fn demo(args: &DemoArgs, stop: &StopRequested) -> Result<()> {
     let table = Arc::new(Table::new(&brokers, args.interval));
     let rows = table.clone();
     let builder = StreamingContext::builder(&*config.app_id);
-    let ssc = pipeline::build(&config, builder, |streams| {
+    let ssc = pipeline::build(&config, builder, &Default::default(), |streams| {
         streams.get("trending")?.output("demo", move |rdd, _| rows.set(rdd.collect()?));
         Ok(())
     })?;

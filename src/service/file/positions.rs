@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
+
 use super::read::{Named, Read, choice, expected, mapping};
+use super::schema::Definitions;
 use super::yaml::{Node, Scalar, Value};
 use crate::service::report::Report;
 use crate::source::kafka;
@@ -79,6 +82,10 @@ impl Read for Start {
             _ => expected(WHAT, node, report),
         }
     }
+
+    fn schema(definitions: &mut Definitions) -> serde_json::Value {
+        json!({ "anyOf": [StartWord::schema(definitions), time_schema(), StartMapping::schema(definitions)] })
+    }
 }
 
 impl Read for End {
@@ -97,6 +104,15 @@ impl Read for End {
             _ => expected(WHAT, node, report),
         }
     }
+
+    fn schema(definitions: &mut Definitions) -> serde_json::Value {
+        json!({ "anyOf": [EndWord::schema(definitions), time_schema(), EndMapping::schema(definitions)] })
+    }
+}
+
+/// What looks like a time to [`time`].
+fn time_schema() -> serde_json::Value {
+    json!({ "type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}" })
 }
 
 fn is_like_a_time(scalar: &Scalar) -> bool {
@@ -127,6 +143,10 @@ impl Read for Offset {
             Some(number) => Some(Self(number)),
             None => expected("an offset, a whole number from 0 on", node, report),
         }
+    }
+
+    fn schema(_: &mut Definitions) -> serde_json::Value {
+        json!({ "type": "integer", "minimum": 0 })
     }
 }
 

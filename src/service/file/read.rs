@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::schema::Definitions;
 use super::yaml::{Key, Node, Value};
 use crate::service::report::{Report, list, nearest};
 
@@ -36,6 +37,9 @@ pub(crate) trait Read: Sized {
         let (at, key_at) = (node.at.clone(), node.key_at.clone());
         Self::read(node, report).map(|value| At { value, at, key_at })
     }
+
+    /// What editors are told of it: JSON Schema.
+    fn schema(definitions: &mut Definitions) -> serde_json::Value;
 }
 
 /// Reports that the node is not what it has to be; examples after `, such as` go beside the caret.
@@ -137,6 +141,10 @@ impl<T: Read> Read for Vec<At<T>> {
             Value::Nothing => expected("a list", node, report),
         }
     }
+
+    fn schema(definitions: &mut Definitions) -> serde_json::Value {
+        serde_json::json!({ "type": "array", "items": T::schema(definitions) })
+    }
 }
 
 /// What a file's author has named: names in the order of the file, each with its value, if that could be read.
@@ -169,15 +177,30 @@ impl<T: Read> Read for Named<T> {
         };
         Some(Self(entries.iter().map(read).collect()))
     }
+
+    fn schema(definitions: &mut Definitions) -> serde_json::Value {
+        serde_json::json!({ "type": "object", "additionalProperties": T::schema(definitions) })
+    }
 }
 
-/// Defines a mapping with fixed keys together with its reader: each field says whether it is `required` or `optional`.
+/// The text of an attribute if it is a comment, for the JSON schema.
+macro_rules! comment {
+    (doc = $text:literal) => {
+        $text
+    };
+    ($($other:tt)*) => {
+        ""
+    };
+}
+
+/// Defines a mapping with fixed keys together with its reader and its schema: each field says whether it is `required` or
+/// `optional`, and its comment is what editors show. A key that is a word of Rust is written `r#where`.
 macro_rules! mapping {
-    ($(#[$doc:meta])* $Name:ident { $($(#[$field_doc:meta])* $need:ident $field:ident: $Type:ty,)* }) => {
-        $(#[$doc])*
+    ($(#[$($doc:tt)*])* $Name:ident { $($(#[$($field_doc:tt)*])* $need:ident $field:ident: $Type:ty,)* }) => {
+        $(#[$($doc)*])*
         #[derive(Debug)]
         pub(crate) struct $Name {
-            $($(#[$field_doc])* pub(crate) $field: Option<$crate::service::file::read::At<$Type>>,)*
+            $($(#[$($field_doc)*])* pub(crate) $field: Option<$crate::service::file::read::At<$Type>>,)*
         }
 
         impl $crate::service::file::read::Read for $Name {
@@ -186,21 +209,35 @@ macro_rules! mapping {
                 report: &mut $crate::service::report::Report,
             ) -> Option<Self> {
                 let mut keys = $crate::service::file::read::Keys::of(node, report)?;
-                let read = Self { $($field: keys.$need(stringify!($field), report),)* };
+                let read = Self {
+                    $($field: keys.$need($crate::service::file::read::key(stringify!($field)), report),)*
+                };
                 keys.finish(report);
                 Some(read)
+            }
+
+            fn schema(definitions: &mut $crate::service::file::schema::Definitions) -> serde_json::Value {
+                use $crate::service::file::read::comment;
+                definitions.mapping(stringify!($Name), &[$(comment!($($doc)*)),*], |definitions| vec![
+                    $($crate::service::file::schema::Property {
+                        name: $crate::service::file::read::key(stringify!($field)),
+                        comment: &[$(comment!($($field_doc)*)),*],
+                        required: stringify!($need) == "required",
+                        schema: <$Type as $crate::service::file::read::Read>::schema(definitions),
+                    },)*
+                ])
             }
         }
     };
 }
 
-/// Defines a choice between words together with its reader.
+/// Defines a choice between words together with its reader and its schema.
 macro_rules! choice {
-    ($(#[$doc:meta])* $Name:ident { $($(#[$word_doc:meta])* $word:literal => $Variant:ident,)* }) => {
-        $(#[$doc])*
+    ($(#[$($doc:tt)*])* $Name:ident { $($(#[$($word_doc:tt)*])* $word:literal => $Variant:ident,)* }) => {
+        $(#[$($doc)*])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(crate) enum $Name {
-            $($(#[$word_doc])* $Variant,)*
+            $($(#[$($word_doc)*])* $Variant,)*
         }
 
         impl $crate::service::file::read::Read for $Name {
@@ -214,8 +251,18 @@ macro_rules! choice {
                     _ => None,
                 }
             }
+
+            fn schema(_: &mut $crate::service::file::schema::Definitions) -> serde_json::Value {
+                use $crate::service::file::read::comment;
+                $crate::service::file::schema::choice(&[$(($word, &[$(comment!($($word_doc)*)),*]),)*])
+            }
         }
     };
 }
 
-pub(super) use {choice, mapping};
+pub(super) use {choice, comment, mapping};
+
+/// A key as it is written in a file, from the name of its field.
+pub(super) fn key(field: &'static str) -> &'static str {
+    field.strip_prefix("r#").unwrap_or(field)
+}

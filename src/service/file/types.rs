@@ -5,6 +5,7 @@ use std::num::NonZeroU64;
 use super::origin::Text;
 use super::positions::{End, Start};
 use super::read::{At, Named, Read, choice, expected, mapping};
+use super::schema::Definitions;
 use super::steps::Stream;
 use super::values::{Bytes, Weight};
 use super::yaml::{Node, Value};
@@ -34,8 +35,14 @@ mapping! {
         optional worker_threads: NonZeroU64,
         /// What all outputs to Kafka go through.
         optional producer: Producer,
+        /// What one SQL step may hold in memory before it goes on on disk; 256MiB.
+        optional memory_limit: Bytes,
+        /// What all states together may hold in memory; 256MiB.
+        optional state_memory_limit: Bytes,
         /// Where records come from, by name.
         required sources: Named<Source>,
+        /// Tables in files that streams are joined with, by name.
+        optional tables: Named<Table>,
         /// What is made of them, by name.
         optional streams: Named<Stream>,
         /// Where results go.
@@ -86,13 +93,21 @@ impl Read for Backpressure {
             _ => expected("`off` or a mapping, such as `{ initial_rate: 10_000 }`", node, report),
         }
     }
+
+    fn schema(definitions: &mut Definitions) -> serde_json::Value {
+        serde_json::json!({ "anyOf": [{ "const": "off" }, PidSettings::schema(definitions)] })
+    }
 }
 
 mapping! {
-    /// Where records come from.
+    /// Where records come from: exactly one of `kafka`, `socket` and `files`.
     Source {
         /// Topics of a Kafka cluster.
-        required kafka: KafkaSource,
+        optional kafka: KafkaSource,
+        /// Lines from a TCP server, such as `nc -lk 9999`.
+        optional socket: SocketSource,
+        /// Lines of the files that appear in a folder.
+        optional files: FilesSource,
         /// How a record's value is read.
         required format: Format,
         /// The members of the JSON objects that become columns, each with its type.
@@ -139,6 +154,41 @@ mapping! {
         optional reader: Reader,
         /// librdkafka's own settings, passed on untouched.
         optional options: Options,
+    }
+}
+
+mapping! {
+    /// Lines from a TCP server, which is connected to again whenever the connection ends.
+    SocketSource {
+        /// The server's name or address.
+        required host: String,
+        /// The server's port.
+        required port: NonZeroU64,
+    }
+}
+
+mapping! {
+    /// Lines of the files that appear in a folder. A file must be complete when it gets its name there.
+    FilesSource {
+        /// The folder; relative to the working directory.
+        required folder: String,
+        /// Whether files that are there at the first start are read, too; true unless set.
+        optional existing: bool,
+    }
+}
+
+mapping! {
+    /// A table that does not change while the pipeline runs: exactly one of `csv`, `json` and `parquet`, a file's path. A
+    /// relative one is looked for beside the pipeline file.
+    Table {
+        /// A file whose first line names the columns; all are text unless `schema` says otherwise.
+        optional csv: String,
+        /// A file of JSON objects, one a line.
+        optional json: String,
+        /// A Parquet file, which has its own columns and types.
+        optional parquet: String,
+        /// The columns, each with its type.
+        optional schema: Named<Text>,
     }
 }
 
@@ -197,24 +247,26 @@ pub(crate) enum BadRecord {
     DeadLetter(Option<At<String>>),
 }
 
+choice! {
+    /// The words among the policies for bad records.
+    Policy {
+        /// The batch fails, and the pipeline stops.
+        "fail" => Fail,
+        /// It is counted and left out.
+        "skip" => Skip,
+    }
+}
+
+mapping! {
+    /// The policy that needs a topic.
+    DeadLetter {
+        /// The topic that the record goes to as it came, with headers that say why.
+        required dead_letter: String,
+    }
+}
+
 impl Read for BadRecord {
     fn read(node: &Node, report: &mut Report) -> Option<Self> {
-        choice! {
-            /// The words among the policies.
-            Policy {
-                /// See [`BadRecord::Fail`].
-                "fail" => Fail,
-                /// See [`BadRecord::Skip`].
-                "skip" => Skip,
-            }
-        }
-        mapping! {
-            /// The policy that needs a topic.
-            DeadLetter {
-                /// The topic.
-                required dead_letter: String,
-            }
-        }
         match &node.value {
             Value::Mapping(_) => Some(Self::DeadLetter(DeadLetter::read(node, report)?.dead_letter)),
             Value::Scalar(scalar) if !matches!(scalar.text.value(), "fail" | "skip") => {
@@ -225,6 +277,10 @@ impl Read for BadRecord {
                 Policy::Skip => Self::Skip,
             }),
         }
+    }
+
+    fn schema(definitions: &mut Definitions) -> serde_json::Value {
+        serde_json::json!({ "anyOf": [Policy::schema(definitions), DeadLetter::schema(definitions)] })
     }
 }
 
@@ -239,6 +295,10 @@ impl Read for Options {
             report.hide(option.value.as_ref().map_or(0..0, |value| value.at.clone()));
         }
         Some(Self(options))
+    }
+
+    fn schema(definitions: &mut Definitions) -> serde_json::Value {
+        Named::<String>::schema(definitions)
     }
 }
 
@@ -271,14 +331,18 @@ choice! {
 }
 
 mapping! {
-    /// Where results go: exactly one of `kafka` and `console`.
+    /// Where results go: exactly one of `kafka`, `files`, `console` and `table`.
     Output {
         /// The stream.
         required from: String,
         /// A topic.
         optional kafka: KafkaOutput,
+        /// A folder for each batch that has rows.
+        optional files: FilesOutput,
         /// The terminal.
         optional console: Console,
+        /// A table in memory that `tidemill query` reads.
+        optional table: TableOutput,
     }
 }
 
@@ -342,6 +406,42 @@ choice! {
     OutputFormat {
         /// One JSON object per row.
         "json" => Json,
+    }
+}
+
+mapping! {
+    /// A folder for each batch that has rows, `PATH-BATCH_TIME.FORMAT`: there in full, once the batch is committed.
+    FilesOutput {
+        /// How the folders' names begin; relative to the working directory.
+        required path: String,
+        /// How rows are written.
+        required format: FileFormat,
+    }
+}
+
+choice! {
+    /// How rows are written to files.
+    FileFormat {
+        /// The one column, a row a line.
+        "text" => Text,
+        /// One JSON object per row, a row a line.
+        "json" => Json,
+        /// A line that names the columns, then a row a line.
+        "csv" => Csv,
+        /// Parquet, with the columns' types.
+        "parquet" => Parquet,
+    }
+}
+
+mapping! {
+    /// A table in memory that `tidemill query` reads: the stream's rows of the last batches, with their `batch_time`.
+    TableOutput {
+        /// Its name; the stream's unless set.
+        optional name: String,
+        /// How far back it goes; the last batch with rows unless set.
+        optional remember: Duration,
+        /// The most rows that are kept, the latest; 100000 unless set.
+        optional rows: NonZeroU64,
     }
 }
 

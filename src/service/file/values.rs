@@ -1,9 +1,10 @@
-//! Readers of scalars: text, numbers, durations, and a choice between words.
+//! Readers of scalars: text, numbers, durations, sizes, and a choice between words.
 
 use std::num::NonZeroU64;
 
 use super::origin::Text;
 use super::read::{Read, expected};
+use super::schema::{self, Definitions};
 use super::yaml::{Node, Scalar, Value};
 use crate::service::report::{Report, list, nearest};
 use crate::time::Duration;
@@ -16,12 +17,35 @@ impl Read for Text {
             _ => expected("text", node, report),
         }
     }
+
+    fn schema(_: &mut Definitions) -> serde_json::Value {
+        schema::text()
+    }
 }
 
 /// Text whose inside nobody needs to point at.
 impl Read for String {
     fn read(node: &Node, report: &mut Report) -> Option<Self> {
         Text::read(node, report).map(|text| text.value().to_owned())
+    }
+
+    fn schema(_: &mut Definitions) -> serde_json::Value {
+        schema::text()
+    }
+}
+
+/// `true` or `false`.
+impl Read for bool {
+    fn read(node: &Node, report: &mut Report) -> Option<Self> {
+        match &node.value {
+            Value::Scalar(Scalar { text, quoted: false }) if text.value() == "true" => Some(true),
+            Value::Scalar(Scalar { text, quoted: false }) if text.value() == "false" => Some(false),
+            _ => expected("`true` or `false`", node, report),
+        }
+    }
+
+    fn schema(_: &mut Definitions) -> serde_json::Value {
+        serde_json::json!({ "type": "boolean" })
     }
 }
 
@@ -37,6 +61,10 @@ impl Read for NonZeroU64 {
             Some(number) => Some(number),
             None => expected(WHAT, node, report),
         }
+    }
+
+    fn schema(_: &mut Definitions) -> serde_json::Value {
+        schema::count()
     }
 }
 
@@ -65,6 +93,13 @@ impl Read for Duration {
             return None;
         }
         Some(duration)
+    }
+
+    fn schema(_: &mut Definitions) -> serde_json::Value {
+        schema::pattern(
+            "^[0-9]+ *[a-zA-Z]+( *[0-9]+ *[a-zA-Z]+)*$",
+            "such as `250ms`, `10s`, `5m`, `24h` or `10d`",
+        )
     }
 }
 
@@ -103,6 +138,10 @@ impl Read for Bytes {
             }
         }
     }
+
+    fn schema(_: &mut Definitions) -> serde_json::Value {
+        schema::pattern("^[0-9_]+ *([KMG]iB|[kKMG]B|B)$", "such as `64MiB`")
+    }
 }
 
 /// A number that is not negative.
@@ -119,6 +158,10 @@ impl Read for Weight {
             Some(number) => Some(Self(number)),
             None => expected("0 or a number above it, such as `0.2`", node, report),
         }
+    }
+
+    fn schema(_: &mut Definitions) -> serde_json::Value {
+        serde_json::json!({ "type": "number", "minimum": 0 })
     }
 }
 

@@ -3,9 +3,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::DStream;
 use crate::error::{Error, Result};
 use crate::rdd::TaskContext;
-use crate::service::check::OnBadRecord;
+use crate::service::check::{OnBadRecord, Source};
 use crate::source::Stage;
 use crate::source::kafka::{Headers, Record};
 use crate::sql::{Decoder, RecordBatch};
@@ -65,6 +66,38 @@ fn record<'a>(topic: &'a Arc<str>, bytes: &'a [u8], entry: &'a Entry) -> Record<
     }
 }
 
+impl SourceDecoder {
+    pub fn new(source: &Source) -> Result<Self> {
+        Ok(Self {
+            name: source.name.as_str().into(),
+            decoder: Decoder::new(source.format.clone())?,
+            on_bad_record: source.on_bad_record.clone(),
+        })
+    }
+
+    /// The rows of records that are lines.
+    pub fn lines(self, lines: &DStream<String>) -> DStream<RecordBatch> {
+        let source = Arc::new(self);
+        lines.each_rdd("decode", move |rdd| {
+            let source = source.clone();
+            rdd.try_pieces(move |read, task, emit| {
+                let (mut chunk, mut number) = (Chunk::new(&source), 0);
+                read(&mut |line: String| {
+                    chunk.push_line(&line, number);
+                    number += 1;
+                    if chunk.is_full()
+                        && let Some(batch) = chunk.decode(task)?
+                    {
+                        emit(batch)?;
+                    }
+                    Ok(())
+                })?;
+                chunk.decode(task)?.map_or(Ok(()), emit)
+            })
+        })
+    }
+}
+
 impl<'s> Chunk<'s> {
     pub fn new(source: &'s SourceDecoder) -> Self {
         Self { source, topic: None, bytes: Vec::new(), records: Vec::new() }
@@ -72,6 +105,16 @@ impl<'s> Chunk<'s> {
 
     pub fn is_full(&self) -> bool {
         self.records.len() >= RECORDS || self.bytes.len() >= BYTES
+    }
+
+    /// Takes a line of an input without offsets: its number in the partition stands for one.
+    pub fn push_line(&mut self, line: &str, number: i64) {
+        if self.topic.is_none() {
+            self.topic = Some(self.source.name.clone());
+        }
+        let value = Some(self.keep(line.as_bytes()));
+        let (partition, key, headers) = (0, None, Vec::new());
+        self.records.push(Entry { partition, offset: number, timestamp: None, value, key, headers });
     }
 
     pub fn push(&mut self, record: &Record<'_>) {

@@ -5,6 +5,8 @@ mod decode;
 mod outputs;
 mod progress;
 mod streams;
+#[cfg(test)]
+mod tests;
 mod traced;
 
 use std::sync::Arc;
@@ -19,6 +21,7 @@ pub(crate) use self::traced::weight;
 use super::RunOptions;
 use super::check::Config;
 use super::http;
+use super::query::{LiveTables, Publish, Questions};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::sink::kafka::KafkaSinkSettings;
@@ -39,13 +42,15 @@ pub(crate) fn run(config: &Config, options: &RunOptions) -> Result<()> {
     if let Some(side) = options.offsets {
         builder = builder.offsets(side);
     }
-    let ssc = build(config, builder, |_| Ok(()))?;
+    let tables = Arc::<LiveTables>::default();
+    let ssc = build(config, builder, &tables, |_| Ok(()))?;
+    let questions = Questions::new(Some(config), Some(tables), ssc.inner.db.clone(), ssc.inner.clock.clone());
     ssc.add_streaming_listener(Arc::new(Progress::new(&ssc)));
     let registry = Registry::new();
     register_process_metrics(&registry)?;
     Metrics::register(&registry, &ssc)?;
     let _http = match config.http {
-        Some(address) => Some(http::listen(&ssc, address, registry)?),
+        Some(address) => Some(http::listen(&ssc, address, registry, Arc::new(questions))?),
         None => None,
     };
     let _shown = Shown::of(&ssc);
@@ -76,13 +81,16 @@ fn give_up_after_grace(ssc: &StreamingContext) {
 pub(crate) fn build(
     config: &Config,
     builder: StreamingContextBuilder,
+    tables: &Arc<LiveTables>,
     more: impl FnOnce(&Streams<'_>) -> Result<()>,
 ) -> Result<StreamingContext> {
     let builder = config.remove_state.iter().fold(builder, |builder, uid| builder.remove_state(uid));
+    let limit = config.state_memory_limit;
+    let builder = limit.into_iter().fold(builder, |builder, bytes| builder.state_memory_limit(bytes));
     let builder = builder.delivery(config.delivery).checkpoint(&config.checkpoint);
     let builder = builder.backpressure(config.backpressure.clone());
     let ssc = builder.batch_interval(config.batch_interval).worker_threads(config.worker_threads).build()?;
-    connect(&ssc, config, more)?;
+    connect(&ssc, config, tables, more)?;
     Ok(ssc)
 }
 
@@ -92,19 +100,25 @@ pub(crate) fn wanted(config: &Config, state_partitions: Option<usize>) -> Result
     let builder = StreamingContext::builder(&*config.app_id);
     let builder = state_partitions.into_iter().fold(builder, |builder, n| builder.state_partitions(n));
     let ssc = builder.batch_interval(config.batch_interval).worker_threads(1).build()?;
-    connect(&ssc, config, |_| Ok(()))?;
+    connect(&ssc, config, &Arc::default(), |_| Ok(()))?;
     let graph = &ssc.inner.graph;
     graph.freeze();
     Ok((graph.wanted(), graph.inputs().iter().map(|input| input.uid().to_owned()).collect()))
 }
 
+fn unknown(name: &str) -> Error {
+    Error::internal(format!("stream `{name}` was checked but has no columns"))
+}
+
 fn connect(
     ssc: &StreamingContext,
     config: &Config,
+    tables: &Arc<LiveTables>,
     more: impl FnOnce(&Streams<'_>) -> Result<()>,
 ) -> Result<()> {
+    ssc.inner.listeners.add_own(Arc::new(Publish(tables.clone())));
     let sink = config.output_cluster.as_ref().map(|cluster| {
-        let wait = config.sources.iter().map(|s| s.wait).max().unwrap_or(DEFAULT_WAIT);
+        let wait = config.sources.iter().filter_map(|s| Some(s.kafka()?.wait)).max().unwrap_or(DEFAULT_WAIT);
         let mut settings = KafkaSinkSettings::new(&*cluster.brokers).wait(wait);
         let producer = &config.producer;
         if let Some(compression) = producer.compression {
@@ -122,7 +136,7 @@ fn connect(
     if let (Some(sink), Some(topic)) = (&sink, &config.batch_log) {
         sink.log_batches(topic);
     }
-    let mut streams = Streams::new(ssc);
+    let mut streams = Streams::new(ssc, &config.tables);
     for source in &config.sources {
         streams.add_source(source)?;
     }
@@ -130,7 +144,8 @@ fn connect(
         streams.add(stream)?;
     }
     for output in &config.outputs {
-        outputs::add(&streams, output, sink.as_ref())?;
+        let schema = config.schema(&output.from).ok_or_else(|| unknown(&output.from))?;
+        outputs::add(&streams, output, schema, sink.as_ref(), tables)?;
     }
     more(&streams)
 }

@@ -1,20 +1,36 @@
 //! Rows to where they go.
 
-use std::io::Write as _;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write as _};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::Streams;
+use crate::DStream;
 use crate::error::{Error, Result};
 use crate::service::check::{KafkaTopic, Output, Sink};
 use crate::service::pipeline::beside_the_bar;
+use crate::service::query::LiveTables;
 use crate::sink::kafka::{KafkaSink, ProducerRecord};
-use crate::sql::{RecordBatch, encode};
+use crate::sql::{FileFormat, RecordBatch, SchemaRef, encode};
 use crate::time::Time;
 
-/// Has the rows of `output`'s stream written to where it says.
-pub(super) fn add(streams: &Streams<'_>, output: &Output, sink: Option<&KafkaSink>) -> Result<()> {
+/// Has the rows of `output`'s stream, which has the columns `schema`, written to where it says.
+pub(super) fn add(
+    streams: &Streams<'_>,
+    output: &Output,
+    schema: &SchemaRef,
+    sink: Option<&KafkaSink>,
+    tables: &Arc<LiveTables>,
+) -> Result<()> {
     let stream = streams.get(&output.from)?;
     match &output.sink {
+        Sink::Files { path, format } => files(stream, schema.clone(), path, *format),
+        Sink::Table { name, remember, rows } => {
+            tables.add(name, schema, *remember, *rows);
+            let (tables, name) = (tables.clone(), name.clone());
+            stream.output("table", move |rdd, time| tables.put(&name, time, &rdd.collect()?));
+        }
         Sink::Kafka(topic) => {
             let sink = sink.ok_or_else(|| Error::internal("a Kafka output has no cluster"))?;
             sink.topic(&topic.topic, topic.settings.clone());
@@ -94,4 +110,35 @@ impl Columns {
         }
         Ok(records)
     }
+}
+
+/// A folder for each batch that has rows, with one file and the empty `_SUCCESS` that vouches for it.
+fn files(stream: &DStream<RecordBatch>, schema: SchemaRef, path: &Path, format: FileFormat) {
+    let path = path.to_owned();
+    let sink = stream.ssc.inner.graph.file_sink();
+    stream.output("files", move |rdd, time| {
+        let rows: Vec<RecordBatch> =
+            rdd.collect()?.into_iter().filter(|batch| batch.num_rows() > 0).collect();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut folder = path.as_os_str().to_owned();
+        folder.push(format!("-{}.{}", time.as_millis(), format.extension()));
+        sink.stage(Path::new(&folder), |folder| {
+            let part = folder.join(format!("part-00000.{}", format.extension()));
+            let failed = |e: std::io::Error| {
+                Error::output(format!("cannot write {}: {e}", part.display())).with_source(e)
+            };
+            fs::create_dir_all(folder).map_err(failed)?;
+            let mut file = BufWriter::new(File::create(&part).map_err(failed)?);
+            format
+                .write(&schema, rows.into_iter().map(Ok), &mut file)
+                .map_err(|e| e.within(format_args!("file {}", part.display())))?;
+            let file = file.into_inner().map_err(|e| failed(e.into_error()))?;
+            file.sync_all()
+                .and_then(|()| File::create(folder.join("_SUCCESS"))?.sync_all())
+                .and_then(|()| File::open(folder)?.sync_all())
+                .map_err(failed)
+        })
+    });
 }

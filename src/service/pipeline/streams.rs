@@ -6,14 +6,17 @@ use std::sync::Arc;
 use super::decode::{Chunk, SourceDecoder};
 use super::traced::{Traced, TracedStream};
 use crate::error::{Error, Result};
-use crate::rdd::{Data, Flow, Rdd, TaskContext};
-use crate::service::check::{OnBadRecord, Source, Step, Stream, Topics, Uid};
+use crate::rdd::{Data, Flow, MemoryRdd, Rdd, TaskContext};
+use crate::service::check::{
+    Emit, Input, KafkaInput, KeyedState, OnBadRecord, Source, Step, Stream, Table, Topics, Uid,
+};
+use crate::source::FileOptions;
 use crate::source::kafka::{KafkaSource, KafkaStream};
 use crate::sql::{
-    Decoder, Grouping, Inputs, Query, RecordBatch, Row, SchemaRef, batch_of_rows, rows_of_batch, type_name,
+    Condition, Grouping, Inputs, Query, RecordBatch, Row, SchemaRef, batch_of_rows, rows_of_batch, type_name,
 };
-use crate::time::Time;
-use crate::{DStream, StateSpec, StreamingContext};
+use crate::time::{Duration, Time};
+use crate::{DStream, StateSpec, StreamingContext, UpdateStateSpec, WindowSpec};
 
 type Rows = DStream<RecordBatch>;
 /// Keys with what their rows come to so far.
@@ -29,16 +32,20 @@ pub(crate) struct Streams<'c> {
     traced: BTreeMap<String, TracedStream>,
     /// The keys whose state has timed out, and their columns, by the name of the stream that kept it.
     removed: BTreeMap<String, (DStream<Row>, SchemaRef)>,
+    /// The rows of tables in files, by name.
+    tables: BTreeMap<String, Arc<[RecordBatch]>>,
 }
 
 impl<'c> Streams<'c> {
-    pub fn new(ssc: &'c StreamingContext) -> Self {
+    pub fn new(ssc: &'c StreamingContext, tables: &[Table]) -> Self {
+        let tables = tables.iter().map(|table| (table.name.clone(), table.rows.clone())).collect();
         Self {
             ssc,
             by_name: BTreeMap::new(),
             groups: BTreeMap::new(),
             removed: BTreeMap::new(),
             traced: BTreeMap::new(),
+            tables,
         }
     }
 
@@ -66,46 +73,63 @@ impl<'c> Streams<'c> {
         if let Some(topic) = source.on_bad_record.dead_letter_topic() {
             self.ssc.inner.graph.add_dead_letter_topic(topic);
         }
-        let mut kafka = match &source.topics {
-            Topics::List(topics) => KafkaSource::new(&*source.cluster.brokers, topics.iter().cloned()),
-            Topics::Pattern(pattern) => KafkaSource::matching(&*source.cluster.brokers, &**pattern),
+        let decoder = SourceDecoder::new(source)?;
+        let rows = match &source.input {
+            Input::Kafka(kafka) => self.kafka(source, kafka, decoder),
+            Input::Socket { host, port } => decoder.lines(&self.ssc.socket_text_stream(host, *port)),
+            Input::Files { folder, existing } => {
+                let options = FileOptions::new().new_files_only(!existing);
+                decoder.lines(&self.ssc.text_file_stream_with(folder.as_str(), options))
+            }
         };
-        kafka = kafka
-            .start(source.start.clone())
-            .on_data_loss(source.on_data_loss)
-            .slicing(source.slicing)
-            .reader(source.reader)
+        self.insert(&source.name, rows);
+        Ok(())
+    }
+
+    /// A source whose records' values are those of `records`.
+    pub fn add_given(&mut self, source: &Source, records: &DStream<String>) -> Result<()> {
+        let rows = SourceDecoder::new(source)?.lines(records);
+        self.insert(&source.name, rows);
+        Ok(())
+    }
+
+    fn kafka(&mut self, source: &Source, kafka: &KafkaInput, decoder: SourceDecoder) -> Rows {
+        let brokers = &*kafka.cluster.brokers;
+        let input = match &kafka.topics {
+            Topics::List(topics) => KafkaSource::new(brokers, topics.iter().cloned()),
+            Topics::Pattern(pattern) => KafkaSource::matching(brokers, &**pattern),
+        };
+        let mut input = input
+            .start(kafka.start.clone())
+            .on_data_loss(kafka.on_data_loss)
+            .slicing(kafka.slicing)
+            .reader(kafka.reader)
             .uid(&*source.name)
             .place(format!("{}: source `{}`", source.place, source.name))
-            .wait(source.wait)
-            .min_rate_per_partition(source.min_rate_per_partition)
-            .max_records_per_batch(source.max_records_per_batch)
-            .max_bytes_per_batch(source.max_bytes_per_batch);
-        if let Some(rate) = source.max_rate_per_partition {
-            kafka = kafka.max_rate_per_partition(rate);
+            .wait(kafka.wait)
+            .min_rate_per_partition(kafka.min_rate_per_partition)
+            .max_records_per_batch(kafka.max_records_per_batch)
+            .max_bytes_per_batch(kafka.max_bytes_per_batch);
+        if let Some(rate) = kafka.max_rate_per_partition {
+            input = input.max_rate_per_partition(rate);
         }
-        if let Some(end) = &source.end {
-            kafka = kafka.end(end.clone());
+        if let Some(end) = &kafka.end {
+            input = input.end(end.clone());
         }
-        if let Some(interval) = source.discovery_interval {
-            kafka = kafka.discovery_interval(interval);
+        if let Some(interval) = kafka.discovery_interval {
+            input = input.discovery_interval(interval);
         }
-        if source.is_replayed {
-            kafka = kafka.outside_the_group();
+        if kafka.is_replayed {
+            input = input.outside_the_group();
         }
-        if let Some(log) = &source.follow {
-            kafka = kafka.follow(log.clone());
+        if let Some(log) = &kafka.follow {
+            input = input.follow(log.clone());
         }
-        for (name, value) in &source.cluster.options.0 {
-            kafka = kafka.option(name, value);
+        for (name, value) in &kafka.cluster.options.0 {
+            input = input.option(name, value);
         }
-        let decoder = SourceDecoder {
-            name: source.name.as_str().into(),
-            decoder: Decoder::new(source.format.clone())?,
-            on_bad_record: source.on_bad_record.clone(),
-        };
-        let kafka = self.ssc.kafka_direct_stream(kafka);
-        let rows = match decoder.on_bad_record {
+        let kafka = self.ssc.kafka_direct_stream(input);
+        match decoder.on_bad_record {
             OnBadRecord::Fail => {
                 decoded(&kafka, move |chunk, task, emit| chunk.decode(task)?.map_or(Ok(()), emit), decoder)
             }
@@ -125,69 +149,63 @@ impl<'c> Streams<'c> {
                 self.traced.insert(source.name.clone(), traced);
                 rows
             }
-        };
-        self.insert(&source.name, rows);
-        Ok(())
+        }
     }
 
     pub fn add(&mut self, stream: &Stream) -> Result<()> {
         let rows = match &stream.step {
             Step::Query(query) => self.query(&stream.name, query)?,
-            Step::ReduceByKey(grouping) => finish(&self.groups(grouping)?, grouping),
-            Step::ReduceByKeyAndWindow { uid, grouping, window } => {
-                let merge = merge(grouping);
-                let groups = self.groups(grouping)?.reduce_by_key_and_window(merge, *window, stream.slide)?;
-                finish(&named(groups, uid, grouping)?, grouping)
-            }
-            Step::MapWithState { uid, grouping, timeout } => {
-                let add = grouping.clone();
-                let mut spec =
-                    StateSpec::function(move |key: &Row, new: Option<Row>, state: &mut crate::State<Row>| {
-                        // A key without anything new times out.
-                        let Some(mut sum) = new else { return Some((key.clone(), None)) };
-                        if let Some(before) = state.get_option() {
-                            let mut total = before.clone();
-                            add.merge(&mut total, &sum);
-                            sum = total;
-                        }
-                        state.update(sum.clone());
-                        Some((key.clone(), Some(sum)))
-                    });
-                if let Some(timeout) = timeout {
-                    spec = spec.timeout(*timeout);
-                }
-                let changes = named(self.groups(grouping)?.map_with_state(spec), uid, grouping)?;
-                let removed = changes.filter(|(_, state)| state.is_none()).map(|(key, _)| key);
-                self.removed.insert(stream.name.clone(), (removed, grouping.key_schema().clone()));
-                finish(&changes.flat_map(|(key, state)| state.map(|state| (key, state))), grouping)
-            }
-            Step::UpdateStateByKey { uid, grouping } => {
-                let add = grouping.clone();
-                let states =
-                    self.groups(grouping)?.update_state_by_key(move |new: Vec<Row>, state: Option<Row>| {
-                        state.into_iter().chain(new).reduce(|mut sum, more| {
-                            add.merge(&mut sum, &more);
-                            sum
-                        })
-                    });
-                finish(&named(states, uid, grouping)?, grouping)
-            }
-            Step::Window { uid, window } => {
-                let schema = stream.schema.clone();
-                let rows = self
-                    .input(stream, 0)?
-                    .each_rdd("rows", |rdd| rdd.try_flat_map(|batch| rows_of_batch(&batch)));
-                let window = with_uid(rows.window(*window, stream.slide)?, uid)?
-                    .state_types("batch".into(), columns(&schema));
-                window.each_rdd("batches", move |rdd| {
-                    let schema = schema.clone();
-                    rdd.try_map_partitions(move |rows| batch_of_rows(&schema, &rows).map(|batch| vec![batch]))
-                })
-            }
             Step::Union => {
                 let first = self.input(stream, 0)?.clone();
                 (1..stream.inputs.len()).try_fold(first, |all, i| all.union(self.input(stream, i)?))?
             }
+            Step::Repartition(partitions) => self.repartition(stream, *partitions)?,
+            Step::Count => counted(&self.row_count(stream)?),
+            Step::ReduceByKey(grouping) => finish(&self.groups(grouping)?, grouping),
+            Step::Window { uid, window } => self.window(stream, uid, *window)?,
+            Step::CountByWindow { uid, window } => {
+                let counts = self.row_count(stream)?;
+                let sums = counts.reduce_by_window_with_inverse(
+                    |a, b| a + b,
+                    |a, b| a - b,
+                    *window,
+                    stream.slide,
+                )?;
+                counted(&with_uid(sums, uid)?)
+            }
+            Step::ReduceByKeyAndWindow { uid, grouping, window, inverse, filter, partitions } => {
+                let mut spec = WindowSpec::reduce(merge(grouping));
+                if *inverse {
+                    let (take_out, zero) = (grouping.clone(), grouping.clone());
+                    // What was counted in and out again is nothing: the number of rows tells it exactly.
+                    spec = spec
+                        .inverse(move |mut sum: Row, left: Row| {
+                            take_out.invert(&mut sum, &left);
+                            sum
+                        })
+                        .filter(move |_, state| !zero.is_zero(state));
+                }
+                if let Some(partitions) = partitions {
+                    spec = spec.num_partitions(*partitions);
+                }
+                let groups =
+                    self.groups(grouping)?.reduce_by_key_and_window_with(spec, *window, stream.slide)?;
+                let rows = finish(&named(groups, uid, grouping)?, grouping);
+                match filter {
+                    None => rows,
+                    Some(condition) => {
+                        let condition = condition.clone();
+                        rows.each_rdd("filter", move |rdd| {
+                            let condition = condition.clone();
+                            rdd.try_flat_map(move |batch| Ok(vec![condition.filter(&batch)?]))
+                        })
+                    }
+                }
+            }
+            Step::MapWithState { state, timeout, emit } => {
+                self.map_with_state(&stream.name, state, *timeout, *emit)?
+            }
+            Step::UpdateStateByKey { state, remove } => self.update_state_by_key(state, remove.as_ref())?,
         };
         self.insert(&stream.name, rows);
         Ok(())
@@ -200,6 +218,106 @@ impl<'c> Streams<'c> {
         self.by_name.insert(name.to_owned(), rows);
     }
 
+    /// How many rows a batch has: one number, 0 for an empty batch.
+    fn row_count(&self, stream: &Stream) -> Result<DStream<u64>> {
+        Ok(self.input(stream, 0)?.each_rdd("count", |rdd| {
+            let zero = rdd.derive(MemoryRdd::split(vec![0], 1));
+            let partial = rdd.map_partitions_folded(|| 0, |n, batch| *n += batch.num_rows() as u64);
+            partial.union(&zero).reduced(|a, b| a + b)
+        }))
+    }
+
+    fn repartition(&self, stream: &Stream, partitions: usize) -> Result<Rows> {
+        let schema = stream.schema.clone();
+        let rows =
+            self.input(stream, 0)?.each_rdd("rows", |rdd| rdd.try_flat_map(|batch| rows_of_batch(&batch)));
+        Ok(rows.repartition(partitions).each_rdd("batches", move |rdd| batches(&rdd, &schema)))
+    }
+
+    fn window(&self, stream: &Stream, uid: &Uid, window: Duration) -> Result<Rows> {
+        let schema = stream.schema.clone();
+        let rows =
+            self.input(stream, 0)?.each_rdd("rows", |rdd| rdd.try_flat_map(|batch| rows_of_batch(&batch)));
+        let window =
+            with_uid(rows.window(window, stream.slide)?, uid)?.state_types("batch".into(), columns(&schema));
+        Ok(window.each_rdd("batches", move |rdd| batches(&rdd, &schema)))
+    }
+
+    fn map_with_state(
+        &mut self,
+        own: &str,
+        KeyedState { uid, grouping, initial, partitions }: &KeyedState,
+        timeout: Option<Duration>,
+        emit: Emit,
+    ) -> Result<Rows> {
+        let add = grouping.clone();
+        // With each state, whether it is the last of its key.
+        let mut spec =
+            StateSpec::function(move |key: &Row, new: Option<Row>, state: &mut crate::State<Row>| {
+                let Some(mut sum) = new else {
+                    return Some((key.clone(), state.get_option()?.clone(), true));
+                };
+                if let Some(before) = state.get_option() {
+                    let mut total = before.clone();
+                    add.merge(&mut total, &sum);
+                    sum = total;
+                }
+                state.update(sum.clone());
+                Some((key.clone(), sum, false))
+            });
+        if let Some(timeout) = timeout {
+            spec = spec.timeout(timeout);
+        }
+        if let Some(table) = initial {
+            spec = spec.initial_state(grouping.partial(&table.rows)?);
+        }
+        if let Some(partitions) = partitions {
+            spec = spec.num_partitions(*partitions);
+        }
+        let states = self.groups(grouping)?.map_with_state_and_snapshots(spec);
+        let changes = named((*states).clone(), uid, grouping)?;
+        let removed = changes.filter(|(_, _, last)| *last).map(|(key, ..)| key);
+        self.removed.insert(own.to_owned(), (removed, grouping.key_schema().clone()));
+        let given = match emit {
+            Emit::All => states.state_snapshots(),
+            _ => changes.flat_map(move |(key, state, last)| {
+                let given = match emit {
+                    Emit::Updated => !last,
+                    Emit::TimedOut => last,
+                    _ => true,
+                };
+                given.then_some((key, state))
+            }),
+        };
+        Ok(finish(&given, grouping))
+    }
+
+    fn update_state_by_key(
+        &mut self,
+        KeyedState { uid, grouping, initial, partitions }: &KeyedState,
+        remove: Option<&Condition>,
+    ) -> Result<Rows> {
+        let (add, remove) = (grouping.clone(), remove.cloned());
+        let mut spec = UpdateStateSpec::function(move |new: Vec<Row>, state: Option<Row>| {
+            let sum = state.into_iter().chain(new).reduce(|mut sum, more| {
+                add.merge(&mut sum, &more);
+                sum
+            })?;
+            match &remove {
+                Some(condition) if goes(condition, &add, &sum) => None,
+                _ => Some(sum),
+            }
+        });
+        if let Some(table) = initial {
+            spec = spec.initial_state(grouping.partial(&table.rows)?);
+        }
+        if let Some(partitions) = partitions {
+            spec = spec.num_partitions(*partitions);
+        }
+        let states = self.groups(grouping)?.update_state_by_key_with(spec);
+        Ok(finish(&named(states, uid, grouping)?, grouping))
+    }
+
     fn input(&self, stream: &Stream, index: usize) -> Result<&Rows> {
         match stream.inputs.get(index) {
             Some(name) => self.get(name),
@@ -209,29 +327,40 @@ impl<'c> Streams<'c> {
 
     /// A query that looks at each row by itself runs in the task of its input; any other over the batch as a whole.
     fn query(&mut self, own: &str, query: &Query) -> Result<Rows> {
-        let names = query.inputs().to_vec();
-        let inputs = names.iter().map(|name| self.get(name).cloned()).collect::<Result<Vec<_>>>()?;
+        let (mut names, mut inputs, mut tables) = (Vec::new(), Vec::new(), Inputs::new());
+        for name in query.inputs() {
+            match self.tables.get(name) {
+                Some(rows) => tables = tables.with(name, rows.clone()),
+                None => {
+                    names.push(name.clone());
+                    inputs.push(self.get(name)?.clone());
+                }
+            }
+        }
         let Some(first) = inputs.first().cloned() else {
             return Err(Error::config("a query has to read at least one stream"));
         };
         let others: Vec<_> = inputs[1..].iter().map(DStream::id).collect();
         let query = query.clone();
         if query.is_row_wise() && others.is_empty() {
-            let name = names.concat();
+            let (name, parent) = (names.concat(), first.clone());
             if let Some(traced) = self.traced.get(&name) {
                 let traced = traced.query(own, &name, &query);
                 let rows = traced.rows();
                 self.traced.insert(own.to_owned(), traced);
                 return Ok(rows);
             }
-            return Ok(first.each_rdd("sql", move |rdd| {
+            return Ok(first.derive("sql", &[], first.slide_duration(), move |time: Time| {
                 let (query, name) = (query.clone(), name.clone());
-                rdd.try_flat_map(move |batch| query.run(&Inputs::new().with(&name, [batch])))
+                let rows = parent.get_or_compute(time)?;
+                Ok(rows.map(|rdd| {
+                    rdd.try_flat_map(move |batch| query.run(&Inputs::new().with(&name, [batch]).at(time)))
+                }))
             }));
         }
         let runner = self.ssc.inner.runner.clone();
         Ok(first.derive("sql", &others, first.slide_duration(), move |time: Time| {
-            let mut tables = Inputs::new();
+            let mut tables = tables.clone().at(time);
             for (name, stream) in names.iter().zip(&inputs) {
                 match stream.get_or_compute(time)? {
                     Some(rdd) => tables = tables.with(name, rdd.collect()?),
@@ -299,6 +428,32 @@ fn columns(schema: &SchemaRef) -> String {
     let column =
         |field: &Arc<crate::sql::Field>| format!("{} {}", field.name(), type_name(field.data_type()));
     schema.fields().iter().map(column).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether a state is to be forgotten.
+fn goes(condition: &Condition, grouping: &Grouping, state: &Row) -> bool {
+    let decided = grouping.values(state).and_then(|values| condition.holds(&values));
+    // The function of the operator has no errors; a panic is told with the operator and its key.
+    #[allow(clippy::panic, reason = "see above")]
+    decided.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Rows as batches, one per partition.
+fn batches(rdd: &Rdd<Row>, schema: &SchemaRef) -> Rdd<RecordBatch> {
+    let schema = schema.clone();
+    rdd.try_map_partitions(move |rows| match rows.is_empty() {
+        true => Ok(Vec::new()),
+        false => batch_of_rows(&schema, &rows).map(|batch| vec![batch]),
+    })
+}
+
+/// One number per batch as the one row of a count.
+fn counted(counts: &DStream<u64>) -> Rows {
+    let schema = crate::service::check::counted();
+    counts.each_rdd("count", move |rdd| {
+        let row = rdd.map(|n| Row(vec![i64::try_from(n).unwrap_or(i64::MAX).into()]));
+        batches(&row, &schema)
+    })
 }
 
 /// The output rows of groups.

@@ -13,6 +13,7 @@ use crate::rdd::TaskContext;
 use crate::service::check::OnBadRecord;
 use crate::source::Stage;
 use crate::sql::{Inputs, Query, RecordBatch};
+use crate::time::Time;
 
 /// Rows of a source, what queries have made of them so far, and the records.
 #[derive(Clone)]
@@ -48,9 +49,11 @@ impl TracedStream {
         queries.push((input.into(), query.clone()));
         let queries: Arc<[_]> = queries.into();
         let (chain, policy, name): (_, _, Arc<str>) = (queries.clone(), self.policy.clone(), name.into());
-        let stream = self.stream.each_rdd("sql", move |rdd| {
-            let step = Step { queries: chain.clone(), policy: policy.clone(), name: name.clone() };
-            rdd.try_flat_map_in_task(move |traced, task| step.run(traced, task))
+        let parent = self.stream.clone();
+        let stream = self.stream.derive("sql", &[], self.stream.slide_duration(), move |time| {
+            let step = Step { queries: chain.clone(), policy: policy.clone(), name: name.clone(), time };
+            let rows = parent.get_or_compute(time)?;
+            Ok(rows.map(|rdd| rdd.try_flat_map_in_task(move |traced, task| step.run(traced, task))))
         });
         Self { stream, policy: self.policy.clone(), queries }
     }
@@ -66,12 +69,14 @@ struct Step {
     queries: Arc<[(Arc<str>, Query)]>,
     policy: Arc<OnBadRecord>,
     name: Arc<str>,
+    /// The batch's.
+    time: Time,
 }
 
 impl Step {
     fn run(&self, traced: Traced, task: &TaskContext) -> Result<Vec<Traced>> {
         let Some((last, _)) = self.queries.split_last() else { return Ok(vec![traced]) };
-        match run(last, traced.rows.clone()) {
+        match run(last, traced.rows.clone(), self.time) {
             Ok(rows) => Ok(vec![Traced { rows, ..traced }]),
             // The plan or the machine is at fault, not a row.
             Err(error) if error.kind() != ErrorKind::Data => Err(error),
@@ -93,7 +98,8 @@ impl Step {
         good: &mut Vec<Traced>,
     ) -> Result<()> {
         let source = traced.source.slice(start, count);
-        let outcome = self.queries.iter().try_fold(vec![source.clone()], |rows, query| run(query, rows));
+        let outcome =
+            self.queries.iter().try_fold(vec![source.clone()], |rows, query| run(query, rows, self.time));
         match outcome {
             Ok(rows) => {
                 let first = traced.first + start;
@@ -115,9 +121,9 @@ impl Step {
 }
 
 /// What a query makes of these rows.
-fn run((input, query): &(Arc<str>, Query), rows: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
+fn run((input, query): &(Arc<str>, Query), rows: Vec<RecordBatch>, time: Time) -> Result<Vec<RecordBatch>> {
     if rows.is_empty() {
         return Ok(rows);
     }
-    query.run(&Inputs::new().with(input, rows))
+    query.run(&Inputs::new().with(input, rows).at(time))
 }

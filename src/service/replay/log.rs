@@ -57,7 +57,7 @@ fn in_topic(config: &Config, topic: &str, range: Range) -> Result<BTreeMap<Time,
     let cluster = config
         .output_cluster
         .as_ref()
-        .or(config.sources.first().map(|source| &source.cluster))
+        .or(config.sources.iter().find_map(|source| source.kafka().map(|kafka| &kafka.cluster)))
         .ok_or_else(|| Error::config("a pipeline without a Kafka cluster has no batch log in a topic"))?;
     let unavailable = |what: &str, error: KafkaError| {
         let (text, brokers) = (error_text(&error), &cluster.brokers);

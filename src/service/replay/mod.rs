@@ -9,7 +9,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::RunOptions;
-use super::check::{Config, End, OnBadRecord, Sink, Start};
+use super::check::{Config, End, Input, OnBadRecord, Sink, Start};
 use super::file::time as time_of_text;
 use super::pipeline;
 use crate::commit::Delivery;
@@ -99,10 +99,16 @@ pub(super) fn run(mut config: Config, args: &ReplayArgs, options: &RunOptions) -
     config.http = None;
     config.batch_log = None;
     for source in &mut config.sources {
-        source.is_replayed = true;
-        source.start = from.map_or(Start::Earliest, Start::Timestamp);
-        source.end = Some(to.map_or(End::Latest, End::Timestamp));
-        source.follow = logs.as_ref().map(|logs| {
+        let Input::Kafka(kafka) = &mut source.input else {
+            return Err(Error::config(format!(
+                "source `{}` does not read Kafka: only what Kafka keeps can be replayed",
+                source.name
+            )));
+        };
+        kafka.is_replayed = true;
+        kafka.start = from.map_or(Start::Earliest, Start::Timestamp);
+        kafka.end = Some(to.map_or(End::Latest, End::Timestamp));
+        kafka.follow = logs.as_ref().map(|logs| {
             let ranges = logs.iter().map(|(time, batch)| {
                 let own = batch.inputs.get(&format!("kafka:{}", source.name)).into_iter().flatten();
                 (*time, own.map(|logged| logged.range.clone()).collect())
@@ -132,7 +138,7 @@ fn redirect(config: &mut Config, prefix: Option<&str>) -> Result<()> {
     let sources = &config.sources;
     let renamed = |topic: &str| {
         let name = format!("{}{topic}", prefix.unwrap_or_default());
-        match sources.iter().find(|source| source.topics.contains(&name)) {
+        match sources.iter().find(|source| source.reads(&name)) {
             Some(source) => Err(Error::config(format!(
                 "the replay would write into topic `{name}`, which the source `{}` reads: choose another `--topic-prefix`",
                 source.name

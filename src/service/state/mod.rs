@@ -5,6 +5,8 @@ mod copy;
 mod list;
 mod look;
 mod running;
+
+pub(super) use running::post;
 mod transfer;
 
 use std::net::SocketAddr;

@@ -19,7 +19,7 @@ pub(super) fn backup(mut address: SocketAddr, checkpoint: &Path, to: &Path) -> R
     }
     let path = format!("{BACKUP_PATH}?checkpoint={}&to={}", escaped(checkpoint), escaped(to));
     let token = crate::service::http::token()?;
-    let (status, body) = post(address, &path, token.as_deref()).map_err(|e| {
+    let (status, body) = post(address, &path, token.as_deref(), "").map_err(|e| {
         Error::unavailable(format!("cannot ask the instance at {address} for a backup: {e}")).with_source(e)
     })?;
     if status == 200 {
@@ -31,12 +31,20 @@ pub(super) fn backup(mut address: SocketAddr, checkpoint: &Path, to: &Path) -> R
     )))
 }
 
-fn post(address: SocketAddr, path: &str, token: Option<&str>) -> std::io::Result<(u16, String)> {
+/// Has the instance at `address` answer a POST: its status, and what it says.
+pub(crate) fn post(
+    address: SocketAddr,
+    path: &str,
+    token: Option<&str>,
+    body: &str,
+) -> std::io::Result<(u16, String)> {
     let token = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
     let mut stream = TcpStream::connect(address)?;
     write!(
         stream,
-        "POST {path} HTTP/1.1\r\nHost: {address}\r\n{OWN_HEADER}: 1\r\n{token}Content-Length: 0\r\nConnection: close\r\n\r\n"
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\n{OWN_HEADER}: 1\r\n{token}Content-Type: application/json\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

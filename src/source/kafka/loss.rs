@@ -148,9 +148,9 @@ impl SliceReader for Surviving {
         self.reader.reads_in_parallel()
     }
 
-    fn peek(&self, range: &OffsetRange, visit: &mut dyn FnMut(i64, Option<i64>) -> Flow) -> Flow {
+    fn peek(&self, range: &OffsetRange, since: i64, visit: &mut dyn FnMut(i64, Option<i64>) -> Flow) -> Flow {
         self.surviving(range, &mut |rest, next| {
-            self.reader.peek(rest, &mut |offset, at| {
+            self.reader.peek(rest, since, &mut |offset, at| {
                 *next = offset + 1;
                 visit(offset, at)
             })

@@ -230,13 +230,14 @@ impl KafkaInput {
             let until = ends.get(place).copied().unwrap_or(*from).max(*from);
             let range = OffsetRange { topic: place.0.clone(), partition: place.1, from: *from, until };
             let mut cut = until;
-            let looked = reader.peek(&range, &mut |offset, at| match at.map(Time::from_millis) {
-                Some(at) if (time..=now + max_future).contains(&at) => {
-                    cut = offset;
-                    Err(Stop::Enough)
-                }
-                _ => Ok(()),
-            });
+            let looked =
+                reader.peek(&range, time.as_millis(), &mut |offset, at| match at.map(Time::from_millis) {
+                    Some(at) if (time..=now + max_future).contains(&at) => {
+                        cut = offset;
+                        Err(Stop::Enough)
+                    }
+                    _ => Ok(()),
+                });
             if let Err(Stop::Failed(error)) = looked {
                 return Err(*error);
             }

@@ -1,10 +1,11 @@
 //! One aggregate's part of a state: how it starts, merges, is taken back and ends.
 
+use super::Generic;
 use crate::error::{Error, Result};
 use crate::sql::{DataType, Value};
 
 /// What an aggregate needs of a group's rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) enum Aggregate {
     /// `count(*)`, `count(x)`: the count.
     Count,
@@ -20,17 +21,16 @@ pub(super) enum Aggregate {
     Min,
     /// `max(x)`: the greatest value, or NULL; NaN is the greatest float.
     Max,
+    /// Any other: the state that DataFusion itself keeps of it.
+    Generic(Generic),
 }
 
 impl Aggregate {
-    /// The number of rows, with which every state begins.
-    pub(super) const ROWS: Aggregate = Aggregate::Count;
-
     /// The columns of the partial query, over the argument `x` (`*` only for a count), each to be followed by `filter`.
     ///
     /// An integer's sum is taken in two halves, its upper 32 bits (with the sign) and its lower: neither can overflow over less
     /// than 2³¹ rows, where DataFusion's own sum would wrap around.
-    pub(super) fn partial_columns(self, x: &str, filter: &str) -> Vec<String> {
+    pub(super) fn partial_columns(&self, x: &str, filter: &str) -> Vec<String> {
         let count = format!("count({x}){filter}");
         let int = |of: &str| format!("sum(cast(({x}) as bigint) {of}){filter}");
         match self {
@@ -41,11 +41,13 @@ impl Aggregate {
             }
             Aggregate::Min => vec![format!("min({x}){filter}")],
             Aggregate::Max => vec![format!("max({x}){filter}")],
+            // The argument is the whole call.
+            Aggregate::Generic(_) => vec![x.to_owned()],
         }
     }
 
     /// The columns of the state, named after the output column.
-    pub(super) fn state_columns(self, name: &str, argument: &DataType) -> Vec<(String, DataType)> {
+    pub(super) fn state_columns(&self, name: &str, argument: &DataType) -> Vec<(String, DataType)> {
         let count = || (format!("{name}_count"), DataType::Int64);
         let sum = |of| (format!("{name}_sum"), of);
         match self {
@@ -53,29 +55,32 @@ impl Aggregate {
             Aggregate::SumInt | Aggregate::AvgInt => vec![sum(DataType::Int64), count()],
             Aggregate::SumFloat | Aggregate::AvgFloat => vec![sum(DataType::Float64), count()],
             Aggregate::Min | Aggregate::Max => vec![(name.to_owned(), argument.clone())],
+            Aggregate::Generic(generic) => generic.state_columns(name),
         }
     }
 
     /// The type of the output column.
-    pub(super) fn output_type(self, argument: &DataType) -> DataType {
+    pub(super) fn output_type(&self, argument: &DataType) -> DataType {
         match self {
             Aggregate::Count | Aggregate::SumInt => DataType::Int64,
             Aggregate::SumFloat | Aggregate::AvgInt | Aggregate::AvgFloat => DataType::Float64,
             Aggregate::Min | Aggregate::Max => argument.clone(),
+            Aggregate::Generic(generic) => generic.output_type().clone(),
         }
     }
 
     /// How many columns of the state are this aggregate's.
-    pub(super) const fn width(&self) -> usize {
+    pub(super) fn width(&self) -> usize {
         match self {
             Aggregate::Count | Aggregate::Min | Aggregate::Max => 1,
+            Aggregate::Generic(generic) => generic.width(),
             _ => 2,
         }
     }
 
     /// Whether rows can be taken out again.
     pub(super) fn invertible(&self) -> bool {
-        !matches!(self, Aggregate::Min | Aggregate::Max)
+        !matches!(self, Aggregate::Min | Aggregate::Max | Aggregate::Generic(_))
     }
 
     /// Takes this aggregate's columns of the partial query and adds its columns of the state.
@@ -92,6 +97,7 @@ impl Aggregate {
                 state.push(Value::float(float(&next())));
                 state.push(next());
             }
+            Aggregate::Generic(generic) => (0..generic.width()).for_each(|_| state.push(next())),
         }
     }
 
@@ -111,6 +117,7 @@ impl Aggregate {
                 keep(least, other)
             }
             (Aggregate::Max, [most], [other]) if other > most => keep(most, other),
+            (Aggregate::Generic(generic), mine, theirs) => generic.merge(mine, theirs),
             _ => {}
         }
     }
@@ -134,6 +141,9 @@ impl Aggregate {
 
     /// The output value of this aggregate's columns of a state.
     pub(super) fn finish(&self, state: &[Value]) -> Result<Value> {
+        if let Aggregate::Generic(generic) = self {
+            return generic.finish(state);
+        }
         let none = matches!(state.last(), Some(Value::Int(0)));
         Ok(match (self, state) {
             (Aggregate::Count | Aggregate::Min | Aggregate::Max, [value]) => value.clone(),

@@ -1,6 +1,7 @@
 //! The `group by` of an operator that keeps state: partial values per key that can be merged, taken out again, finished.
 
 mod aggregate;
+mod generic;
 mod plan;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use crate::sql::columns::{batch, column_of, rows_of_columns};
 use crate::sql::{Inputs, Query, RecordBatch, Row, SchemaRef, Value};
 
 use aggregate::Aggregate;
+use generic::Generic;
 pub(super) use plan::plan;
 
 /// A prepared grouping: keys and aggregates over one stream. Cheap to clone; may be used by several threads.
@@ -43,7 +45,6 @@ impl Grouping {
     }
 
     /// The aggregates' output columns.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the output's columns are what the service needs"))]
     pub(crate) fn value_schema(&self) -> &SchemaRef {
         &self.value_schema
     }
@@ -64,10 +65,6 @@ impl Grouping {
     }
 
     /// Whether [`invert`](Self::invert) takes rows out again: all aggregates are counts, sums or averages.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for windows with an inverse function in pipeline files")
-    )]
     pub(crate) fn invertible(&self) -> bool {
         self.aggregates.iter().all(Aggregate::invertible)
     }
@@ -117,10 +114,6 @@ impl Grouping {
     /// it to zero again.
     ///
     /// Only for an [`invertible`](Self::invertible) grouping: for others it leaves a min or max as it is.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for windows with an inverse function in pipeline files")
-    )]
     pub(crate) fn invert(&self, state: &mut Row, other: &Row) {
         self.combine(state, other, Aggregate::invert);
     }
@@ -136,7 +129,7 @@ impl Grouping {
         }
         let (mut mine, mut theirs) = (state.0.as_mut_slice(), other.0.as_slice());
         // The number of rows is a count like any other.
-        for aggregate in std::iter::once(&Aggregate::ROWS).chain(self.aggregates.iter()) {
+        for aggregate in std::iter::once(&Aggregate::Count).chain(self.aggregates.iter()) {
             let width = aggregate.width();
             let (here, after) = mine.split_at_mut(width);
             let (there, rest) = theirs.split_at(width);
@@ -146,12 +139,19 @@ impl Grouping {
     }
 
     /// Whether `state` stands for no row at all any more.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for windows with an inverse function in pipeline files")
-    )]
     pub(crate) fn is_zero(&self, state: &Row) -> bool {
         matches!(state.0.first(), None | Some(Value::Int(0)))
+    }
+
+    /// The values that `state` comes to, as the one row of a batch of [`value_schema`](Self::value_schema).
+    ///
+    /// # Errors
+    /// As for [`finish`](Self::finish).
+    pub(crate) fn values(&self, state: &Row) -> Result<RecordBatch> {
+        let key = Row(vec![Value::Null; self.key_schema.fields().len()]);
+        let row = self.finish([(&key, state)])?;
+        let columns = row.columns()[self.key_schema.fields().len()..].to_vec();
+        batch(&self.value_schema, columns, 1)
     }
 
     /// The output rows of these keys and states, in order; a batch without rows for none.
@@ -176,7 +176,7 @@ impl Grouping {
             let values: Vec<_> = groups.iter().map(|(key, _)| &key.0[index]).collect();
             columns.push(column_of(field.data_type(), &values)?);
         }
-        let mut start = Aggregate::ROWS.width();
+        let mut start = Aggregate::Count.width();
         for (aggregate, field) in self.aggregates.iter().zip(self.value_schema.fields()) {
             let own = start..start + aggregate.width();
             let values = groups.iter().map(|(_, state)| aggregate.finish(&state.0[own.clone()]));

@@ -9,15 +9,16 @@ use datafusion::sql::sqlparser::ast::{
     DuplicateTreatment, Expr, ExprWithAlias, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
 };
 
-use super::{Aggregate, Grouping};
+use super::{Aggregate, Generic, Grouping, generic};
 use crate::sql::columns::check_type;
 use crate::sql::error::nearest;
+use crate::sql::functions::BATCH_TIME;
 use crate::sql::planner::visit;
 use crate::sql::{DataType, Planner, Schema, SchemaRef, SqlError, schema, type_name};
 
 /// What may stand as an aggregate.
 const KNOWN: &str =
-    "an aggregate is one call of count, sum, min, max or avg, such as count(*) or sum(price * n)";
+    "an aggregate is one call, such as count(*), sum(price * n), approx_distinct(user) or top_n(price, 3)";
 
 /// Prepares the grouping of stream `from`. See [`Planner::grouping`].
 pub(in crate::sql) fn plan(
@@ -33,19 +34,17 @@ pub(in crate::sql) fn plan(
     }
     let expressions = Expressions { planner, from: quoted(from) };
     let keys = key.iter().map(|text| expressions.key(text)).collect::<Result<Vec<_>, _>>()?;
-    let values =
+    let mut values =
         values.iter().map(|(name, text)| expressions.value(name, text)).collect::<Result<Vec<_>, _>>()?;
     check_names(&keys, &values)?;
 
     let mut columns: Vec<String> =
         keys.iter().map(|key| format!("{} as {}", key.sql, quoted(&key.name))).collect();
-    let mut state = vec![("rows".to_owned(), DataType::Int64)];
     // No output column's name can clash with these, as nothing reads them by name.
     columns.push("count(*) as \"#rows\"".to_owned());
     for (index, value) in values.iter().enumerate() {
         let partial = value.aggregate.partial_columns(&value.argument, &value.filter);
         columns.extend(partial.iter().enumerate().map(|(part, sql)| format!("{sql} as \"#{index}.{part}\"")));
-        state.extend(value.aggregate.state_columns(&value.name, &value.of));
     }
     let mut sql = format!("select {} from {}", columns.join(", "), expressions.from);
     if !keys.is_empty() {
@@ -53,11 +52,33 @@ pub(in crate::sql) fn plan(
         sql.push_str(&format!(" group by {}", ordinals.join(", ")));
     }
     // Each expression was planned by itself, so what fails now fails as a whole; it is told with what was written.
-    let partial = planner.query(&sql).map_err(|error| {
-        let written: Vec<_> =
-            key.iter().map(String::as_str).chain(values.iter().map(|value| value.text)).collect();
-        SqlError { sql: written.join(", "), offset: None, ..error }
-    })?;
+    let written: Vec<_> =
+        key.iter().map(String::as_str).chain(values.iter().map(|value| value.text)).collect();
+    let as_written = |error| SqlError { sql: written.join(", "), offset: None, ..error };
+    let partial = if values.iter().any(|value| matches!(value.aggregate, Aggregate::Generic(_))) {
+        let mut calls = Vec::new();
+        let change = |plan| {
+            let (plan, found) = generic::partial(&plan, keys.len())?;
+            calls = found;
+            Ok(plan)
+        };
+        let partial = planner.query_of(&sql, change).map_err(as_written)?;
+        // What a state looks like depends on the calls beside it: it is told by the plan of all.
+        let mut calls = calls.iter().skip(1);
+        for value in &mut values {
+            let widths = value.aggregate.partial_columns("", "").len();
+            if let (Aggregate::Generic(generic), Some(call)) = (&mut value.aggregate, calls.nth(widths - 1)) {
+                *generic = Generic::new(call).map_err(|message| SqlError::new(value.text, message))?;
+            }
+        }
+        partial
+    } else {
+        planner.query(&sql).map_err(as_written)?
+    };
+    let mut state = vec![("rows".to_owned(), DataType::Int64)];
+    for value in &values {
+        state.extend(value.aggregate.state_columns(&value.name, &value.of));
+    }
 
     let key_schema = schema(keys.iter().map(|key| (key.name.as_str(), key.of.clone())));
     let value_schema =
@@ -65,7 +86,7 @@ pub(in crate::sql) fn plan(
     Ok(Grouping {
         partial_sql: sql.into(),
         partial,
-        aggregates: values.iter().map(|value| value.aggregate).collect(),
+        aggregates: values.iter().map(|value| value.aggregate.clone()).collect(),
         output_schema: joined(&key_schema, &value_schema),
         key_schema,
         value_schema,
@@ -122,25 +143,69 @@ impl Expressions<'_> {
         if alias.is_some() {
             return Err(wrong("an aggregate is named by its output column, not by `as`"));
         }
-        let Expr::Function(call) = expr else { return Err(wrong("this is not one call of an aggregate")) };
-        let (argument, filter) = parts_of(&call).map_err(wrong)?;
+        let Expr::Function(call) = &expr else { return Err(wrong("this is not one call of an aggregate")) };
+        if call.over.is_some() {
+            return Err(wrong("an aggregate over a window of rows cannot be kept by key"));
+        }
         let function = call.name.to_string().to_ascii_lowercase();
-        if argument == "*" && function != "count" {
+        if function != "count" && parts_of(call).is_some_and(|(argument, _)| argument == "*") {
             return Err(wrong("only count takes `*`"));
         }
         // First as it was written, for the places of errors; then its parts, which may look at one row only.
-        type_of(text, &self.logical(text)?)?;
+        let logical = self.logical(text)?;
+        type_of(text, &logical)?;
+        let Some((argument, filter)) = parts_of(call).filter(|_| OWN.contains(&function.as_str())) else {
+            return self.generic(name, text, &expr.to_string(), &logical);
+        };
         let placed = |error: SqlError| SqlError { sql: text.to_owned(), offset: None, ..error };
         let of = if argument == "*" { DataType::Int64 } else { self.row_type(&argument).map_err(placed)? };
         if let Some(filter) = &filter {
             self.row_type(filter).map_err(placed)?;
         }
-        let aggregate = aggregate_of(&function, &of).map_err(|message| match message {
-            Some(message) => SqlError::new(text, message),
-            None => wrong(&format!("`{function}` is no aggregate that can be merged")),
-        })?;
+        let aggregate = aggregate_of(&function, &of).map_err(|message| SqlError::new(text, message))?;
         let filter = filter.map(|filter| format!(" filter (where {filter})")).unwrap_or_default();
         Ok(ValueColumn { name: name.to_owned(), text, aggregate, argument, filter, of })
+    }
+
+    /// An aggregate that is left to DataFusion, whose arguments look at one row at a time.
+    fn generic<'a>(
+        &self,
+        name: &str,
+        text: &'a str,
+        call: &str,
+        logical: &LogicalPlan,
+    ) -> Result<ValueColumn<'a>, SqlError> {
+        let wrong = |message: &str| SqlError::new(text, message).with_hint(KNOWN);
+        let (mut scans, mut aggregates, mut other) = (0, 0, false);
+        visit(logical, &mut |node| match node {
+            LogicalPlan::TableScan(_) => scans += 1,
+            LogicalPlan::Aggregate(_) => aggregates += 1,
+            node => other |= !matches!(node, LogicalPlan::Projection(_)),
+        });
+        if aggregates == 0 && !other {
+            let function = call.split('(').next().unwrap_or_default().to_lowercase();
+            return Err(wrong(&format!("`{function}` is no aggregate")));
+        }
+        if other || scans != 1 || aggregates != 1 {
+            return Err(SqlError::new(text, "this looks at more than one row for each value").with_hint(
+                "no other aggregate, window, unnest or subquery can stand here: make it a stream of its own first",
+            ));
+        }
+        let plan = self
+            .planner
+            .physical(&format!("select {call} from {}", self.from))
+            .map_err(|error| SqlError { sql: text.to_owned(), offset: None, ..error })?;
+        let generic = Generic::of(&plan).map_err(|message| wrong(&message))?;
+        let of = generic.output_type();
+        let (argument, filter) = (call.to_owned(), String::new());
+        Ok(ValueColumn {
+            name: name.to_owned(),
+            text,
+            aggregate: Aggregate::Generic(generic),
+            argument,
+            filter,
+            of,
+        })
     }
 
     /// The type of an expression that looks at one row of the stream at a time, so that chunks can be grouped by themselves.
@@ -162,6 +227,12 @@ impl Expressions<'_> {
 
     /// The plan of one expression over the stream; errors are placed in `text` itself.
     fn logical(&self, text: &str) -> Result<LogicalPlan, SqlError> {
+        // Chunks are grouped without knowing the batch.
+        if text.to_ascii_lowercase().contains(BATCH_TIME) {
+            return Err(SqlError::new(text, "`batch_time()` cannot stand in keys and aggregates")
+                .with_hint("give it a column of its own in a `map` before, or in a `sql` after")
+                .at_word(&[BATCH_TIME]));
+        }
         const SELECT: &str = "select ";
         // The line break ends a comment in the text.
         self.planner.logical(&format!("{SELECT}{text}\nfrom {}", self.from)).map_err(|error| {
@@ -184,49 +255,40 @@ fn type_of(text: &str, plan: &LogicalPlan) -> Result<DataType, SqlError> {
     }
 }
 
-/// The argument and the condition of the filter clause of an aggregate's call, or what is wrong with it.
-fn parts_of(call: &Function) -> Result<(String, Option<String>), &'static str> {
-    let FunctionArguments::List(list) = &call.args else {
-        return Err("this is not one call of an aggregate");
-    };
-    if call.over.is_some() {
-        return Err("an aggregate over a window of rows cannot be kept by key");
-    }
-    if list.duplicate_treatment == Some(DuplicateTreatment::Distinct) {
-        return Err("an aggregate of distinct values cannot be merged");
-    }
-    let plain = call.within_group.is_empty() && call.null_treatment.is_none() && list.clauses.is_empty();
+/// The aggregates whose state is kept in a form of Tidemill's own, which rows can be taken out of again and sums do not overflow in.
+const OWN: [&str; 6] = ["count", "sum", "avg", "mean", "min", "max"];
+
+/// The argument and the condition of the filter clause of a plain call; nothing for one with other clauses.
+fn parts_of(call: &Function) -> Option<(String, Option<String>)> {
+    let FunctionArguments::List(list) = &call.args else { return None };
+    let plain = call.within_group.is_empty()
+        && call.null_treatment.is_none()
+        && list.clauses.is_empty()
+        && list.duplicate_treatment != Some(DuplicateTreatment::Distinct);
     let argument = match list.args.as_slice() {
         [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)] => "*".to_owned(),
         [FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))] => argument.to_string(),
-        [] if plain => "*".to_owned(),
-        _ => return Err("an aggregate has one argument here"),
+        [] => "*".to_owned(),
+        _ => return None,
     };
-    if !plain {
-        return Err("this clause of an aggregate is not supported");
-    }
-    Ok((argument, call.filter.as_ref().map(ToString::to_string)))
+    plain.then(|| (argument, call.filter.as_ref().map(ToString::to_string)))
 }
 
-/// The aggregate that `function` is over an argument of this type; else what is wrong with the type, or nothing if there is no
-/// such aggregate.
-fn aggregate_of(function: &str, of: &DataType) -> Result<Aggregate, Option<String>> {
+/// The aggregate that `function`, one of [`OWN`], is over an argument of this type; else what is wrong with the type.
+fn aggregate_of(function: &str, of: &DataType) -> Result<Aggregate, String> {
     let number = |int, float| match of {
         DataType::UInt64 => Ok(int),
         of if of.is_integer() || *of == DataType::Null => Ok(int),
         DataType::Float16 | DataType::Float32 | DataType::Float64 => Ok(float),
-        other => {
-            Err(Some(format!("{function} of {}: cast the argument to bigint or double", type_name(other))))
-        }
+        other => Err(format!("{function} of {}: cast the argument to bigint or double", type_name(other))),
     };
-    let kept = |aggregate| check_type(of).map(|()| aggregate).map_err(|error| Some(error.to_string()));
+    let kept = |aggregate| check_type(of).map(|()| aggregate).map_err(|error| error.to_string());
     match function {
-        "count" => Ok(Aggregate::Count),
         "sum" => number(Aggregate::SumInt, Aggregate::SumFloat),
         "avg" | "mean" => number(Aggregate::AvgInt, Aggregate::AvgFloat),
         "min" => kept(Aggregate::Min),
         "max" => kept(Aggregate::Max),
-        _ => Err(None),
+        _ => Ok(Aggregate::Count),
     }
 }
 
