@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde_json::json;
-use tidemill::{BatchInfo, KafkaSource, Slicing, Start, StreamingContext, StreamingListener};
+use tidemill::{BatchInfo, End, KafkaSource, Slicing, Start, StreamingContext, StreamingListener};
 
 use crate::load::NEEDLE;
 
@@ -27,8 +27,6 @@ mod word_count;
 struct Watch {
     records: AtomicU64,
     last: Mutex<Option<Instant>>,
-    wanted: u64,
-    done: Mutex<Option<std::sync::mpsc::Sender<()>>>,
 }
 
 impl StreamingListener for Watch {
@@ -38,12 +36,7 @@ impl StreamingListener for Watch {
             eprintln!("{}: {} records, {:?}", batch.batch_time, batch.num_records, batch.phases);
         }
         *self.last.lock() = Some(Instant::now());
-        let seen = self.records.fetch_add(batch.num_records, Ordering::Relaxed) + batch.num_records;
-        if seen >= self.wanted
-            && let Some(done) = self.done.lock().take()
-        {
-            let _ = done.send(());
-        }
+        self.records.fetch_add(batch.num_records, Ordering::Relaxed);
     }
 }
 
@@ -61,7 +54,7 @@ pub fn run(
         .checkpoint(folder.join("checkpoint"))
         .build()
         .unwrap();
-    let source = KafkaSource::new(brokers, [topic]).start(Start::Earliest);
+    let source = KafkaSource::new(brokers, [topic]).start(Start::Earliest).end(End::Latest);
     let by_time = source.clone().slicing(Slicing::timestamp());
     match workload {
         "grep" => grep::program(&ssc, source, brokers, output, NEEDLE),
@@ -75,14 +68,14 @@ pub fn run(
         other => panic!("no workload `{other}`"),
     }
     .unwrap();
-    let (done, finished) = std::sync::mpsc::channel();
-    let watch = Arc::new(Watch { wanted: records, done: Mutex::new(Some(done)), ..Watch::default() });
+    let watch = Arc::new(Watch::default());
     ssc.add_streaming_listener(watch.clone());
     ssc.start().unwrap();
     let started = Instant::now();
-    finished.recv().unwrap();
+    // It ends by itself, at what is the topic's end now.
+    ssc.await_termination().unwrap();
     let seconds = (watch.last.lock().unwrap() - started).as_secs_f64();
-    ssc.stop(true).unwrap();
+    assert_eq!(watch.records.load(Ordering::Relaxed), records);
     json!({
         "seconds": seconds,
         "startup_seconds": (started - began).as_secs_f64(),
