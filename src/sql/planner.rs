@@ -25,11 +25,7 @@ pub(crate) struct Planner {
     context: SessionContext,
     streams: BTreeMap<String, SchemaRef>,
     dialect: Dialect,
-    memory_limit: usize,
 }
-
-/// Bytes that the queries of a session may hold before they go on on disk.
-const MEMORY_LIMIT: usize = 256 << 20;
 
 /// Who writes the SQL: decides the words of messages, never what SQL means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,27 +40,21 @@ enum Dialect {
 
 impl Planner {
     /// A planner that knows no stream.
-    #[cfg(test)]
     pub(crate) fn new() -> Self {
-        Self::with_memory_limit(MEMORY_LIMIT)
-    }
-
-    /// A planner that knows no stream. Each run of its queries may hold so many bytes, and goes on on disk beyond them.
-    pub(crate) fn with_memory_limit(bytes: usize) -> Self {
-        Self::speaking(Dialect::Pipeline, bytes)
+        Self::speaking(Dialect::Pipeline)
     }
 
     /// The same, whose messages call what can be read a view.
     pub(crate) fn of_views() -> Self {
-        Self::speaking(Dialect::Session, MEMORY_LIMIT)
+        Self::speaking(Dialect::Session)
     }
 
-    /// The same for questions to a pipeline, which may hold so many bytes and ask for the time.
-    pub(crate) fn of_tables(bytes: usize) -> Self {
-        Self::speaking(Dialect::Questions, bytes)
+    /// The same for questions to a pipeline, which may ask for the time.
+    pub(crate) fn of_tables() -> Self {
+        Self::speaking(Dialect::Questions)
     }
 
-    fn speaking(dialect: Dialect, memory_limit: usize) -> Self {
+    fn speaking(dialect: Dialect) -> Self {
         let mut config = SessionConfig::new().with_target_partitions(1).with_information_schema(false);
         let options = config.options_mut();
         options.sql_parser.collect_spans = true;
@@ -90,7 +80,7 @@ impl Planner {
         let registered = super::functions::register(&mut state);
         debug_assert!(registered.is_ok(), "{registered:?}");
         let context = SessionContext::new_with_state(state);
-        Self { context, streams: BTreeMap::new(), dialect, memory_limit }
+        Self { context, streams: BTreeMap::new(), dialect }
     }
 
     /// Makes the stream `name` known to the queries planned from now on; a second one of that name replaces the first.
@@ -156,7 +146,7 @@ impl Planner {
     pub(crate) fn condition(&self, schema: &SchemaRef, text: &str) -> Result<Condition, SqlError> {
         // Planned as a query first, which finds all that is wrong with it and tells it in the same words.
         const SELECT: &str = "select * from \"#row\" where ";
-        let mut alone = Self::speaking(self.dialect, self.memory_limit);
+        let mut alone = Self::speaking(self.dialect);
         alone.register("#row", Arc::clone(schema));
         let placed = |error: SqlError| SqlError {
             offset: error.offset.map(|(line, column)| match line {

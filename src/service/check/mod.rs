@@ -35,12 +35,6 @@ pub(crate) use show::{mermaid, text};
 /// The shortest batch interval: below it, the work per batch outweighs the work on records.
 const SHORTEST_INTERVAL: Duration = Duration::millis(10);
 
-/// Bytes that one SQL step holds in memory before it goes on on disk, unless the file says otherwise.
-pub(crate) const MEMORY_LIMIT: usize = 256 << 20;
-
-/// Below it, DataFusion's operators cannot even begin.
-const LEAST_MEMORY: usize = 1 << 20;
-
 /// Checks the file whose text `report` holds. There is a pipeline if and only if the report has no errors.
 pub(crate) fn check(report: &mut Report) -> Option<Config> {
     let file = file::read(report)?;
@@ -91,14 +85,7 @@ pub(crate) fn check(report: &mut Report) -> Option<Config> {
     let size = |size: &Option<At<file::Bytes>>| {
         At::get(size).map(|size| usize::try_from(size.0).unwrap_or(usize::MAX))
     };
-    let memory_limit = size(&file.memory_limit).unwrap_or(MEMORY_LIMIT);
-    if let Some(limit) = file.memory_limit.as_ref().filter(|_| memory_limit < LEAST_MEMORY) {
-        report
-            .error(limit.at.clone(), "a query cannot work with so little memory")
-            .label("expected `1MiB` or more");
-    }
-    let streams =
-        streams::check(&sources, &tables, written_streams, &declared, batch_interval, memory_limit, report);
+    let streams = streams::check(&sources, &tables, written_streams, &declared, batch_interval, report);
 
     let remove_state = state::removed(written_streams, &file.remove_state, report);
 

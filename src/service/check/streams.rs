@@ -68,11 +68,10 @@ pub(super) fn check(
     streams: &[Entry<crate::service::file::Stream>],
     declared: &Declared<'_>,
     batch_interval: Option<Duration>,
-    memory_limit: usize,
     report: &mut Report,
 ) -> Vec<Stream> {
     let mut scope = Scope {
-        planner: Planner::with_memory_limit(memory_limit),
+        planner: Planner::new(),
         known: BTreeMap::new(),
         tables: BTreeMap::new(),
         uids: BTreeMap::new(),

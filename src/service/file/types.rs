@@ -35,8 +35,6 @@ mapping! {
         optional worker_threads: NonZeroU64,
         /// What all outputs to Kafka go through.
         optional producer: Producer,
-        /// What one SQL step may hold in memory before it goes on on disk; 256MiB.
-        optional memory_limit: Bytes,
         /// What all states together may hold in memory; 256MiB.
         optional state_memory_limit: Bytes,
         /// Where records come from, by name.

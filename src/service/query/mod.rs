@@ -28,9 +28,6 @@ use crate::ui;
 /// The tables that every pipeline has, beside its own.
 pub(crate) const BUILT_IN: [&str; 2] = [BATCHES, STATES];
 
-/// Bytes that a question may hold before it goes on on disk.
-const MEMORY_LIMIT: usize = 64 << 20;
-
 /// What a question may cost.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
@@ -105,7 +102,7 @@ impl Questions {
         };
         let (clock, until) = (self.clock.clone(), self.clock.now() + limits.time);
         let is_over: IsOver = Arc::new(move || clock.now() > until);
-        let mut planner = Planner::of_tables(MEMORY_LIMIT);
+        let mut planner = Planner::of_tables();
         for (name, schema) in self.tables() {
             planner.register(&name, schema);
         }
