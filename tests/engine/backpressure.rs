@@ -14,10 +14,15 @@ use tidemill::{
 
 use super::{builder, s};
 
-/// A cluster in this process, whose topic `orders` has so many records in each partition.
-fn backlog(partitions: &[u64]) -> MockCluster<'static, DefaultProducerContext> {
+/// A cluster in this process with the topic `orders`.
+fn cluster(partitions: usize) -> MockCluster<'static, DefaultProducerContext> {
     let cluster = MockCluster::new(1).expect("a cluster");
-    cluster.create_topic("orders", partitions.len() as i32, 1).expect("a topic");
+    cluster.create_topic("orders", partitions as i32, 1).expect("a topic");
+    cluster
+}
+
+/// Sends so many records to each partition.
+fn produce(cluster: &MockCluster<'_, DefaultProducerContext>, partitions: &[u64]) {
     let mut config = rdkafka::ClientConfig::new();
     let producer: BaseProducer =
         config.set("bootstrap.servers", cluster.bootstrap_servers()).create().expect("a producer");
@@ -28,7 +33,6 @@ fn backlog(partitions: &[u64]) -> MockCluster<'static, DefaultProducerContext> {
         }
     }
     producer.flush(StdDuration::from_secs(30)).expect("delivery");
-    cluster
 }
 
 /// The last batch that was submitted.
@@ -73,12 +77,14 @@ fn simulate(
     until: i64,
     cost: fn(i64) -> f64,
 ) -> Vec<BatchInfo> {
-    let cluster = backlog(partitions);
+    let cluster = cluster(partitions.len());
     let test = TestContext::from_builder(builder("slow").backpressure(backpressure), Time::ZERO).unwrap();
     let submitted = Arc::new(Submitted::default());
     test.ssc.add_streaming_listener(submitted.clone());
     consume(&test.ssc, &cluster.bootstrap_servers(), &test.clock, &submitted, cost);
     test.ssc.start().unwrap();
+    // What was there before the start would be run in batches of the time before it.
+    produce(&cluster, partitions);
     while test.clock.now() < Time::ZERO + s(until) {
         // The clock stands still unless a batch works, so all that is due is done in the end.
         let tick = test.clock.now().floor(s(1)) + s(1);

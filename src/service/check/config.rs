@@ -92,7 +92,7 @@ pub(crate) struct Source {
 /// Where a source's records come from.
 #[derive(Debug)]
 pub(crate) enum Input {
-    Kafka(KafkaInput),
+    Kafka(Box<KafkaInput>),
     /// Lines from a TCP server.
     Socket {
         host: String,

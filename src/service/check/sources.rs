@@ -31,7 +31,9 @@ pub(super) fn check(source: &Entry<file::Source>, report: &mut Report) -> Option
     ];
     let kind = one_kind(&format!("`{}`", source.name), &source.at, &given, report);
     let input = match (&file.kafka, &file.socket, &file.files) {
-        (Some(kafka), None, None) => self::kafka(&kafka.value, &kafka.key_at, report).map(Input::Kafka),
+        (Some(kafka), None, None) => {
+            self::kafka(&kafka.value, &kafka.key_at, report).map(|kafka| Input::Kafka(Box::new(kafka)))
+        }
         (None, Some(socket), None) => self::socket(&socket.value, report),
         (None, None, Some(files)) => {
             let folder = files.value.folder.as_ref();
