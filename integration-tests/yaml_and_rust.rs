@@ -13,7 +13,10 @@ use crate::support::{Broker, Record, Row, eventually, tidemill, word_count_as};
 const LIMIT: StdDuration = StdDuration::from_secs(90);
 
 /// By partition and key: values and timestamps, in their order. The order of different keys within a batch is nobody's promise.
-fn by_key(rows: &[Row]) -> BTreeMap<(i32, Vec<u8>), Vec<(i64, Vec<u8>)>> {
+/// Times and values by partition and key.
+type ByKey = BTreeMap<(i32, Vec<u8>), Vec<(i64, Vec<u8>)>>;
+
+fn by_key(rows: &[Row]) -> ByKey {
     let mut records: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for row in rows {
         let key = (row.partition, row.key.clone().unwrap_or_default());
