@@ -71,6 +71,13 @@ fn a_broker_that_is_away_is_waited_for_and_lag_and_health_tell() {
     // In the middle it is asked again and again, which takes next to no time of the processor.
     broker.kill();
     running.iter().for_each(|running| running.ready(503, broker.bootstrap()));
+    // Whether a plan waits for it or a commit does.
+    for running in &running {
+        eventually(LIMIT, "the time for which it is away", || {
+            let away = running.away();
+            if away > 0.0 { Ok(()) } else { Err(running.app.clone()) }
+        });
+    }
     let before = running.each_ref().map(Running::cpu);
     pause(Duration::from_secs(6));
     for (running, before) in running.iter_mut().zip(before) {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
@@ -22,6 +23,30 @@ pub(super) struct Cluster {
     pub client: Arc<Client>,
     pub runner: Arc<Runner>,
     pub config: Arc<KafkaSource>,
+    pub away: Arc<Away>,
+}
+
+/// Since when a cluster has not answered, if it does not, and what is said of that. Plans ask it, and the thread that looks for
+/// changes does while a batch waits for a commit.
+#[derive(Default)]
+pub(super) struct Away(Mutex<Option<(Time, String)>>);
+
+impl Away {
+    /// Takes in the outcome of a question that was answered, or was not, at `now`.
+    pub fn note<T>(&self, outcome: &Result<T>, now: Time) {
+        let mut away = self.0.lock();
+        match outcome {
+            Ok(_) => *away = None,
+            Err(error) => {
+                let since = away.as_ref().map_or(now, |(since, _)| *since);
+                *away = Some((since, error.to_string()));
+            }
+        }
+    }
+
+    pub fn get(&self) -> Option<(Time, String)> {
+        self.0.lock().clone()
+    }
 }
 
 /// The partitions of a source, and the ids of its topics as far as they are known.

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use super::cluster::{Cluster, Found};
 use super::source::Offsets;
 use crate::error::{Error, Result};
-use crate::time::Duration;
+use crate::time::{Clock, Duration};
 
 /// A topic counts as deleted when as many looks on end have not seen it: a broker that has just started does not know all.
 const MISSING_FOR_GOOD: u32 = 2;
@@ -33,7 +33,7 @@ pub(super) struct Discovery {
 
 impl Discovery {
     /// Looks at `cluster` every discovery interval, whose `topics` are there now.
-    pub fn start(cluster: Cluster, topics: BTreeSet<Arc<str>>) -> Result<Self> {
+    pub fn start(cluster: Cluster, clock: Arc<dyn Clock>, topics: BTreeSet<Arc<str>>) -> Result<Self> {
         let (stop, stopped) = channel::<()>();
         let last = Arc::new(Mutex::new(None));
         let seen = last.clone();
@@ -42,7 +42,9 @@ impl Discovery {
             while stopped.recv_timeout(cluster.config.discovery_interval.to_std())
                 == Err(RecvTimeoutError::Timeout)
             {
-                match look(&cluster, &mut known) {
+                let found = look(&cluster, &mut known);
+                cluster.away.note(&found, clock.now());
+                match found {
                     Ok(found) => *seen.lock() = Some(found),
                     // Whoever needs the brokers says so.
                     Err(error) => tracing::debug!("{error}"),

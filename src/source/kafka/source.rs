@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 use super::client::Client;
-use super::cluster::{Cluster, Found};
+use super::cluster::{Away, Cluster, Found};
 use super::discovery::Discovery;
 use super::end::Bounds;
 use super::group::group_offsets;
@@ -62,14 +62,7 @@ pub(super) struct KafkaInput {
     pub(super) losses: Arc<Losses>,
     pub(super) discovery: Mutex<Option<Discovery>>,
     /// Since when the cluster has not answered, if it does not.
-    away: Mutex<Option<Away>>,
-}
-
-/// A cluster that does not answer.
-#[derive(Clone)]
-struct Away {
-    since: Time,
-    why: String,
+    pub(super) away: Arc<Away>,
 }
 
 /// Ranges, and who reads them.
@@ -178,7 +171,7 @@ impl KafkaInput {
             ids: Mutex::default(),
             losses: Arc::default(),
             discovery: Mutex::default(),
-            away: Mutex::default(),
+            away: Arc::default(),
         }
     }
 
@@ -256,15 +249,7 @@ impl KafkaInput {
         }
         let partitions: Vec<_> = self.progress.lock().next.keys().cloned().collect();
         let ends = cluster.ends(&partitions, Duration::ZERO);
-        let mut away = self.away.lock();
-        match &ends {
-            Ok(_) => *away = None,
-            Err(error) => {
-                let since = away.as_ref().map_or_else(|| self.clock.now(), |away| away.since);
-                *away = Some(Away { since, why: error.to_string() });
-            }
-        }
-        drop(away);
+        self.away.note(&ends, self.clock.now());
         ends
     }
 }
@@ -404,7 +389,7 @@ impl Input for KafkaInput {
     }
 
     fn away(&self) -> Option<(Time, String)> {
-        self.away.lock().as_ref().map(|away| (away.since, away.why.clone()))
+        self.away.get()
     }
 
     /// Under `timestamp` no batch is ahead of the records that are read, however late it runs.

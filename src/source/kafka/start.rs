@@ -72,7 +72,8 @@ impl KafkaInput {
     pub(super) fn reach(&self) -> Result<()> {
         self.config.check()?;
         let client = Arc::new(self.consumer("offsets", 1)?);
-        let cluster = Cluster { client, runner: self.runner.clone(), config: self.config.clone() };
+        let (runner, config, away) = (self.runner.clone(), self.config.clone(), self.away.clone());
+        let cluster = Cluster { client, runner, config, away };
         let found = cluster.find()?;
         let client = cluster.client.client();
         let id = cluster_id(&self.runner, &self.config.brokers, client, self.config.wait)?;
@@ -210,7 +211,7 @@ impl KafkaInput {
         };
         let topics = found.partitions.iter().map(|(topic, _)| topic.clone()).collect();
         if self.config.follow.is_none() {
-            *self.discovery.lock() = Some(Discovery::start(cluster, topics)?);
+            *self.discovery.lock() = Some(Discovery::start(cluster, self.clock.clone(), topics)?);
         }
         Ok(())
     }
