@@ -13,7 +13,6 @@ use crate::support::{Broker, Record, Row, eventually, tidemill, word_count_as};
 const LIMIT: StdDuration = StdDuration::from_secs(90);
 
 /// By partition and key: values and timestamps, in their order. The order of different keys within a batch is nobody's promise.
-/// Times and values by partition and key.
 type ByKey = BTreeMap<(i32, Vec<u8>), Vec<(i64, Vec<u8>)>>;
 
 fn by_key(rows: &[Row]) -> ByKey {

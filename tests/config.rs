@@ -38,3 +38,20 @@ fn every_shipped_pipeline_passes_its_cases() {
         assert!(shown.contains(&format!("ok      {name}: ")), "{name} has no case: {shown}");
     }
 }
+
+/// `UPDATE_EXPECTED=1 cargo test config` writes them anew.
+#[test]
+fn the_schemas_that_the_files_name_are_those_of_this_version() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    for (args, name) in
+        [(&["schema"][..], "tidemill.schema.json"), (&["schema", "--cases"], "tidemill-test.schema.json")]
+    {
+        let output = Command::new(env!("CARGO_BIN_EXE_tidemill")).args(args).output().expect("it was built");
+        assert!(output.status.success());
+        if std::env::var_os("UPDATE_EXPECTED").is_some() {
+            std::fs::write(folder.join(name), &output.stdout).expect("the folder can be written");
+        }
+        let kept = std::fs::read(folder.join(name)).expect("it is there");
+        assert!(kept == output.stdout, "config/{name} is of another version");
+    }
+}

@@ -225,7 +225,7 @@ pub(crate) struct QueryArgs {
     /// The most rows.
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     pub(crate) limit: usize,
-    /// How long the answer may take; at most a minute.
+    /// How long the answer from a checkpoint may take, at most a minute; a running instance takes at most 10 seconds.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub(crate) timeout: Duration,
 }
