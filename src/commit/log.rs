@@ -69,10 +69,12 @@ impl LoggedBatch {
 }
 
 /// The log of a checkpoint, for whoever shows it or runs batches again by it.
+#[cfg_attr(not(feature = "service"), allow(dead_code, reason = "for the command line"))]
 pub(crate) struct BatchLog<'a> {
     db: &'a StateDb,
 }
 
+#[cfg_attr(not(feature = "service"), allow(dead_code, reason = "for the command line"))]
 impl<'a> BatchLog<'a> {
     pub fn of(db: &'a StateDb) -> Self {
         Self { db }
@@ -151,6 +153,7 @@ fn key(time: Time) -> Vec<u8> {
     [PREFIX, &(time.as_millis() as u64 ^ 1 << 63).to_be_bytes()].concat()
 }
 
+#[cfg_attr(not(feature = "service"), allow(dead_code, reason = "for the command line"))]
 fn time_of(key: &[u8]) -> Result<Time> {
     match key.get(PREFIX.len()..).map(<[u8; 8]>::try_from) {
         Some(Ok(bytes)) => Ok(Time::from_millis((u64::from_be_bytes(bytes) ^ 1 << 63) as i64)),

@@ -39,6 +39,7 @@ impl FollowedLog {
     }
 
     /// How many offsets of it come after batch `time`.
+    #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "for the command line"))]
     pub fn after(&self, time: Option<Time>) -> u64 {
         let rest = self.batches.iter().filter(|(at, _)| time.is_none_or(|time| **at > time));
         rest.flat_map(|(_, ranges)| ranges).map(OffsetRange::count).sum()

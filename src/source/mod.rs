@@ -234,6 +234,7 @@ pub(crate) trait Input: Send + Sync {
     }
 
     /// About how many records are still to be planned up to its end, if it has one.
+    #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "for the command line"))]
     fn up_to_end(&self) -> Option<u64> {
         None
     }

@@ -98,6 +98,7 @@ impl KafkaInput {
     }
 
     /// How many offsets are still to be read up to the end, if there is one.
+    #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "for the command line"))]
     pub(super) fn up_to_end(&self) -> Option<u64> {
         self.config.end.as_ref()?;
         let bounds = self.bounds.lock();
