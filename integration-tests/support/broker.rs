@@ -120,7 +120,6 @@ advertised.listeners=PLAINTEXT://{bootstrap},PROXIED://127.0.0.1:{proxy_port}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT
 "
         );
-        // Of a property that is given twice the last one counts.
         let properties = format!("{properties}{}", more(&properties));
         let mut format = vec!["--standalone"];
         format.extend(users.iter().flat_map(|user| ["--add-scram", user]));
@@ -145,9 +144,9 @@ listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT"
     fn node(cluster: Cluster, bootstrap: String, properties: &str, format: &[&str]) -> Broker {
         let folder = new_folder();
         let data = folder.path().join("data");
+        // Of a property that is given twice the last one counts.
         let properties = format!(
-            "{properties}
-inter.broker.listener.name=PLAINTEXT
+            "inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
 controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}
 log.dirs={data}
@@ -163,8 +162,9 @@ transaction.state.log.num.partitions=4
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 # After a kill the node must wait until its former self's session is over.
-broker.session.timeout.ms=3000
+broker.session.timeout.ms=5000
 broker.heartbeat.interval.ms=500
+{properties}
 ",
             controller_port = cluster.controller_port,
             data = data.display()
