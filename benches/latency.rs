@@ -16,6 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -143,8 +144,13 @@ fn produce(bootstrap: &str, topic: &str, begin: Instant, rate: u64, total: u64) 
         while sent < due {
             let now = (begin.elapsed().as_nanos() as u64).to_le_bytes();
             let key = (sent % KEYS).to_string();
-            let record = BaseRecord::<[u8], [u8]>::to(topic).key(key.as_bytes()).payload(&now);
-            producer.send(record).unwrap();
+            let mut record = BaseRecord::<[u8], [u8]>::to(topic).key(key.as_bytes()).payload(&now);
+            // A broker that stalls makes the queue full; the time of the record stays that of the first attempt.
+            while let Err((error, back)) = producer.send(record) {
+                assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::QueueFull), "{error}");
+                producer.poll(Duration::from_millis(5));
+                record = back;
+            }
             sent += 1;
         }
         producer.poll(Duration::ZERO);

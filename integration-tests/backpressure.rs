@@ -102,6 +102,5 @@ outputs:
     let limit = metrics.one("tidemill_source_rate_limit_records_per_second", &[("source", "kafka:lines")]);
     assert!(limit >= 20.0, "{limit}");
     assert!(read(&metrics) < 1_000.0, "the limit does not hold: {}", read(&metrics));
-    run.sigterm();
-    assert_eq!(run.wait_exit(LIMIT).code(), Some(0), "{}", run.stderr());
+    run.stop(LIMIT);
 }

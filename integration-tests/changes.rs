@@ -24,26 +24,17 @@ fn pipeline(name: &str, uid: &str, changes: &[(&str, &str)]) -> String {
     word_count_as(name, &[&own, changes].concat())
 }
 
-#[track_caller]
-fn done(app: &App, arguments: &[&str]) -> String {
-    let mut run = app.arguments(arguments).start();
-    let code = run.wait_exit(LIMIT).code();
-    assert_eq!(code, Some(0), "{arguments:?}: {}{}", run.stdout(), run.stderr());
-    run.stdout()
-}
-
 /// Runs the pipeline until it has read `records` of so many partitions; gives what it logged.
 #[track_caller]
 fn session(app: &App, text: &str, partitions: usize, records: usize) -> String {
     let mut run = app.clone().file("words.yaml", text).start();
     run.http().wait_until_read(partitions, records as u64, LIMIT);
-    run.sigterm();
-    assert_eq!(run.wait_exit(LIMIT).code(), Some(0), "{}", run.stderr());
+    run.stop(LIMIT);
     run.stderr()
 }
 
 fn totals(app: &App, uid: &str) -> Totals {
-    let shown = done(app, &["state", "scan", "--checkpoint", "data/words", uid]);
+    let shown = app.done(&["state", "scan", "--checkpoint", "data/words", uid], LIMIT);
     let line = |line: &str| {
         let line: Value = serde_json::from_str(line).expect("a line is JSON");
         let value = line["value"].as_u64().or_else(|| line["value"][0].as_u64()).expect("a count");
@@ -88,7 +79,7 @@ fn a_pipeline_goes_on_with_more_partitions_other_names_and_another_interval() {
     assert!(refused.stderr().contains("remove_state: [totals]"), "{}", refused.stderr());
 
     // With it, in other partitions, and without the windows.
-    done(&app, &["state", "repartition", "--checkpoint", "data/words", "5"]);
+    app.done(&["state", "repartition", "--checkpoint", "data/words", "5"], LIMIT);
     let without_windows = [
         ("uid: sums", "uid: sums, was: totals"),
         ("http:", "remove_state: [window_counts]\nhttp:"),
@@ -100,7 +91,7 @@ fn a_pipeline_goes_on_with_more_partitions_other_names_and_another_interval() {
         text.replace(from, to)
     });
     let app = app.file("words.yaml", &changed);
-    let shown = done(&app, &["checkpoint", "diff", "words.yaml", "--format", "json"]);
+    let shown = app.done(&["checkpoint", "diff", "words.yaml", "--format", "json"], LIMIT);
     let shown: Value = serde_json::from_str(&shown).unwrap();
     assert_eq!(shown["renamed"][0]["to"], "sums");
     assert_eq!((&shown["removed"][0], &shown["new"][0]), (&"window_counts".into(), &"other_counts".into()));
@@ -121,10 +112,10 @@ fn what_was_prepared_is_settled_before_its_state_is_renamed_or_removed() {
         broker.produce(&name, ["to", "be", "or", "not", "to", "be"]);
         let mut killed = app.clone().env("FAILPOINTS", format!("{point}=return")).start();
         assert_eq!(killed.wait_exit(LIMIT).code(), None, "{point}: it was not killed");
-        let shown = done(&app, &["checkpoint", "show", "words.yaml", "--format", "json"]);
+        let shown = app.done(&["checkpoint", "show", "words.yaml", "--format", "json"], LIMIT);
         let shown: Value = serde_json::from_str(&shown).unwrap();
         assert!(shown["prepared"]["batch"].is_i64(), "{point}: {shown}");
-        done(&app, &["checkpoint", "verify", "words.yaml"]);
+        app.done(&["checkpoint", "verify", "words.yaml"], LIMIT);
         let mut refused = app.arguments(&["state", "repartition", "words.yaml", "8"]).start();
         assert_eq!(refused.wait_exit(LIMIT).code(), Some(1));
         assert!(refused.stderr().contains("is prepared"), "{}", refused.stderr());

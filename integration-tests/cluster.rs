@@ -2,29 +2,16 @@
 
 use std::time::Duration;
 
-use crate::support::crash::{PARTITIONS, Sender, Sent, batches, examine, first_batch, numbers, pipeline};
-use crate::support::{App, Broker, Run, eventually, unique_name};
+use crate::support::crash::{
+    PARTITIONS, Sender, Sent, application, batches, examine, first_batch, numbers, pipeline, read_on,
+};
+use crate::support::{Broker, eventually};
 
-const FILE: &str = "pipeline.yaml";
 const LIMIT: Duration = Duration::from_secs(120);
 const OUTPUTS: [&str; 2] = ["each", "totals"];
 
-fn application(broker: &Broker, prefix: &str) -> (String, App) {
-    let name = unique_name(prefix);
-    broker.create_topic(&name, PARTITIONS);
-    let app = broker.run(FILE).file(FILE, &pipeline(&name, "exactly-once", &OUTPUTS));
-    (name, app)
-}
-
-#[track_caller]
-fn read_on(run: &mut Run, sent: u64) {
-    run.http().wait_until_read(PARTITIONS as usize, sent, LIMIT);
-}
-
-#[track_caller]
-fn stop(mut run: Run) {
-    run.sigterm();
-    assert_eq!(run.wait_exit(LIMIT).code(), Some(0), "{}", run.stderr());
+fn exactly_once(name: &str) -> String {
+    pipeline(name, "exactly-once", &OUTPUTS)
 }
 
 /// Moves all partitions of `topics` to the broker with the number `to`, and waits until they are there.
@@ -53,7 +40,7 @@ fn move_partitions(broker: &Broker, topics: &[(&str, i32)], to: i32) {
 fn a_coordinator_and_leaders_that_move_lose_nothing() {
     let broker = Broker::start();
     let second = broker.join(2);
-    let (name, app) = application(&broker, "moved");
+    let (name, app) = application(&broker, "moved", exactly_once);
     let sender = Sender::start(&broker, &name, false);
     let mut run = app.start();
     first_batch(&mut run);
@@ -65,7 +52,7 @@ fn a_coordinator_and_leaders_that_move_lose_nothing() {
     }
     let sent = sender.stop();
     read_on(&mut run, sent.numbers);
-    stop(run);
+    run.stop(LIMIT);
     assert_eq!(examine(&broker, &name, &OUTPUTS, sent), (0, 0));
     drop(second);
 }
@@ -84,12 +71,12 @@ fn what_kafka_does_not_allow_ends_the_run_with_what_is_missing() {
         "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 allow.everyone.if.no.acl.found=true",
     );
-    let (name, app) = application(&broker, "refused");
+    let (name, app) = application(&broker, "refused", exactly_once);
     broker.produce(&name, numbers(0..100));
     let mut run = app.start();
     first_batch(&mut run);
     read_on(&mut run, 100);
-    stop(run);
+    run.stop(LIMIT);
 
     let output = format!("{name}-each");
     let transactional_id = format!("{name}-0");
@@ -97,6 +84,7 @@ allow.everyone.if.no.acl.found=true",
     let mut wrong = Vec::new();
     for (operation, resource, said) in [
         ("read", ["--topic", &*name], &*name),
+        ("read", ["--group", &*name], "consumer group"),
         ("write", ["--topic", &*output], &*output),
         ("write", ["--transactional-id", &*transactional_id], &*name),
     ] {
@@ -116,7 +104,7 @@ allow.everyone.if.no.acl.found=true",
         // Allowed again, it goes on where it was.
         let mut run = app.start();
         read_on(&mut run, sent);
-        stop(run);
+        run.stop(LIMIT);
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert_eq!(examine(&broker, &name, &OUTPUTS, Sent::all(sent)), (0, 0));

@@ -7,12 +7,12 @@ use std::env;
 use std::time::{Duration, Instant};
 
 use crate::support::crash::{
-    Blow, PARTITIONS, Report, Sender, Slicing, batches, drained, examine, first_batch, kill, pipeline_over,
+    Blow, FILE, PARTITIONS, Report, Sender, Slicing, batches, drained, examine, first_batch, kill,
+    pipeline_over, read_on,
 };
 use crate::support::words::Random;
 use crate::support::{App, Broker, pause};
 
-const FILE: &str = "pipeline.yaml";
 const LIMIT: Duration = Duration::from_secs(120);
 const ALL: [&str; 4] = ["each", "totals", "windows", "slides"];
 
@@ -73,8 +73,7 @@ fn a_batch_whose_transaction_is_aborted_is_run_again_before_the_next() {
     batches(&mut run, done + 20);
     let told = run.stderr();
     assert_eq!(told.matches("running the batch again").count(), 7, "{told}");
-    run.sigterm();
-    assert_eq!(run.wait_exit(LIMIT).code(), Some(0), "{}", run.stderr());
+    run.stop(LIMIT);
     assert_clean(&variant.end(broker, &app, sender, Report::default()));
 }
 
@@ -103,10 +102,9 @@ fn by_timestamp_the_batches_are_those_of_an_undisturbed_run() {
     let killed = drained(broker, name, &ALL);
     let app = variant.app(broker, quiet);
     let mut run = app.start();
-    run.http().wait_until_read(PARTITIONS as usize, report.records, LIMIT);
+    read_on(&mut run, report.records);
     let undisturbed = drained(broker, quiet, &ALL);
-    run.sigterm();
-    assert_eq!(run.wait_exit(LIMIT).code(), Some(0), "{}", run.stderr());
+    run.stop(LIMIT);
     for (output, rows) in &undisturbed {
         assert!(rows == &killed[output], "{name}-{output} is not what an undisturbed run gives");
     }
@@ -217,12 +215,11 @@ impl Variant {
         let mut run = app.start();
         first_batch(&mut run);
         let sent = sender.stop();
-        run.http().wait_until_read(PARTITIONS as usize, sent.numbers, LIMIT);
+        read_on(&mut run, sent.numbers);
         if self.slicing == Slicing::Timestamp {
             drained(broker, self.name, self.outputs);
         }
-        run.sigterm();
-        assert_eq!(run.wait_exit(LIMIT).code(), Some(0), "{}", run.stderr());
+        run.stop(LIMIT);
         let lag = broker.group_lag(self.name);
         assert!(lag.iter().all(|it| it.lag == Some(0)), "{lag:?}");
         report.records = sent.numbers;

@@ -158,10 +158,8 @@ fn every_panel_has_data() {
         assert!(firing.is_empty(), "{firing:?}");
     }
     rest_tells_the_same(&http, &name);
-    bridge.sigterm();
-    assert_eq!(bridge.wait_exit(LIMIT).code(), Some(0));
-    run.sigterm();
-    assert_eq!(run.wait_exit(LIMIT).code(), Some(0));
+    bridge.stop(LIMIT);
+    run.stop(LIMIT);
 }
 
 /// What is drawn only while there is something to draw.

@@ -119,8 +119,7 @@ fn what_fails_in_decoding_or_processing_is_kept_shown_and_sent_back_once() {
     assert_eq!(back[0].timestamp, 1_700_000_000_000);
 
     // The others go back to where they are from; what was sent is not sent again.
-    run.sigterm();
-    assert_eq!(run.wait_exit(LIMIT).code(), Some(0), "{}", run.stderr());
+    run.stop(LIMIT);
     assert_eq!(resend(&app, &["--execute"]), [2, 2, 1]);
     assert_eq!(resend(&app, &["--execute"]), [0, 0, 3]);
     let all = broker.read(&name);
@@ -135,8 +134,7 @@ fn what_fails_in_decoding_or_processing_is_kept_shown_and_sent_back_once() {
     let http = run.http();
     // The transaction that sent them back has left a mark of its own behind them.
     http.wait_until_read(2, 8, LIMIT);
-    run.sigterm();
-    assert_eq!(run.wait_exit(LIMIT).code(), Some(0), "{}", run.stderr());
+    run.stop(LIMIT);
     let mut sent = texts(&broker.read(&out));
     sent.sort();
     let expected = [(0, 100), (1, 100), (2, 33), (4, 25)];

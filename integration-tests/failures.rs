@@ -96,8 +96,7 @@ fn a_checkpoint_has_one_owner_and_goes_with_the_group() {
     for part in ["word-count", "another process has it open"] {
         assert!(message.contains(part), "no {part}: {message}");
     }
-    run.sigterm();
-    assert_eq!(run.wait_exit(LIMIT).code(), Some(0));
+    run.stop(LIMIT);
 
     // Another application with the first one's folder.
     let other = text.replace(&format!("app_id: {name}"), "app_id: other");
@@ -119,8 +118,7 @@ fn a_checkpoint_has_one_owner_and_goes_with_the_group() {
     broker.produce(&name, ["c"]);
     let committed = text.replace("start: earliest", "start: committed");
     let mut run = started(&moved.file(FILE, &committed), 3);
-    run.sigterm();
-    assert_eq!(run.wait_exit(LIMIT).code(), Some(0));
+    run.stop(LIMIT);
     let words: Vec<String> =
         broker.read_counts(&format!("{name}-counts"), "count").into_iter().map(|it| it.word).collect();
     assert_eq!(words.iter().filter(|word| *word == "a").count(), 1, "{words:?}");

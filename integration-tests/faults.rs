@@ -12,11 +12,10 @@ use tidemill::{
     StreamingContext, Time,
 };
 
-use crate::support::crash::{PARTITIONS, Sent, examine, first_batch, numbers, pipeline};
+use crate::support::crash::{FILE, Sent, application, examine, first_batch, numbers, pipeline, read_on};
 use crate::support::proxy::{END_TXN, PRODUCE};
-use crate::support::{App, Broker, Proxy, Run, eventually, pause, unique_name};
+use crate::support::{App, Broker, Proxy, Run, eventually, pause};
 
-const FILE: &str = "pipeline.yaml";
 const LIMIT: Duration = Duration::from_secs(120);
 const OUTPUTS: [&str; 2] = ["each", "totals"];
 const RUNNING_AGAIN: &str = "running the batch again";
@@ -28,13 +27,6 @@ const PATIENCE: Duration = Duration::from_secs(6);
 fn impatient(name: &str) -> String {
     let options = format!("options: {{ transaction.timeout.ms: \"{}\" }}, key: k, ", PATIENCE.as_millis());
     pipeline(name, "exactly-once", &OUTPUTS).replace("key: k, partitions", &format!("{options}partitions"))
-}
-
-fn prepared(broker: &Broker, prefix: &str, text: impl Fn(&str) -> String) -> (String, App) {
-    let name = unique_name(prefix);
-    broker.create_topic(&name, PARTITIONS);
-    let app = broker.run(FILE).file(FILE, &text(&name));
-    (name, app)
 }
 
 /// A run that has read `sent` numbers.
@@ -58,17 +50,6 @@ fn failure(run: &mut Run) -> String {
 }
 
 #[track_caller]
-fn read_on(run: &mut Run, sent: u64) {
-    run.http().wait_until_read(PARTITIONS as usize, sent, LIMIT);
-}
-
-#[track_caller]
-fn stop(mut run: Run) {
-    run.sigterm();
-    assert_eq!(run.wait_exit(LIMIT).code(), Some(0), "{}", run.stderr());
-}
-
-#[track_caller]
 fn assert_parts(message: &str, parts: &[&str]) {
     for part in parts {
         assert!(message.contains(part), "no {part:?}: {message}");
@@ -78,7 +59,7 @@ fn assert_parts(message: &str, parts: &[&str]) {
 #[test]
 fn a_record_that_is_too_large_ends_the_run_and_shows_nothing() {
     let broker = Broker::shared();
-    let (name, app) = prepared(broker, "large", |name| pipeline(name, "exactly-once", &OUTPUTS));
+    let (name, app) = application(broker, "large", |name| pipeline(name, "exactly-once", &OUTPUTS));
     // The other output could be delivered.
     let topic = format!("{name}-totals");
     broker.create_topic_with(&topic, 2, &[("max.message.bytes", "100")]);
@@ -92,14 +73,14 @@ fn a_record_that_is_too_large_ends_the_run_and_shows_nothing() {
     let server = ["--bootstrap-server", broker.bootstrap(), "--alter", "--entity-type", "topics"];
     let change = ["--entity-name", &topic, "--add-config", "max.message.bytes=100000"];
     broker.tool("kafka.admin.ConfigCommand", &[&server[..], &change].concat());
-    stop(started(&app, 100));
+    started(&app, 100).stop(LIMIT);
     assert_eq!(examine(broker, &name, &OUTPUTS, Sent::all(100)), (0, 0));
 }
 
 #[test]
 fn an_output_topic_that_is_deleted_ends_the_run() {
     let broker = Broker::shared();
-    let (name, app) = prepared(broker, "topic-gone", impatient);
+    let (name, app) = application(broker, "topic-gone", impatient);
     broker.produce(&name, numbers(0..100));
     let mut run = started(&app, 100);
     let topic = format!("{name}-totals");
@@ -110,7 +91,7 @@ fn an_output_topic_that_is_deleted_ends_the_run() {
     // Whichever topic's records librdkafka happens to name.
     assert_parts(&message, &[&name]);
     // Made anew at the next start, it has what came since.
-    stop(started(&app, 200));
+    started(&app, 200).stop(LIMIT);
     assert_eq!(broker.read(&format!("{name}-each")).len(), 200);
     assert!(!broker.read(&topic).is_empty());
 }
@@ -118,9 +99,9 @@ fn an_output_topic_that_is_deleted_ends_the_run() {
 #[test]
 fn a_second_instance_with_a_copy_of_the_checkpoint_fences_the_first() {
     let broker = Broker::shared();
-    let (name, first) = prepared(broker, "fenced", |name| pipeline(name, "exactly-once", &OUTPUTS));
+    let (name, first) = application(broker, "fenced", |name| pipeline(name, "exactly-once", &OUTPUTS));
     broker.produce(&name, numbers(0..100));
-    stop(started(&first, 100));
+    started(&first, 100).stop(LIMIT);
     let second = broker.run(FILE).file(FILE, &pipeline(&name, "exactly-once", &OUTPUTS));
     copy(&first.dir().join("data"), &second.dir().join("data"));
 
@@ -132,7 +113,7 @@ fn a_second_instance_with_a_copy_of_the_checkpoint_fences_the_first() {
     assert!(!former.stderr().contains(RUNNING_AGAIN), "{}", former.stderr());
     broker.produce(&name, numbers(200..300));
     read_on(&mut latter, 300);
-    stop(latter);
+    latter.stop(LIMIT);
     assert_eq!(examine(broker, &name, &OUTPUTS, Sent::all(300)), (0, 0));
 
     // The first one's checkpoint is behind now.
@@ -157,7 +138,7 @@ fn copy(from: &Path, to: &Path) {
 fn a_commit_whose_outcome_is_unknown_is_settled_by_the_next_start() {
     let (broker, proxy) = Broker::start_with("");
     for (prefix, committed) in [("was-committed", true), ("was-not", false)] {
-        let (name, app) = prepared(&broker, prefix, impatient);
+        let (name, app) = application(&broker, prefix, impatient);
         let app = app.env("KAFKA_BROKERS", proxy.bootstrap());
         broker.produce(&name, numbers(0..100));
         let mut run = started(&app, 100);
@@ -171,7 +152,7 @@ fn a_commit_whose_outcome_is_unknown_is_settled_by_the_next_start() {
         assert_parts(&failure(&mut run), &["cannot commit the transaction", "the next start"]);
         proxy.open();
 
-        let run = started(&app, 200);
+        let mut run = started(&app, 200);
         let (does, does_not) =
             ("finishing a batch that was committed", "a batch was prepared and not committed");
         let (does, does_not) = if committed { (does, does_not) } else { (does_not, does) };
@@ -180,7 +161,7 @@ fn a_commit_whose_outcome_is_unknown_is_settled_by_the_next_start() {
             "{prefix}: {}",
             run.stderr()
         );
-        stop(run);
+        run.stop(LIMIT);
         assert_eq!(examine(&broker, &name, &OUTPUTS, Sent::all(200)), (0, 0), "{prefix}");
     }
 }
@@ -190,7 +171,7 @@ fn an_answer_that_is_lost_is_asked_for_again() {
     let (broker, proxy) = Broker::start_with("");
     for (prefix, request) in [("end", END_TXN), ("produce", PRODUCE)] {
         for after in [true, false] {
-            let (name, app) = prepared(&broker, prefix, |name| pipeline(name, "exactly-once", &OUTPUTS));
+            let (name, app) = application(&broker, prefix, |name| pipeline(name, "exactly-once", &OUTPUTS));
             let app = app.env("KAFKA_BROKERS", proxy.bootstrap());
             broker.produce(&name, numbers(0..100));
             let mut run = started(&app, 100);
@@ -204,7 +185,7 @@ fn an_answer_that_is_lost_is_asked_for_again() {
             pause(Duration::from_millis(500));
             proxy.open();
             read_on(&mut run, 200);
-            stop(run);
+            run.stop(LIMIT);
             assert_eq!(examine(&broker, &name, &OUTPUTS, Sent::all(200)), (0, 0), "{prefix} {after}");
         }
     }
@@ -215,7 +196,7 @@ fn a_broker_that_is_away_for_longer_than_a_transaction_may_take_ends_the_run() {
     let (broker, proxy) =
         Broker::start_with("transaction.abort.timed.out.transaction.cleanup.interval.ms=500");
     for (prefix, how) in [("cut", Proxy::cut as fn(&Proxy)), ("frozen", Proxy::freeze)] {
-        let (name, app) = prepared(&broker, prefix, impatient);
+        let (name, app) = application(&broker, prefix, impatient);
         let app = app.env("KAFKA_BROKERS", proxy.bootstrap());
         broker.produce(&name, numbers(0..100));
         let mut run = started(&app, 100);
@@ -227,7 +208,7 @@ fn a_broker_that_is_away_for_longer_than_a_transaction_may_take_ends_the_run() {
         let message = failure(&mut run);
         assert_parts(&message, &["commit", "the next start"]);
         proxy.open();
-        stop(started(&app, 200));
+        started(&app, 200).stop(LIMIT);
         assert_eq!(examine(&broker, &name, &OUTPUTS, Sent::all(200)), (0, 0), "{prefix}");
     }
 }
@@ -237,7 +218,7 @@ fn a_delivery_that_times_out_is_taken_back_and_the_batch_runs_again() {
     let (broker, proxy) = Broker::start_with("");
     let options = "options: { message.timeout.ms: \"2000\" }, key: k, partitions";
     let text = |name: &str| pipeline(name, "exactly-once", &OUTPUTS).replace("key: k, partitions", options);
-    let (name, app) = prepared(&broker, "late", text);
+    let (name, app) = application(&broker, "late", text);
     let app = app.env("KAFKA_BROKERS", proxy.bootstrap());
     broker.produce(&name, numbers(0..100));
     let mut run = started(&app, 100);
@@ -251,7 +232,7 @@ fn a_delivery_that_times_out_is_taken_back_and_the_batch_runs_again() {
     broker.produce(&name, numbers(200..300));
     read_on(&mut run, 300);
     assert!(run.stderr().contains(RUNNING_AGAIN), "{}", run.stderr());
-    stop(run);
+    run.stop(LIMIT);
     assert_eq!(examine(&broker, &name, &OUTPUTS, Sent::all(300)), (0, 0));
 }
 
@@ -260,7 +241,7 @@ fn a_transaction_timeout_above_the_brokers_cap_is_refused() {
     let broker = Broker::shared();
     let options = "options: { transaction.timeout.ms: \"1000000\" }, key: k, partitions";
     let text = |name: &str| pipeline(name, "exactly-once", &OUTPUTS).replace("key: k, partitions", options);
-    let (_, app) = prepared(broker, "cap", text);
+    let (_, app) = application(broker, "cap", text);
     let mut run = app.start();
     assert_eq!(run.wait_exit(LIMIT).code(), Some(2), "{}", run.stderr());
     assert_parts(&run.stderr(), &["transaction.max.timeout.ms", "transaction.timeout.ms"]);
@@ -269,7 +250,7 @@ fn a_transaction_timeout_above_the_brokers_cap_is_refused() {
 #[test]
 fn a_stop_while_the_broker_is_away_leaves_the_batch_to_the_next_start() {
     let (broker, proxy) = Broker::start_with("");
-    let (name, app) = prepared(&broker, "stopped", |name| pipeline(name, "exactly-once", &OUTPUTS));
+    let (name, app) = application(&broker, "stopped", |name| pipeline(name, "exactly-once", &OUTPUTS));
     let app = app.env("KAFKA_BROKERS", proxy.bootstrap());
     broker.produce(&name, numbers(0..100));
     let mut run = started(&app, 100);
@@ -279,7 +260,7 @@ fn a_stop_while_the_broker_is_away_leaves_the_batch_to_the_next_start() {
     run.sigterm();
     assert_parts(&failure(&mut run), &["cannot commit the transaction", "the next start"]);
     proxy.open();
-    stop(started(&app, 200));
+    started(&app, 200).stop(LIMIT);
     assert_eq!(examine(&broker, &name, &OUTPUTS, Sent::all(200)), (0, 0));
 }
 

@@ -80,8 +80,7 @@ outputs:
         let waiting = http.metrics().sum("tidemill_batches_waiting", &[]);
         if waiting <= 1.0 { Ok(()) } else { Err(format!("{waiting} wait")) }
     });
-    run.sigterm();
-    assert_eq!(run.wait_exit(LIMIT).code(), Some(0), "{}", run.stderr());
+    run.stop(LIMIT);
     let last: std::collections::BTreeMap<_, _> =
         broker.read(&format!("{name}-out")).into_iter().map(|row| (row.key_text(), row.text())).collect();
     assert_eq!(last.len(), 20);

@@ -45,8 +45,7 @@ fn metrics_tell_what_was_done() {
     assert_eq!(lint, "", "{}", metrics.0);
     assert_values(&metrics, &name);
 
-    run.sigterm();
-    assert_eq!(run.wait_exit(LIMIT).code(), Some(0));
+    run.stop(LIMIT);
     assert_eq!(broker.committed(&name, &name), [(0, 2), (1, 1)].into());
 }
 

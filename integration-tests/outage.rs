@@ -94,8 +94,7 @@ fn a_broker_that_is_away_is_waited_for_and_lag_and_health_tell() {
         running.committed(20);
         running.ready(200, "ready");
         assert_eq!(running.away(), 0.0);
-        running.run.sigterm();
-        assert_eq!(running.run.wait_exit(LIMIT).code(), Some(0), "{}", running.run.stderr());
+        running.run.stop(LIMIT);
         let count = |text: String| {
             serde_json::from_str::<serde_json::Value>(&text).unwrap()["count"].as_u64().unwrap()
         };

@@ -85,8 +85,7 @@ fn killed(changes: &[(&str, &str)]) -> (Vec<Counted>, Vec<Counted>, Counts) {
     }
     let mut run = app.start();
     run.http().wait_until_read(4, LINES as u64, LIMIT);
-    run.sigterm();
-    assert_eq!(run.wait_exit(LIMIT).code(), Some(0));
+    run.stop(LIMIT);
     look_for_one(&run);
     assert!(batches_run_again > 0, "each kill came between two batches");
 

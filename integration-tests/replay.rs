@@ -230,8 +230,7 @@ fn a_replay_follows_the_batch_log_beside_the_application_that_runs() {
 
     produce(100);
     http.wait_until_read(3, read + 100, LIMIT);
-    run.sigterm();
-    assert_eq!(run.wait_exit(LIMIT).code(), Some(0), "{}", run.stderr());
+    run.stop(LIMIT);
 
     // The checkpoint has a log of its own, and a log that says nothing of the range is an error.
     let shown = to_its_end(&app.arguments(&["replay", FILE, "--from", "1h", "--follow-log"]));

@@ -145,8 +145,7 @@ fn every_other_shipped_pipeline_works_on_a_broker() {
     .unwrap();
     assert_eq!(json["truncated"], true);
     assert_eq!(json["columns"][0]["name"], "one");
-    run.sigterm();
-    assert_eq!(run.wait_exit(LIMIT).code(), Some(0));
+    run.stop(LIMIT);
     let offline = ask(&[
         "query",
         "--file",
@@ -161,8 +160,7 @@ fn every_other_shipped_pipeline_works_on_a_broker() {
             .contains("totals")
     );
     for (_, mut run) in runs {
-        run.sigterm();
-        assert_eq!(run.wait_exit(LIMIT).code(), Some(0));
+        run.stop(LIMIT);
     }
 }
 
@@ -187,6 +185,5 @@ fn log_levels_are_counted_from_a_socket() {
             std::fs::read_to_string(folder.join(name).join("part-00000.txt")).map_err(|e| e.to_string())?;
         if text == "12:01 ERROR no such file\n" { Ok(()) } else { Err(text) }
     });
-    run.sigterm();
-    assert_eq!(run.wait_exit(LIMIT).code(), Some(0));
+    run.stop(LIMIT);
 }

@@ -66,8 +66,7 @@ outputs:
         if gone == 3 { Ok(()) } else { Err(format!("{rows:?}")) }
     });
     let bad = http.metrics().sum("tidemill_source_bad_records_total", &[]);
-    run.sigterm();
-    assert_eq!(run.wait_exit(LIMIT).code(), Some(0), "{}", run.stderr());
+    run.stop(LIMIT);
 
     let rows: BTreeMap<String, Row> =
         broker.read(&bodies).into_iter().map(|row| (row.key_text(), row)).collect();
@@ -162,8 +161,7 @@ outputs:
         let sent = metrics.sum("tidemill_sink_records_total", &[]);
         if sent == 320_000.0 { Ok(()) } else { Err(format!("{sent}")) }
     });
-    run.sigterm();
-    assert_eq!(run.wait_exit(LIMIT).code(), Some(0), "{}", run.stderr());
+    run.stop(LIMIT);
     assert!(run.stderr().contains("go to a temporary file"));
     assert!(peak < 400e6, "{peak} bytes for 640 MB of keys and values");
 }

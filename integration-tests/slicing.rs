@@ -169,8 +169,7 @@ fn batches_are_the_same_however_often_the_program_is_killed() {
             let latest = broker.read(&format!("{name}-windows")).iter().map(|row| row.timestamp).max();
             (latest == Some(last)).then_some(()).ok_or_else(|| format!("{latest:?} instead of {last}"))
         });
-        run.sigterm();
-        assert_eq!(run.wait_exit(LIMIT).code(), Some(0));
+        run.stop(LIMIT);
         assert_eq!(written(broker, &format!("{name}-counts")), counts, "after {kills} kills");
         assert_eq!(written(broker, &format!("{name}-windows")), windows, "after {kills} kills");
         assert_eq!(read(), total);

@@ -10,15 +10,6 @@ use crate::support::{App, Broker, eventually, unique_name, word_count_as};
 const LINES: usize = 60_000;
 const LIMIT: Duration = Duration::from_secs(90);
 
-/// Runs a command to its end, and gives what it printed.
-#[track_caller]
-fn done(app: &App, arguments: &[&str]) -> String {
-    let mut run = app.arguments(arguments).start();
-    let code = run.wait_exit(LIMIT).code();
-    assert_eq!(code, Some(0), "{arguments:?}: {}{}", run.stdout(), run.stderr());
-    run.stdout()
-}
-
 #[test]
 fn a_backup_of_a_running_service_goes_on_to_the_true_totals() {
     let broker = Broker::shared();
@@ -59,9 +50,9 @@ fn a_backup_of_a_running_service_goes_on_to_the_true_totals() {
                 let wanted = (number * 4 + 1) as f64 / 20.0 * records as f64;
                 (read >= wanted).then_some(()).ok_or_else(|| format!("{read} of {wanted} are committed"))
             });
-            let shown = done(&original, &["state", "backup", "words.yaml", to, "--http", &address]);
+            let shown = original.done(&["state", "backup", "words.yaml", to, "--http", &address], LIMIT);
             assert!(shown.contains("left it"), "{shown}");
-            done(&original, &["state", "list", "words.yaml"]);
+            original.done(&["state", "list", "words.yaml"], LIMIT);
         }
     });
     let log = run.stderr();
@@ -73,24 +64,22 @@ fn a_backup_of_a_running_service_goes_on_to_the_true_totals() {
     // Nobody has that one open, so it is copied without asking.
     assert_eq!(refused.code(), Some(0));
     http.wait_until_read(4, records, LIMIT);
-    run.sigterm();
-    assert_eq!(run.wait_exit(LIMIT).code(), Some(0));
+    run.stop(LIMIT);
     assert_eq!(totals(&original, "data/words"), truth);
 
     let mut stood = Vec::new();
     for (number, backup) in backups.iter().enumerate() {
-        done(&original, &["checkpoint", "verify", "--checkpoint", backup]);
-        let shown = done(&original, &["checkpoint", "show", "--checkpoint", backup, "--format", "json"]);
+        original.done(&["checkpoint", "verify", "--checkpoint", backup], LIMIT);
+        let shown = original.done(&["checkpoint", "show", "--checkpoint", backup, "--format", "json"], LIMIT);
         let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
         stood.push(shown["committed"]["batch"].as_i64().expect("a batch was committed"));
         let folder = format!("data/restored-{number}");
-        done(&original, &["state", "restore", "--checkpoint", &folder, backup]);
+        original.done(&["state", "restore", "--checkpoint", &folder, backup], LIMIT);
         let file = format!("restored-{number}.yaml");
         std::fs::write(original.dir().join(&file), pipeline(&format!("/restored-{number}"))).unwrap();
         let mut run = original.arguments(&["run", &file, "--offsets", "checkpoint"]).start();
         run.http().wait_until_read(4, records, LIMIT);
-        run.sigterm();
-        assert_eq!(run.wait_exit(LIMIT).code(), Some(0));
+        run.stop(LIMIT);
         assert_eq!(totals(&original, &folder), truth, "{backup}");
     }
     assert!(stood.is_sorted() && stood[0] < stood[2], "the backups are all of one batch: {stood:?}");
@@ -99,7 +88,7 @@ fn a_backup_of_a_running_service_goes_on_to_the_true_totals() {
 /// The totals of all words, as the tools tell them.
 fn totals(app: &App, folder: &str) -> BTreeMap<String, u64> {
     assert!(app.dir().join(Path::new(folder)).exists());
-    let shown = done(app, &["state", "scan", "--checkpoint", folder, "totals"]);
+    let shown = app.done(&["state", "scan", "--checkpoint", folder, "totals"], LIMIT);
     let line = |line: &str| {
         let line: serde_json::Value = serde_json::from_str(line).expect("a line is JSON");
         let value = match &line["value"] {
@@ -144,6 +133,5 @@ fn a_backup_is_asked_for_on_this_machine_and_on_purpose() {
     let (status, why) = http.post(&right, &own);
     assert_eq!(status, 409);
     assert!(why.contains("is there already"), "{why}");
-    run.sigterm();
-    assert_eq!(run.wait_exit(LIMIT).code(), Some(0));
+    run.stop(LIMIT);
 }

@@ -65,8 +65,7 @@ fn hashtags_are_ranked_and_what_is_no_tweet_is_kept_aside() {
         if ranking.as_ref() == Some(&expected) { Ok(()) } else { Err(format!("{ranking:?}")) }
     });
     assert_eq!(http.metrics().one("tidemill_source_bad_records_total", &[]), bad_count as f64);
-    run.sigterm();
-    assert_eq!(run.wait_exit(LIMIT).code(), Some(0));
+    run.stop(LIMIT);
     assert!(broker.group_lag("trending").iter().all(|it| it.lag == Some(0)));
 
     for (time, rows) in windows(&broker.read("trending")) {

@@ -49,8 +49,7 @@ fn a_million_lines_are_counted_as_sort_and_uniq_count_them() {
         (offsets >= LINES as f64 / 10.0).then_some(()).ok_or_else(|| format!("{offsets} are committed"))
     });
     kcat("second", second);
-    run.sigterm();
-    assert_eq!(run.wait_exit(LIMIT).code(), Some(0));
+    run.stop(LIMIT);
 
     let committed: i64 = broker.committed("word-count", "lines").values().sum();
     let share = committed as f64 / LINES as f64;
@@ -65,8 +64,7 @@ fn a_million_lines_are_counted_as_sort_and_uniq_count_them() {
         let shown = windows.iter().any(|row| row.timestamp >= end);
         shown.then_some(()).ok_or_else(|| format!("none since {end}"))
     });
-    run.sigterm();
-    assert_eq!(run.wait_exit(LIMIT).code(), Some(0));
+    run.stop(LIMIT);
 
     let lag = broker.group_lag("word-count");
     assert_eq!(lag.iter().map(|it| it.partition).collect::<Vec<_>>(), [0, 1, 2, 3]);

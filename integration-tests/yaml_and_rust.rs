@@ -70,8 +70,7 @@ fn the_same_program_in_rust_and_in_yaml_writes_the_same_topics() {
             }
         });
     }
-    run.sigterm();
-    assert_eq!(run.wait_exit(LIMIT).code(), Some(0));
+    run.stop(LIMIT);
 }
 
 /// Runs the program in Rust for as long as what it gives is kept.

@@ -51,6 +51,15 @@ impl App {
         self.folder.path().join("work")
     }
 
+    /// Runs the command with other arguments until it has ended well, and gives what it printed.
+    #[track_caller]
+    pub fn done(&self, arguments: &[&str], limit: Duration) -> String {
+        let mut run = self.arguments(arguments).start();
+        let code = run.wait_exit(limit).code();
+        assert_eq!(code, Some(0), "{arguments:?}: {}{}", run.stdout(), run.stderr());
+        run.stdout()
+    }
+
     /// Starts the command; once more in the same folder if it ran before.
     pub fn start(&self) -> Run {
         let run = self.runs.fetch_add(1, Ordering::Relaxed) + 1;
@@ -86,6 +95,13 @@ impl Run {
     #[track_caller]
     pub fn sigterm(&mut self) {
         self.process.signal(libc::SIGTERM);
+    }
+
+    /// Asks it to stop, and waits until it has ended well.
+    #[track_caller]
+    pub fn stop(&mut self, limit: Duration) {
+        self.sigterm();
+        assert_eq!(self.wait_exit(limit).code(), Some(0), "{}", self.stderr());
     }
 
     #[track_caller]

@@ -12,9 +12,10 @@ use serde_json::Value;
 
 use super::client::config;
 use super::words::Random;
-use super::{App, Broker, Record, Row, Run, eventually, pause};
+use super::{App, Broker, Record, Row, Run, eventually, pause, unique_name};
 
 pub const PARTITIONS: i32 = 4;
+pub const FILE: &str = "pipeline.yaml";
 const KEYS: u64 = 10;
 const LIMIT: Duration = Duration::from_secs(120);
 /// Records that go out every ten milliseconds.
@@ -245,6 +246,20 @@ impl Blow {
             }
         }
     }
+}
+
+/// An application with a topic of its own, whose pipeline file `text` gives for its name.
+pub fn application(broker: &Broker, prefix: &str, text: impl Fn(&str) -> String) -> (String, App) {
+    let name = unique_name(prefix);
+    broker.create_topic(&name, PARTITIONS);
+    let app = broker.run(FILE).file(FILE, &text(&name));
+    (name, app)
+}
+
+/// Waits until `sent` numbers were read.
+#[track_caller]
+pub fn read_on(run: &mut Run, sent: u64) {
+    run.http().wait_until_read(PARTITIONS as usize, sent, LIMIT);
 }
 
 #[track_caller]

@@ -14,5 +14,5 @@ pub use info::{BatchInfo, OutputOperationInfo, ReceiverInfo, SliceInfo, StreamIn
 pub(crate) use intervals::Intervals;
 pub use listener::StreamingListener;
 pub use rate::Backpressure;
-pub(crate) use rate::RateControllers;
+pub(crate) use rate::{RateControllers, RateLimit};
 pub(crate) use scheduler::Scheduler;

@@ -169,6 +169,17 @@ impl PidRateEstimator {
     }
 }
 
+/// How much an input may give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RateLimit {
+    pub records_per_second: u64,
+    /// For how long a batch may work: what the rate makes in that time is what it takes at most.
+    pub working: Duration,
+}
+
+/// A commit that took longer (a broker that was away) says nothing of the next one.
+const LONGEST_BESIDE: Duration = Duration::millis(500);
+
 /// Sets the rates of all inputs that obey one.
 pub(crate) struct RateControllers {
     interval: Duration,
@@ -180,6 +191,10 @@ struct RateController {
     estimator: PidRateEstimator,
     /// The scheduling delay that processing alone has caused.
     behind: Duration,
+    /// For how long a batch may work: the interval, or as long as the last batch with records took for all but its work. Batches
+    /// come no more often than they can be committed: those of a short interval, cut to what can be processed in it, would
+    /// never catch up.
+    working: Duration,
     /// Records per second.
     rate: Option<u64>,
 }
@@ -189,13 +204,14 @@ impl RateControllers {
     pub fn new(inputs: &[Arc<dyn Input>], interval: Duration, settings: &Backpressure) -> Self {
         let obey = inputs.iter().filter(|input| settings.enabled && input.obeys_rate());
         let controllers = obey.map(|input| {
-            if let Some(rate) = settings.initial_rate {
-                input.limit_rate(rate);
+            if let Some(records_per_second) = settings.initial_rate {
+                input.limit_rate(RateLimit { records_per_second, working: interval });
             }
             RateController {
                 input: input.clone(),
                 estimator: PidRateEstimator::new(interval, settings.clone()),
                 behind: Duration::ZERO,
+                working: interval,
                 rate: settings.initial_rate,
             }
         });
@@ -215,13 +231,19 @@ impl RateControllers {
             let elements = input.and_then(|input| input.num_records).unwrap_or(0);
             // So is the delay that commits have caused: to take fewer records would not shorten it.
             let scheduling = scheduling.min(controller.behind);
-            controller.behind = (controller.behind + working - self.interval).max(Duration::ZERO);
-            if let Some(rate) = controller.estimator.compute(end, elements, working, scheduling) {
-                // Spark, too, drops the fraction.
-                let rate = rate as u64;
-                tracing::trace!(input = controller.input.uid(), rate, elements, "new rate limit");
-                controller.rate = Some(rate);
-                controller.input.limit_rate(rate);
+            controller.behind = (controller.behind + working - controller.working).max(Duration::ZERO);
+            let estimate = controller.estimator.compute(end, elements, working, scheduling);
+            if elements > 0 {
+                let beside = batch.processing_delay().unwrap_or_default() - working;
+                controller.working = beside.min(LONGEST_BESIDE).max(self.interval);
+            }
+            // Spark, too, drops the fraction.
+            let rate = estimate.map(|rate| rate as u64).or(controller.rate);
+            if let Some(records_per_second) = rate {
+                let limit = RateLimit { records_per_second, working: controller.working };
+                tracing::trace!(input = controller.input.uid(), ?limit, elements, "new rate limit");
+                controller.rate = rate;
+                controller.input.limit_rate(limit);
             }
         }
     }

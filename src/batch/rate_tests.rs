@@ -90,9 +90,9 @@ fn numbers_out_of_range_are_errors() {
     zero.check().expect("zero is a weight");
 }
 
-/// Takes any rate.
+/// Takes any rate: what it was told of records per second, and of the time that a batch may work.
 #[derive(Default)]
-struct Obedient(Mutex<Vec<u64>>);
+struct Obedient(Mutex<Vec<u64>>, Mutex<Vec<Duration>>);
 
 impl Input for Obedient {
     fn uid(&self) -> &str {
@@ -110,8 +110,9 @@ impl Input for Obedient {
     fn obeys_rate(&self) -> bool {
         true
     }
-    fn limit_rate(&self, records_per_second: u64) {
-        self.0.lock().push(records_per_second);
+    fn limit_rate(&self, limit: RateLimit) {
+        self.0.lock().push(limit.records_per_second);
+        self.1.lock().push(limit.working);
     }
 }
 
@@ -159,8 +160,27 @@ fn to_wait_for_a_commit_is_no_work() {
     rates.completed(&batch(30, 30, 1_031, 20), ms(1));
     rates.completed(&batch(40, 1_031, 1_041, 20), ms(1));
     assert_eq!(*input.0.lock(), [2_000, 20_000, 20_000]);
+    // The batch after that one may work for longer than an interval, but not for a second.
+    assert_eq!(*input.1.lock(), [ms(10), ms(500), ms(10)]);
     // Work that takes three intervals does count: 10,000 a second, two intervals of which wait. 0.2 * 20 * 10,000 / 10.
     rates.completed(&batch(50, 1_041, 1_071, 300), ms(30));
     rates.completed(&batch(60, 1_071, 1_081, 100), ms(10));
     assert_eq!(input.0.lock()[3..], [10_000, 6_000]);
+}
+
+#[test]
+fn a_batch_may_work_for_as_long_as_commits_take() {
+    let (input, mut rates) = controllers(10, &Backpressure::new());
+    // 100 records take 5 ms, offsets and commit 30.
+    rates.completed(&batch(10, 10, 45, 100), ms(5));
+    rates.completed(&batch(20, 45, 80, 100), ms(5));
+    assert_eq!((&*input.0.lock(), &*input.1.lock()), (&vec![20_000], &vec![ms(30)]));
+    // Those 30 ms of work have put nothing off: it is 20,000 a second as before.
+    rates.completed(&batch(30, 80, 140, 600), ms(30));
+    rates.completed(&batch(40, 140, 175, 100), ms(5));
+    assert_eq!(input.0.lock()[1..], [20_000, 20_000]);
+    // A batch without records tells nothing of commits.
+    rates.completed(&batch(50, 175, 175, 0), ms(0));
+    rates.completed(&batch(60, 175, 210, 100), ms(5));
+    assert_eq!(input.1.lock().last(), Some(&ms(30)));
 }

@@ -28,7 +28,7 @@ pub use receiver::{Receiver, ReceiverHandle};
 pub(crate) use receiver::{ReceiverInput, ReceiverParts, ReceiverSettings};
 pub(crate) use socket::SocketReceiver;
 
-use crate::batch::StreamInputInfo;
+use crate::batch::{RateLimit, StreamInputInfo};
 use crate::error::Result;
 use crate::time::Time;
 
@@ -205,8 +205,8 @@ pub(crate) trait Input: Send + Sync {
         false
     }
 
-    /// Gives at most so many records per second from now on, those of all its partitions counted together.
-    fn limit_rate(&self, _records_per_second: u64) {}
+    /// Gives no more than that from now on, the records of all its partitions counted together.
+    fn limit_rate(&self, _limit: RateLimit) {}
 
     /// After a graceful stop: whether something was received that is in no batch yet.
     fn has_unplanned(&self) -> bool {

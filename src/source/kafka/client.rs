@@ -1,5 +1,6 @@
 //! Kafka clients: their settings, their patience, and what their errors mean.
 
+use parking_lot::Mutex;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
@@ -128,10 +129,40 @@ pub(crate) type Client = BaseConsumer<Events>;
 
 /// Hears what became of things that nobody waits for.
 pub(crate) struct Events {
-    pub group: String,
+    group: String,
+    /// Why a broker does not serve this client, and the error's code. Questions are told of it as of an answer that does not come.
+    refused: Mutex<Option<(RDKafkaErrorCode, String)>>,
 }
 
-impl ClientContext for Events {}
+impl Events {
+    pub fn of_group(group: &str) -> Self {
+        Self { group: group.to_owned(), refused: Mutex::default() }
+    }
+
+    /// What a broker has refused since the last call; the client must have been polled.
+    pub fn take_refusal(&self) -> Option<(RDKafkaErrorCode, String)> {
+        self.refused.lock().take()
+    }
+}
+
+impl ClientContext for Events {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!("{error}: {reason}");
+        if let Some(code) = error.rdkafka_error_code()
+            && is_refusal(code)
+        {
+            *self.refused.lock() = Some((code, reason.to_owned()));
+        }
+    }
+}
+
+fn is_refusal(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL | Code::GroupAuthorizationFailed
+    )
+}
 
 impl ConsumerContext for Events {
     fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {

@@ -147,14 +147,23 @@ impl Cluster {
     }
 
     fn metadata(&self, topic: Option<&str>) -> Result<Metadata> {
+        let brokers = &self.config.brokers;
         self.client.fetch_metadata(topic, REQUEST).map_err(|e| {
-            Error::unavailable(format!(
-                "no answer from Kafka at {}: {}; is it running, and is `brokers` right?",
-                self.config.brokers,
-                error_text(&e)
-            ))
+            Error::unavailable(match self.refusal() {
+                Some((_, why)) => format!("Kafka at {brokers} does not serve this client: {why}"),
+                None => format!(
+                    "no answer from Kafka at {brokers}: {}; is it running, and is `brokers` right?",
+                    error_text(&e)
+                ),
+            })
             .with_source(e)
         })
+    }
+
+    /// What a broker has refused: the question itself just gets no answer.
+    fn refusal(&self) -> Option<(RDKafkaErrorCode, String)> {
+        while self.client.poll(std::time::Duration::ZERO).is_some() {}
+        self.client.context().take_refusal()
     }
 
     /// What the group holds. Under `read_committed` the broker answers only once no transaction that could change it is open.
@@ -223,9 +232,18 @@ impl Cluster {
     }
 
     fn unavailable(&self, what: &str, error: KafkaError) -> Error {
-        let text = error_text(&error);
-        Error::unavailable(format!("cannot ask Kafka at {} for {what}: {text}", self.config.brokers))
-            .with_source(error)
+        let brokers = &self.config.brokers;
+        match self.refusal() {
+            Some((RDKafkaErrorCode::GroupAuthorizationFailed, _)) => Error::config(format!(
+                "not allowed to ask Kafka at {brokers} for {what}: let this client Read and Describe its consumer group"
+            )),
+            Some((_, why)) => Error::unavailable(format!("cannot ask Kafka at {brokers} for {what}: {why}")),
+            None => Error::unavailable(format!(
+                "cannot ask Kafka at {brokers} for {what}: {}",
+                error_text(&error)
+            )),
+        }
+        .with_source(error)
     }
 }
 

@@ -1,6 +1,7 @@
 //! How many records of each partition a batch may take.
 
 use super::source::Offsets;
+use crate::batch::RateLimit;
 use crate::time::Duration;
 
 /// What a record is taken to have as long as none was seen: the first batch of a backlog is small rather than too large.
@@ -9,8 +10,8 @@ const UNSEEN_BYTES: f64 = 16.0 * 1024.0;
 /// The limits of one source.
 pub(super) struct Limits<'a> {
     pub interval: Duration,
-    /// Records per second of all partitions together, by backpressure.
-    pub rate: Option<u64>,
+    /// Of all partitions together, by backpressure.
+    pub rate: Option<RateLimit>,
     /// Records per second.
     pub max_rate_per_partition: Option<u64>,
     /// Records per batch.
@@ -28,18 +29,20 @@ impl Limits<'_> {
     /// batch's caps the part that is left of the rest. One that has anything gets on, however small its part.
     pub fn share(&self, lag: &Offsets) -> Offsets {
         let total: i64 = lag.values().sum();
-        let seconds = self.interval.as_secs_f64();
+        let records = |rate: u64, time: Duration| rate as f64 * time.as_secs_f64();
         let by_rate = lag.iter().map(|(place, lag)| {
-            let max_rate = self.max_rate_per_partition.map(|rate| rate as f64);
-            let part = self.rate.map(|rate| *lag as f64 / total as f64 * rate as f64);
-            let rate = match (part, max_rate) {
+            let max = self.max_rate_per_partition.map(|rate| records(rate, self.interval));
+            let part = self
+                .rate
+                .map(|limit| *lag as f64 / total as f64 * records(limit.records_per_second, limit.working));
+            let most = match (part, max) {
                 // Of no lag at all there are no parts.
                 (Some(part), max) if part.is_finite() => Some(max.map_or(part, |max| max.min(part))),
                 (_, max) => max,
             };
-            let count = rate.map_or(*lag, |rate| {
+            let count = most.map_or(*lag, |most| {
                 let least = i64::try_from(self.min_per_partition).unwrap_or(i64::MAX);
-                ((seconds * rate) as i64).max(least).min(*lag)
+                (most as i64).max(least).min(*lag)
             });
             (place.clone(), count)
         });
@@ -87,6 +90,10 @@ mod tests {
         }
     }
 
+    fn rate(records_per_second: u64) -> Option<RateLimit> {
+        Some(RateLimit { records_per_second, working: Duration::millis(500) })
+    }
+
     fn share(limits: &Limits<'_>, of: &[i64]) -> Vec<i64> {
         limits.share(&lag(of)).into_values().collect()
     }
@@ -98,7 +105,7 @@ mod tests {
 
     #[test]
     fn the_rate_is_shared_out_in_proportion_to_the_lag() {
-        let limits = Limits { rate: Some(1_000), ..limits() };
+        let limits = Limits { rate: rate(1_000), ..limits() };
         // Half a second of 1,000 a second; 0.5 * 1/7 * 1,000 is cut to 71.
         assert_eq!(share(&limits, &[300, 100, 300]), [214, 71, 214]);
         assert_eq!(share(&limits, &[700, 0]), [500, 0]);
@@ -108,15 +115,25 @@ mod tests {
 
     #[test]
     fn a_partitions_own_rate_cuts_its_share() {
-        let limits = Limits { rate: Some(1_000), max_rate_per_partition: Some(500), ..limits() };
+        let limits = Limits { rate: rate(1_000), max_rate_per_partition: Some(500), ..limits() };
         assert_eq!(share(&limits, &[9_000, 1_000]), [250, 50]);
         let limits = Limits { rate: None, ..limits };
         assert_eq!(share(&limits, &[9_000, 100]), [250, 100]);
     }
 
     #[test]
+    fn a_batch_takes_what_can_be_processed_while_it_may_work() {
+        let longer = Some(RateLimit { records_per_second: 1_000, working: Duration::millis(800) });
+        let limits = Limits { rate: longer, ..limits() };
+        assert_eq!(share(&limits, &[900, 100, 0]), [720, 80, 0]);
+        // A limit that the user has set is per interval.
+        let limits = Limits { max_rate_per_partition: Some(500), ..limits };
+        assert_eq!(share(&limits, &[900, 100]), [250, 80]);
+    }
+
+    #[test]
     fn a_small_share_is_raised_to_the_minimum_of_a_batch() {
-        let limits = Limits { rate: Some(100), ..limits() };
+        let limits = Limits { rate: rate(100), ..limits() };
         assert_eq!(share(&limits, &[1_000_000, 5]), [49, 1]);
         let limits = Limits { min_per_partition: 10, ..limits };
         assert_eq!(share(&limits, &[1_000_000, 5, 100, 0]), [49, 5, 10, 0]);
@@ -124,7 +141,7 @@ mod tests {
 
     #[test]
     fn no_lag_at_all_is_no_division_by_zero() {
-        let limits = Limits { rate: Some(100), max_rate_per_partition: Some(10), ..limits() };
+        let limits = Limits { rate: rate(100), max_rate_per_partition: Some(10), ..limits() };
         assert_eq!(share(&limits, &[0, 0]), [0, 0]);
         assert!(limits.share(&Offsets::new()).is_empty());
     }
@@ -135,7 +152,7 @@ mod tests {
         assert_eq!(share(&limits, &[300, 100]), [75, 25]);
         assert_eq!(share(&limits, &[100_000, 1]), [99, 1]);
         // The rate comes first: 50 and 350 of 400.
-        let limits = Limits { rate: Some(800), max_records: 200, ..limits };
+        let limits = Limits { rate: rate(800), max_records: 200, ..limits };
         assert_eq!(share(&limits, &[1_000, 7_000]), [25, 175]);
     }
 
@@ -154,11 +171,11 @@ mod tests {
         #[test]
         fn caps_hold_and_who_has_records_gets_on(
             of in proptest::collection::vec(0..1_000_000_i64, 1..20),
-            rate in proptest::option::of(0..1_000_000_u64),
+            of_second in proptest::option::of(0..1_000_000_u64),
             max_records in 20..100_000_u64,
             least in 1..5_u64,
         ) {
-            let limits = Limits { rate, max_records, min_per_partition: least, ..limits() };
+            let limits = Limits { rate: of_second.and_then(rate), max_records, min_per_partition: least, ..limits() };
             let counts = share(&limits, &of);
             for (count, lag) in counts.iter().zip(&of) {
                 prop_assert!(count <= lag);

@@ -16,6 +16,7 @@ use super::loss::Losses;
 use super::timestamp::Cuts;
 use super::topic_ids::TopicIds;
 use super::{End, KafkaSource, SliceReader, Slicing, Start};
+use crate::batch::RateLimit;
 use crate::error::{Error, Result};
 use crate::rdd::{Runner, SliceStats};
 use crate::source::{
@@ -102,8 +103,8 @@ pub(super) struct Progress {
     pub last_timestamps: BTreeMap<Place, i64>,
     /// How large the records were that were read last, on average.
     pub record_bytes: BTreeMap<Place, f64>,
-    /// At most so many records per second, of all partitions together.
-    pub rate: Option<u64>,
+    /// What backpressure allows.
+    pub rate: Option<RateLimit>,
     /// When the last plan by arrival was made that took all there was.
     pub taken_all: Option<Time>,
     /// For how many plans on end a partition has ended before the next offset to read.
@@ -406,8 +407,8 @@ impl Input for KafkaInput {
         self.cuts.is_none()
     }
 
-    fn limit_rate(&self, records_per_second: u64) {
-        self.progress.lock().rate = Some(records_per_second);
+    fn limit_rate(&self, limit: RateLimit) {
+        self.progress.lock().rate = Some(limit);
     }
 
     fn lag(&self) -> Vec<PartitionLag> {

@@ -64,7 +64,7 @@ impl KafkaInput {
             .set("auto.offset.reset", "error")
             .set("enable.partition.eof", "true")
             .set("isolation.level", "read_committed")
-            .create_with_context(Events { group: self.group.clone() })
+            .create_with_context(Events::of_group(&self.group))
             .map_err(|e| client_error("consumer", e))
     }
 

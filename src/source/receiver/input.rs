@@ -12,7 +12,7 @@ use super::blocks::{Block, Blocks, decode_block};
 use super::rate::RateLimiter;
 use super::supervisor::Supervisor;
 use super::{Receiver, ReceiverSettings};
-use crate::batch::ListenerBus;
+use crate::batch::{ListenerBus, RateLimit};
 use crate::codec::Stored;
 use crate::dstream::DStreamNode;
 use crate::error::{Error, Result};
@@ -123,8 +123,8 @@ impl<T: Stored> Input for ReceiverInput<T> {
         true
     }
 
-    fn limit_rate(&self, records_per_second: u64) {
-        self.supervisor.limiter.limit(records_per_second);
+    fn limit_rate(&self, limit: RateLimit) {
+        self.supervisor.limiter.limit(limit.records_per_second);
     }
 
     fn has_unplanned(&self) -> bool {
