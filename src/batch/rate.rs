@@ -233,9 +233,13 @@ impl RateControllers {
             let scheduling = scheduling.min(controller.behind);
             controller.behind = (controller.behind + working - controller.working).max(Duration::ZERO);
             let estimate = controller.estimator.compute(end, elements, working, scheduling);
+            let before = controller.working;
             if elements > 0 {
                 let beside = batch.processing_delay().unwrap_or_default() - working;
                 controller.working = beside.min(LONGEST_BESIDE).max(self.interval);
+            }
+            if estimate.is_none() && controller.working == before {
+                continue;
             }
             // Spark, too, drops the fraction.
             let rate = estimate.map(|rate| rate as u64).or(controller.rate);

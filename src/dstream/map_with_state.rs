@@ -11,7 +11,7 @@ use super::{DStream, DStreamNode, Emitted, StateName, StreamCore, emitted, keep_
 use crate::codec::{Key, Stored};
 use crate::context::Stateful;
 use crate::error::{Error, Result};
-use crate::rdd::{AnyPartitioner, Data, Rdd, Runner, caught};
+use crate::rdd::{AnyPartitioner, Data, Rdd, Runner, TaskContext, caught};
 use crate::state::{
     Cache, Change, KeyedState, OperatorSchema, Shard, StateDb, StateStats, StateView, TouchedValue, Writes,
     kind, record_key, shown, touched_key,
@@ -256,10 +256,16 @@ impl<K: Key, V: Data, S: Stored, E: Data> Stateful for MapWithState<K, V, S, E> 
         // A parent that has no RDD leaves the state going on: timeouts still fire.
         let input =
             self.parent.get_or_compute(time)?.unwrap_or_else(|| Rdd::in_memory(&self.runner, Vec::new()));
-        let results = input.partition_by(self.partitioner.clone()).run_partitions(|records, task| {
+        let input = input.partition_by(self.partitioner.clone());
+        let task = |records, task: &TaskContext| {
             let initial = initial.get(task.partition).map_or(&[][..], |initial| initial);
             self.task(time, task.partition, records, initial)
-        })?;
+        };
+        let results = if initial.is_empty() && self.spec.timeout.is_none() {
+            input.run_partitions(task)?
+        } else {
+            input.run_with_state(task)?
+        };
         changes.extend(keep_output(&self.output, &self.runner, time, results));
         Ok(changes)
     }

@@ -318,7 +318,7 @@ impl<K: Key, V: Stored> Stateful for ReduceByKeyAndWindow<K, V> {
             }
             None => Rdd::in_memory(&self.runner, vec![Arc::default(); self.shards.len()]),
         };
-        let results = reduced.run_partitions(|pairs, task| self.task(time, task.partition, pane, pairs))?;
+        let results = reduced.run_with_state(|pairs, task| self.task(time, task.partition, pane, pairs))?;
         let changes = keep_output(&self.output, &self.runner, time, results);
         if !slides {
             *self.output.lock() = None;

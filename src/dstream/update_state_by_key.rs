@@ -211,7 +211,7 @@ impl<K: Key, V: Data, S: Stored> Stateful for UpdateStateByKey<K, V, S> {
             self.parent.get_or_compute(time)?.unwrap_or_else(|| Rdd::in_memory(&self.runner, Vec::new()));
         let snapshot = Arc::new(self.state.snapshot()?);
         let grouped = input.group_by_key_with(self.partitioner.clone());
-        let results = grouped.run_partitions(|pairs, task| {
+        let results = grouped.run_with_state(|pairs, task| {
             let initial = initial.get(task.partition).map_or(&[][..], |initial| initial);
             self.task(time, task.partition, pairs, initial, &snapshot)
         })?;

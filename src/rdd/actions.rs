@@ -19,6 +19,19 @@ impl<T: Data> Rdd<T> {
         })
     }
 
+    /// As [`run_partitions`](Rdd::run_partitions), for a task that has work to do without elements, too.
+    pub(crate) fn run_with_state<R: Send>(
+        &self,
+        task: impl Fn(Vec<T>, &TaskContext) -> Result<R> + Sync,
+    ) -> Result<Vec<R>> {
+        let operator = Operator::current();
+        self.node.prepare(&self.runner)?;
+        self.runner.run_tasks(self.node.num_partitions(), |p, context| {
+            let elements = gathered(&*self.node, p, context)?;
+            operator.run(|| task(elements, context))
+        })
+    }
+
     /// Folds each partition's elements in order, without keeping them.
     pub(crate) fn fold_partitions<A: Send>(
         &self,

@@ -42,6 +42,10 @@ impl<T: Data> RddNode<T> for Counted<T> {
         self.parent.offset_ranges()
     }
 
+    fn has_nothing(&self) -> bool {
+        self.parent.has_nothing()
+    }
+
     fn is_in_memory(&self) -> bool {
         self.parent.is_in_memory()
     }

@@ -39,6 +39,10 @@ impl<T: Data> RddNode<T> for MemoryRdd<T> {
         true
     }
 
+    fn has_nothing(&self) -> bool {
+        self.partitions.iter().all(|partition| partition.is_empty())
+    }
+
     fn compute(&self, partition: usize, _: &TaskContext, emit: &mut dyn FnMut(T) -> Flow) -> Flow {
         push_all(&self.partitions[partition], partition, emit)
     }

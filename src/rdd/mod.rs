@@ -84,6 +84,11 @@ pub(crate) trait RddNode<T>: Send + Sync {
         false
     }
 
+    /// Whether it is known, once it is prepared, that no partition has an element.
+    fn has_nothing(&self) -> bool {
+        false
+    }
+
     /// Drops what it keeps of its elements, if it was asked to keep them.
     fn unpersist(&self) {}
 }

@@ -32,6 +32,10 @@ where
     fn offset_ranges(&self) -> Option<Arc<[OffsetRange]>> {
         self.parent.offset_ranges()
     }
+
+    fn has_nothing(&self) -> bool {
+        self.parent.has_nothing()
+    }
 }
 
 /// The partitions of several RDDs, one after the other.
@@ -56,6 +60,10 @@ impl<T: Data> RddNode<T> for Union<T> {
             partition -= parent.num_partitions();
         }
         Err(Error::internal(format!("a union has no partition {partition}")).into())
+    }
+
+    fn has_nothing(&self) -> bool {
+        self.parents.iter().all(|parent| parent.has_nothing())
     }
 }
 

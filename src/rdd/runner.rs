@@ -201,14 +201,21 @@ impl Runner {
         self.cancelled.load(Ordering::Relaxed)
     }
 
-    /// Runs `task` for each partition of `rdd` in parallel; the results stand in partition order.
+    /// Runs `task`, which works on the elements alone, for each partition of `rdd` in parallel; the results stand in partition
+    /// order.
     pub fn run<T, R, F>(&self, rdd: &Rdd<T>, task: F) -> Result<Vec<R>>
     where
         R: Send,
         F: Fn(usize, &TaskContext) -> Result<R> + Sync,
     {
         rdd.node.prepare(self)?;
-        self.run_tasks(rdd.node.num_partitions(), task)
+        let partitions = rdd.node.num_partitions();
+        if !rdd.node.has_nothing() {
+            return self.run_tasks(partitions, task);
+        }
+        // To wake other threads would take longer.
+        let done: Result<Vec<_>> = (0..partitions).map(|partition| self.attempt(partition, &task)).collect();
+        Ok(self.kept(done?))
     }
 
     /// Runs `task` for 0, 1, … `count` - 1 in parallel, each up to the allowed number of attempts. If one fails at its last,

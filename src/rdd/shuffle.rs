@@ -25,6 +25,10 @@ pub(super) fn read<T: Data>(output: &Output<T>, partition: usize, emit: &mut dyn
     push_all(&partitions[partition], partition, emit)
 }
 
+fn is_empty<T>(output: &Output<T>) -> bool {
+    output.lock().as_ref().is_some_and(|partitions| partitions.iter().all(|partition| partition.is_empty()))
+}
+
 fn distribute<K: 'static, C>(
     partitioner: &dyn Partitioner<K>,
     pairs: impl Iterator<Item = (K, C)>,
@@ -131,6 +135,10 @@ where
     fn compute(&self, partition: usize, _: &TaskContext, emit: &mut dyn FnMut((K, C)) -> Flow) -> Flow {
         read(&self.output, partition, emit)
     }
+
+    fn has_nothing(&self) -> bool {
+        is_empty(&self.output)
+    }
 }
 
 /// Elements moved to the partition that `place` gives for the task, the element's number in it, and the element; those
@@ -180,5 +188,9 @@ where
 
     fn compute(&self, partition: usize, _: &TaskContext, emit: &mut dyn FnMut(T) -> Flow) -> Flow {
         read(&self.output, partition, emit)
+    }
+
+    fn has_nothing(&self) -> bool {
+        is_empty(&self.output)
     }
 }

@@ -13,6 +13,7 @@ use super::end::Bounds;
 use super::group::group_offsets;
 use super::kept::KeptSlices;
 use super::loss::Losses;
+use super::native::Prefetcher;
 use super::timestamp::Cuts;
 use super::topic_ids::TopicIds;
 use super::{End, KafkaSource, SliceReader, Slicing, Start};
@@ -92,6 +93,8 @@ pub(super) struct Connection {
     /// Fetches, if librdkafka does. A question on its connection would wait behind a fetch that waits for records, so that
     /// another client asks.
     pub fetching: Option<Arc<Client>>,
+    /// Fetches what comes as it comes, if batches come often.
+    pub prefetcher: Option<Arc<Prefetcher>>,
 }
 
 #[derive(Default)]
@@ -248,7 +251,12 @@ impl KafkaInput {
         for client in connection.fetching.iter().chain([&cluster.client]) {
             while client.poll(std::time::Duration::ZERO).is_some() {}
         }
-        let partitions: Vec<_> = self.progress.lock().next.keys().cloned().collect();
+        let next = self.progress.lock().next.clone();
+        if let Some(ends) = connection.prefetcher.as_ref().and_then(|prefetcher| prefetcher.ends(&next)) {
+            self.away.note(&Ok(()), self.clock.now());
+            return Ok(ends);
+        }
+        let partitions: Vec<_> = next.into_keys().collect();
         let ends = cluster.ends(&partitions, Duration::ZERO);
         self.away.note(&ends, self.clock.now());
         ends
@@ -364,6 +372,11 @@ impl Input for KafkaInput {
 
     fn stop(&self, _: bool) {
         *self.discovery.lock() = None;
+        if let Some(prefetcher) =
+            self.connection.read().as_ref().and_then(|connection| connection.prefetcher.as_ref())
+        {
+            prefetcher.stop();
+        }
     }
 
     fn has_end(&self) -> bool {

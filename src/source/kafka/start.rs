@@ -10,7 +10,7 @@ use super::cluster::{Cluster, Found};
 use super::discovery::{Discovery, Seen};
 use super::group::group_offsets;
 use super::loss::Surviving;
-use super::native::{NativeReader, Settings, needs_librdkafka};
+use super::native::{NativeReader, Prefetcher, Settings, needs_librdkafka};
 use super::reader::RdKafkaReader;
 use super::source::{Connection, KafkaInput, Offsets, Place, Progress, Reached};
 use super::{ClientSettings, Reader, SliceReader, Slicing, Start, Topics};
@@ -22,7 +22,19 @@ use crate::time::{Duration, Time};
 /// What is fetched ahead in all, in kilobytes of values.
 const FETCHED_AHEAD_KB: usize = 64 << 10;
 
-type ReaderAndClient = (Arc<dyn SliceReader>, Option<Arc<Client>>);
+/// Below this batch interval what comes is fetched as it comes.
+const PREFETCHED_BELOW: Duration = Duration::millis(500);
+/// So many requests a batch, at the most, go to each leader for that.
+const PAUSES_PER_BATCH: u32 = 4;
+
+/// What reads the partitions.
+struct Reading {
+    reader: Arc<dyn SliceReader>,
+    /// The native reader under it, if it is that one.
+    native: Option<Arc<NativeReader>>,
+    /// The client that fetches for it, if there is one.
+    fetching: Option<Arc<Client>>,
+}
 
 /// Before all batches.
 const EVER: Time = Time::from_millis(i64::MIN);
@@ -226,7 +238,7 @@ impl KafkaInput {
             _ => return Ok(next),
         };
         let Slicing::Timestamp { max_future, .. } = self.config.slicing else { return Ok(next) };
-        let (reader, _fetching) = self.reader(&next)?;
+        let Reading { reader, fetching: _fetching, .. } = self.reader(&next)?;
         for (place, from) in &mut next {
             let until = ends.get(place).copied().unwrap_or(*from).max(*from);
             let range = OffsetRange { topic: place.0.clone(), partition: place.1, from: *from, until };
@@ -254,8 +266,13 @@ impl KafkaInput {
             tracing::info!(topic = &*place.0, partition = place.1, offset, "reading on from here");
         }
         // A new client: the one before may hold on to what it knows of a topic that was made anew.
-        let (reader, fetching) = self.reader(&next)?;
-        *self.connection.write() = Some(Connection { reader, fetching });
+        let Reading { reader, native, fetching } = self.reader(&next)?;
+        let prefetcher = native.filter(|_| self.prefetches()).map(|native| {
+            let pause = self.interval.to_std() / PAUSES_PER_BATCH;
+            Prefetcher::start(native, &next, pause).map(Arc::new)
+        });
+        let prefetcher = prefetcher.transpose()?;
+        *self.connection.write() = Some(Connection { reader, fetching, prefetcher });
         if let Some(reached) = &mut *self.reached.write() {
             Arc::make_mut(&mut reached.found).partitions = next.keys().cloned().collect();
         }
@@ -272,16 +289,23 @@ impl KafkaInput {
         Ok(())
     }
 
-    /// What reads the partitions, each from where it stands in `next` on, and goes on behind what is gone; and the client that
-    /// fetches for it, if there is one.
-    fn reader(&self, next: &Offsets) -> Result<ReaderAndClient> {
-        let cluster = self.reached()?.cluster;
-        let (reader, fetching) = self.plain_reader(&cluster, next)?;
-        let (on_data_loss, losses) = (self.config.on_data_loss, self.losses.clone());
-        Ok((Arc::new(Surviving { reader, cluster, on_data_loss, losses }), fetching))
+    /// Whether batches come so often that to ask for each where the partitions end, and then for their records, would be most of
+    /// what it costs.
+    fn prefetches(&self) -> bool {
+        let comes_by_arrival =
+            self.cuts.is_none() && self.config.follow.is_none() && self.config.end.is_none();
+        comes_by_arrival && self.interval < PREFETCHED_BELOW
     }
 
-    fn plain_reader(&self, cluster: &Cluster, next: &Offsets) -> Result<ReaderAndClient> {
+    /// What reads the partitions, each from where it stands in `next` on, and goes on behind what is gone.
+    fn reader(&self, next: &Offsets) -> Result<Reading> {
+        let cluster = self.reached()?.cluster;
+        let reading = self.plain_reader(&cluster, next)?;
+        let (on_data_loss, losses, reader) = (self.config.on_data_loss, self.losses.clone(), reading.reader);
+        Ok(Reading { reader: Arc::new(Surviving { reader, cluster, on_data_loss, losses }), ..reading })
+    }
+
+    fn plain_reader(&self, cluster: &Cluster, next: &Offsets) -> Result<Reading> {
         let other = needs_librdkafka(&self.config.options);
         let native = match (self.config.reader, other) {
             (Reader::RdKafka, _) => false,
@@ -300,12 +324,13 @@ impl KafkaInput {
         if native {
             let settings = Settings::new(self.client_id("consumer"), &self.config.options)?;
             let reader = NativeReader::new(cluster.client.clone(), settings, FETCHED_AHEAD_KB << 10, runner);
-            return Ok((Arc::new(reader), None));
+            let reader = Arc::new(reader);
+            return Ok(Reading { reader: reader.clone(), native: Some(reader), fetching: None });
         }
         let fetching = Arc::new(self.consumer("consumer", next.len())?);
         let kept_ahead = fetched_ahead_kb(next.len()) << 10;
         let reader = RdKafkaReader::assign(fetching.clone(), next, kept_ahead, runner)?;
-        Ok((Arc::new(reader), Some(fetching)))
+        Ok(Reading { reader: Arc::new(reader), native: None, fetching: Some(fetching) })
     }
 }
 

@@ -257,4 +257,8 @@ where
     fn offset_ranges(&self) -> Option<Arc<[OffsetRange]>> {
         Some(self.ranges.clone())
     }
+
+    fn has_nothing(&self) -> bool {
+        self.ranges.is_empty()
+    }
 }

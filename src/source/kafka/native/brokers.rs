@@ -60,7 +60,13 @@ impl Brokers {
         }
     }
 
-    fn leader(&self, range: &OffsetRange) -> Result<Node, Trouble> {
+    /// The leader of the partition of `range`, if that is known without asking.
+    pub fn known_leader(&self, range: &OffsetRange) -> Option<Node> {
+        self.leaders.lock().get(&range.topic)?.get(&range.partition).cloned()
+    }
+
+    /// The leader of the partition of `range`.
+    pub fn leader(&self, range: &OffsetRange) -> Result<Node, Trouble> {
         let unknown = || Trouble::lost(format!("{}-{} has no leader now", range.topic, range.partition));
         let mut leaders = self.leaders.lock();
         if let Some(known) = leaders.get(&range.topic) {

@@ -22,24 +22,54 @@ pub(super) const VERSIONS: (i16, i16) = (4, 12);
 const READ_COMMITTED: i8 = 1;
 /// How long a broker that has nothing yet may wait for something to come. Slices end where the partition ended when they
 /// were planned, so it has.
-const WAIT_MS: i32 = 100;
+const WAIT: Duration = Duration::from_millis(100);
+
+/// What is asked of one partition.
+pub(super) struct Asked {
+    /// Says which partition it is.
+    pub range: OffsetRange,
+    /// The first offset of interest.
+    pub at: i64,
+    pub bytes: usize,
+}
 
 /// Asks for the records of the partition of `range` from `at` on.
 pub(super) fn request(range: &OffsetRange, at: i64, bytes: usize) -> FetchRequest {
-    let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
-    let partition = FetchPartition::default()
-        .with_partition(range.partition)
-        .with_fetch_offset(at)
-        .with_partition_max_bytes(bytes);
-    let topic = FetchTopic::default()
-        .with_topic(TopicName(StrBytes::from_string(range.topic.to_string())))
-        .with_partitions(vec![partition]);
+    request_of(&[Asked { range: range.clone(), at, bytes }], bytes, WAIT)
+}
+
+/// Asks for the records of several partitions of one leader, those of a topic standing together; `bytes` of all at most, unless one
+/// record batch is larger. A broker that has none waits for some to come.
+pub(super) fn request_of(asked: &[Asked], bytes: usize, wait: Duration) -> FetchRequest {
+    let number = |bytes: usize| i32::try_from(bytes).unwrap_or(i32::MAX);
+    let partition = |asked: &Asked| {
+        FetchPartition::default()
+            .with_partition(asked.range.partition)
+            .with_fetch_offset(asked.at)
+            .with_partition_max_bytes(number(asked.bytes))
+    };
+    let topic = |asked: &[Asked]| {
+        let name = asked.first().map(|asked| asked.range.topic.to_string()).unwrap_or_default();
+        FetchTopic::default()
+            .with_topic(TopicName(StrBytes::from_string(name)))
+            .with_partitions(asked.iter().map(partition).collect())
+    };
     FetchRequest::default()
-        .with_max_wait_ms(WAIT_MS)
+        .with_max_wait_ms(i32::try_from(wait.as_millis()).unwrap_or(i32::MAX))
         .with_min_bytes(1)
-        .with_max_bytes(bytes)
+        .with_max_bytes(number(bytes))
         .with_isolation_level(READ_COMMITTED)
-        .with_topics(vec![topic])
+        .with_topics(asked.chunk_by(|a, b| a.range.topic == b.range.topic).map(topic).collect())
+}
+
+/// Where committed records end.
+pub(super) fn end(data: &PartitionData) -> i64 {
+    if data.last_stable_offset >= 0 { data.last_stable_offset } else { data.high_watermark }
+}
+
+/// The transactions among a response's records that were aborted: producer and first offset.
+pub(super) fn aborted(data: &PartitionData) -> Vec<(i64, i64)> {
+    data.aborted_transactions.iter().flatten().map(|t| (t.producer_id.0, t.first_offset)).collect()
 }
 
 /// What came of a request.
@@ -109,9 +139,7 @@ fn part(
             other => Err(Trouble::Fatal(other.error(range, at))),
         };
     }
-    let end = if data.last_stable_offset >= 0 { data.last_stable_offset } else { data.high_watermark };
-    let aborted = data.aborted_transactions.unwrap_or_default();
-    let aborted = aborted.iter().map(|t| (t.producer_id.0, t.first_offset)).collect();
+    let (end, aborted) = (end(&data), aborted(&data));
     let records = data.records.unwrap_or_default();
     if records.is_empty() {
         return Ok(Some(Fetched::Nothing(end)));

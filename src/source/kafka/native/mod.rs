@@ -9,6 +9,7 @@
 //! - `fetch.rs` makes a Fetch request and tells what its response means.
 //! - `batch.rs` parses record batches, `compression.rs` unpacks them, `chunk.rs` walks what a response holds of a partition.
 //! - `reader.rs` puts these together. The next piece is under way while one is being computed with.
+//! - `prefetch.rs` fetches what comes as it comes, for batches of short intervals.
 
 mod batch;
 mod brokers;
@@ -16,11 +17,13 @@ mod chunk;
 mod compression;
 mod connection;
 mod fetch;
+mod prefetch;
 mod reader;
 mod sasl;
 mod settings;
 
 pub(super) use batch::RawHeaders;
+pub(super) use prefetch::Prefetcher;
 pub(super) use reader::NativeReader;
 pub(super) use settings::{Settings, needs_librdkafka};
 

@@ -32,7 +32,7 @@ const SAY_EVERY: Duration = Duration::from_secs(10);
 const SLACK: usize = 64 << 10;
 
 pub(in super::super) struct NativeReader {
-    brokers: Brokers,
+    pub(super) brokers: Brokers,
     runner: Arc<Runner>,
     fetch_bytes: usize,
     partitions: Mutex<HashMap<Place, Arc<Partition>>>,
@@ -68,6 +68,21 @@ impl NativeReader {
 
     fn partition(&self, range: &OffsetRange) -> Arc<Partition> {
         self.partitions.lock().entry((range.topic.clone(), range.partition)).or_default().clone()
+    }
+
+    /// Whether the context ends.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.runner.is_cancelled()
+    }
+
+    /// Whether so much is kept that nothing more should be fetched ahead.
+    pub(super) fn is_half_full(&self) -> bool {
+        self.kept.load(Ordering::Relaxed) > self.most_kept / 2
+    }
+
+    /// Keeps `chunk`, which is of the partition of `range`, for a slice to come, if there is room.
+    pub(super) fn keep_of(&self, range: &OffsetRange, chunk: Arc<Chunk>) {
+        self.keep(&self.partition(range), chunk);
     }
 
     /// Keeps `chunk` for a slice to come, if there is room.
