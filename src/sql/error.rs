@@ -114,6 +114,7 @@ impl SqlError {
                 });
             }
         }
+        this.explain_types();
         match root {
             DataFusionError::SchemaError(schema, _) => this.explain_schema(schema, readable.noun),
             DataFusionError::SQL(parser, _) => {
@@ -128,6 +129,49 @@ impl SqlError {
         // Line 0 is the parser's way to say that it does not know.
         this.offset = this.offset.filter(|(line, _)| *line > 0);
         this
+    }
+
+    /// What DataFusion says of functions and types, in the words of SQL.
+    fn explain_types(&mut self) {
+        let said = std::mem::take(&mut self.message);
+        let between = |before: &str, after: &str| {
+            let (_, rest) = said.split_once(before)?;
+            Some(in_sql(rest.split_once(after).map_or(rest, |(found, _)| found)))
+        };
+        if let Some(name) = between("Invalid function '", "'") {
+            self.message = format!("there is no function `{name}`");
+            let hint = self.hint.take().unwrap_or_default();
+            let like = hint.split_once("Possible function '").and_then(|(_, rest)| rest.split_once('\''));
+            self.hint = like.map(|(like, _)| format!("did you mean `{like}`?"));
+        } else if let Some((left, right)) =
+            between("Cannot infer common argument type for comparison operation ", "\n")
+                .and_then(|types| types.split_once(" = ").map(|(a, b)| (a.to_owned(), b.to_owned())))
+        {
+            self.message = format!("{left} and {right} cannot be compared");
+            self.hint = Some("make both of one type, by a `cast` in a stream before".to_owned());
+        } else if let Some(of) = between("Cannot create filter with non-boolean predicate ", "\n") {
+            let of = of.rsplit_once(" returning ").map_or(of.as_str(), |(_, of)| of).to_owned();
+            self.message = format!("this is {of}, and no condition");
+            self.hint = Some("a condition is true or false, such as `n > 1`".to_owned());
+        } else if let Some(why) =
+            between("user-defined coercion failed with: Error during planning: ", ". No function")
+        {
+            self.message = why;
+        } else if let Some(function) = between("Function '", "' failed to match any signature") {
+            let function = function.trim_end_matches("_cont");
+            self.message = match between("(DataType: ", ").") {
+                Some(of) => format!("`{function}` cannot take {of}"),
+                None => format!("`{function}` cannot take these arguments"),
+            };
+            self.hint = Some("cast them to what it takes".to_owned());
+        } else if let Some(name) = between("Field ", " not found in struct") {
+            self.message = format!("`{name}` is no part of it");
+        } else if said.starts_with("unnest() can only be applied to") {
+            self.message = "this is no array, so it has no elements".to_owned();
+            self.hint = Some("such as `string_to_array(value, ' ')`".to_owned());
+        } else {
+            self.message = in_sql(&said);
+        }
     }
 
     fn explain_schema(&mut self, error: &SchemaError, noun: &str) {
@@ -156,6 +200,42 @@ impl SqlError {
             }
         }
     }
+}
+
+/// `text` with SQL's names of types in place of Arrow's.
+fn in_sql(text: &str) -> String {
+    let mut words = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find(|c: char| c.is_ascii_uppercase()) {
+        let (before, from) = rest.split_at(start);
+        words.push_str(before);
+        let end = from.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(from.len());
+        let (word, after) = from.split_at(end);
+        let inside = || after.strip_prefix('(').and_then(|inside| inside.split_once(')'));
+        rest = after;
+        match (word, inside()) {
+            ("Utf8" | "LargeUtf8" | "Utf8View", _) => words.push_str("text"),
+            ("Int64", _) => words.push_str("bigint"),
+            ("Int32", _) => words.push_str("int"),
+            ("Int16", _) => words.push_str("smallint"),
+            ("Float64", _) => words.push_str("double"),
+            ("Float32", _) => words.push_str("real"),
+            ("Boolean", _) => words.push_str("boolean"),
+            ("Binary" | "BinaryView", _) => words.push_str("bytea"),
+            ("Date32", _) => words.push_str("date"),
+            ("Timestamp", Some((_, after))) => {
+                words.push_str("timestamp");
+                rest = after;
+            }
+            ("List", Some((of, after))) => {
+                words.push_str(&in_sql(of));
+                words.push_str("[]");
+                rest = after;
+            }
+            _ => words.push_str(word),
+        }
+    }
+    words + rest
 }
 
 /// A column as one would write it.

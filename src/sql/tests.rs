@@ -262,7 +262,7 @@ fn errors_name_the_place_and_what_would_be_right() {
     assert_eq!(offset, Some((1, 16)), "{message}");
 
     let (message, offset, hint) = error("select lowr(tag) as t from trending");
-    assert_eq!((message.as_str(), offset), ("Invalid function 'lowr'", Some((1, 8))));
+    assert_eq!((message.as_str(), offset), ("there is no function `lowr`", Some((1, 8))));
     assert!(hint.contains("lower"), "{hint}");
 
     let (message, _, hint) = error("select t.tag, u.tag from trending t join trending u on t.n = u.n");

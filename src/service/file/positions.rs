@@ -73,11 +73,16 @@ impl Read for Start {
             Value::Scalar(scalar) => match time(scalar.text.value()) {
                 Some(time) => Some(Self::Timestamp(time)),
                 None if is_like_a_time(scalar) => expected(WHAT, node, report),
-                None => StartWord::read(node, report).map(|word| match word {
-                    StartWord::Earliest => Self::Earliest,
-                    StartWord::Latest => Self::Latest,
-                    StartWord::Committed => Self::Committed,
-                }),
+                None => match StartWord::read(node, report) {
+                    Some(StartWord::Earliest) => Some(Self::Earliest),
+                    Some(StartWord::Latest) => Some(Self::Latest),
+                    Some(StartWord::Committed) => Some(Self::Committed),
+                    None => {
+                        report
+                            .help_last("or a time, `{ ago: 15m }`, or `{ offsets: { TOPIC: { 0: 4711 } } }`");
+                        None
+                    }
+                },
             },
             _ => expected(WHAT, node, report),
         }
