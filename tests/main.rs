@@ -11,6 +11,12 @@ mod cli;
 mod config;
 mod engine;
 #[cfg(feature = "service")]
+mod memory;
+#[cfg(feature = "service")]
+mod pipelines;
+#[cfg(feature = "service")]
+mod support;
+#[cfg(feature = "service")]
 mod tools;
 #[cfg(feature = "service")]
 mod ui;

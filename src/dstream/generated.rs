@@ -47,13 +47,15 @@ pub(super) enum Origin {
 }
 
 /// Makes the RDD that keeps the elements of a stream's RDD, if that does not do it itself.
-pub(super) type Persist<T> = Arc<dyn Fn(&Rdd<T>) -> Option<CachedRdd<T>> + Send + Sync>;
+pub(crate) type Persist<T> = Arc<dyn Fn(&Rdd<T>) -> Option<CachedRdd<T>> + Send + Sync>;
 
 struct Retention<T> {
     /// Whether several operators read this stream, so that its RDD is computed once and kept for its batch.
     shared: bool,
     /// As the program asked.
     persist: Option<Persist<T>>,
+    /// How it is kept for its batch; in memory unless set.
+    keep_shared: Option<Persist<T>>,
     /// As the program asked; fixed at start, when what its children need is known.
     remember: Duration,
     /// Whether it comes from an operator that nothing makes run.
@@ -75,12 +77,18 @@ impl<T: Data> StreamCore<T> {
         origin: Origin,
         times: Arc<BatchTimes>,
     ) -> Self {
-        let retention = Retention { shared: false, persist: None, remember: Duration::ZERO, idle: false };
+        let retention = Retention {
+            shared: false,
+            persist: None,
+            keep_shared: None,
+            remember: Duration::ZERO,
+            idle: false,
+        };
         let (retention, generated, failed) = (Mutex::new(retention), Mutex::default(), Mutex::new(None));
         Self { id, operator, node, name, origin, times, retention, generated, failed }
     }
 
-    pub(super) fn get_or_compute(&self, time: Time) -> Result<Option<Rdd<T>>> {
+    pub(crate) fn get_or_compute(&self, time: Time) -> Result<Option<Rdd<T>>> {
         if !time.is_multiple_of(self.node.slide()) {
             return Ok(None);
         }
@@ -117,9 +125,10 @@ impl<T: Data> StreamCore<T> {
         match &retention.persist {
             Some(persist) => persist(rdd),
             // What a stateful operator gives is in memory, or too large for it.
-            None if retention.shared && matches!(self.origin, Origin::Input | Origin::Parents) => {
-                CachedRdd::in_memory_once(rdd)
-            }
+            None if retention.shared && matches!(self.origin, Origin::Input | Origin::Parents) => retention
+                .keep_shared
+                .as_ref()
+                .map_or_else(|| CachedRdd::in_memory_once(rdd), |keep| keep(rdd)),
             None => None,
         }
     }
@@ -146,6 +155,12 @@ impl<T: Data> StreamCore<T> {
 
     pub(super) fn times(&self) -> &BatchTimes {
         &self.times
+    }
+
+    /// Has the RDD be kept in this way when several operators read it.
+    #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "pipelines are its users"))]
+    pub(crate) fn set_keep_shared(&self, keep: Persist<T>) {
+        self.retention.lock().keep_shared = Some(keep);
     }
 
     pub(super) fn set_persist(&self, persist: Persist<T>) {

@@ -261,11 +261,6 @@ impl<T: Data> DStream<T> {
         self.core.id
     }
 
-    #[cfg_attr(not(feature = "sql"), allow(dead_code, reason = "SQL steps are its users"))]
-    pub(crate) fn get_or_compute(&self, time: Time) -> Result<Option<Rdd<T>>> {
-        self.core.get_or_compute(time)
-    }
-
     /// How far apart this stream's RDDs are: the batch interval, unless a window slides by more.
     pub fn slide_duration(&self) -> Duration {
         self.core.node.slide()

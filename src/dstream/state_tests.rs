@@ -74,7 +74,7 @@ fn run(batches: &[Vec<Pair>], attempts: &[usize], memory: usize) -> Seen {
             let changes: Vec<_> =
                 graph.stateful().iter().map(|operator| operator.evaluate(time).unwrap()).collect();
             let output = |stream: &DStream<Pair>| {
-                stream.get_or_compute(time).unwrap().map(|rdd| rdd.collect().unwrap())
+                stream.core.get_or_compute(time).unwrap().map(|rdd| rdd.collect().unwrap())
             };
             given.push((streams.iter().map(output).collect::<Vec<_>>(), changes.clone()));
             if attempt < *attempts {

@@ -8,6 +8,7 @@ mod registrar;
 mod store;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use prometheus::{
@@ -63,6 +64,8 @@ pub struct Metrics {
     latest_offset: IntGaugeVec,
     sink_records: IntCounterVec,
     transactions: IntCounterVec,
+    spilled: IntCounter,
+    spilled_so_far: Arc<AtomicU64>,
     graph: Arc<Graph>,
     state_keys: IntGaugeVec,
     state_bytes: IntGaugeVec,
@@ -123,6 +126,8 @@ impl Metrics {
             latest_offset: r.int_gauges(n::LATEST_OFFSET, &["topic", "partition"])?,
             sink_records: r.counters(n::SINK_RECORDS, &["topic"])?,
             transactions: r.counters(n::TRANSACTIONS, &["outcome"])?,
+            spilled: r.counter(n::SPILLED)?,
+            spilled_so_far: ssc.inner.runner.spilled().clone(),
             graph: ssc.inner.graph.clone(),
             state_keys: r.int_gauges(n::STATE_KEYS, &["operator"])?,
             state_bytes: r.int_gauges(n::STATE_BYTES, &["operator"])?,
@@ -200,6 +205,8 @@ impl StreamingListener for Metrics {
             let counter = self.transactions.with_label_values(&[outcome]);
             counter.inc_by(count.saturating_sub(counter.get()));
         }
+        let spilled = self.spilled_so_far.load(Ordering::Relaxed);
+        self.spilled.inc_by(spilled.saturating_sub(self.spilled.get()));
         if let Some(listeners) = self.listeners.upgrade() {
             self.dropped_events.inc_by(listeners.dropped().saturating_sub(self.dropped_events.get()));
         }

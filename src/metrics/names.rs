@@ -81,6 +81,10 @@ pub(super) const DROPPED_EVENTS: Name = (
     "tidemill_listener_events_dropped_total",
     "Events that listeners were too slow for; the streaming page is one, these metrics are none.",
 );
+pub(super) const SPILLED: Name = (
+    "tidemill_spilled_bytes_total",
+    "Bytes of rows that did not fit in memory while a batch was processed, and went to temporary files.",
+);
 pub(super) const STATE_CACHE_HITS: Name = (
     "tidemill_state_cache_hits_total",
     "Keys whose state was found in memory, by operator uid; of operators that read touched keys only.",

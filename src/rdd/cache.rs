@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::narrow::gather;
+use super::narrow::ReadPartition;
 use super::runner::Effects;
 use super::storage::{Kept, MemoryAndDisk, StorageLevel};
-use super::{Data, Flow, Rdd, RddNode, Runner, TaskContext};
+use super::{Data, Flow, Rdd, RddNode, Runner, Stop, TaskContext};
 use crate::codec::Stored;
 use crate::error::{Error, Result};
 use crate::source::OffsetRange;
@@ -29,7 +29,18 @@ enum Lineage<T> {
     Sealed,
 }
 
-type Keep<T> = Box<dyn Fn(Vec<T>) -> Result<Arc<dyn Kept<T>>> + Send + Sync>;
+/// Reads a partition and keeps its elements.
+pub(crate) type Keep<T> =
+    Box<dyn Fn(ReadPartition<'_, T>) -> std::result::Result<Arc<dyn Kept<T>>, Stop> + Send + Sync>;
+
+fn gathered<T>(read: ReadPartition<'_, T>) -> std::result::Result<Vec<T>, Stop> {
+    let mut elements = Vec::new();
+    read(&mut |element| {
+        elements.push(element);
+        Ok(())
+    })?;
+    Ok(elements)
+}
 
 /// A partition's elements, and what computing them left behind: whoever uses the elements adopts it, since the attempt
 /// that computed them may fail further on.
@@ -37,12 +48,18 @@ type Partition<T> = (Arc<dyn Kept<T>>, Effects);
 
 impl<T: Data> CachedRdd<T> {
     pub fn in_memory(rdd: &Rdd<T>) -> Self {
-        Self::new(rdd, Box::new(|elements| Ok(Arc::new(elements))))
+        Self::new(rdd, Box::new(|read| Ok(Arc::new(gathered(read)?))))
     }
 
     /// The same, unless the elements of `rdd` are in memory by themselves.
     pub fn in_memory_once(rdd: &Rdd<T>) -> Option<Self> {
         (!rdd.node.is_in_memory()).then(|| Self::in_memory(rdd))
+    }
+
+    /// Likewise, kept in another way.
+    #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "pipelines are its users"))]
+    pub fn keeping_once(rdd: &Rdd<T>, keep: Keep<T>) -> Option<Self> {
+        (!rdd.node.is_in_memory()).then(|| Self::new(rdd, keep))
     }
 
     pub fn with_level(rdd: &Rdd<T>, level: StorageLevel) -> Self
@@ -53,7 +70,7 @@ impl<T: Data> CachedRdd<T> {
             StorageLevel::MemoryOnly => Self::in_memory(rdd),
             StorageLevel::MemoryAndDisk => {
                 let store = MemoryAndDisk::new(rdd.runner.storage_memory().clone());
-                Self::new(rdd, Box::new(move |elements| store.keep(elements)))
+                Self::new(rdd, Box::new(move |read| Ok(store.keep(gathered(read)?)?)))
             }
         }
     }
@@ -125,8 +142,9 @@ impl<T: Data> RddNode<T> for CachedRdd<T> {
                     drop(slot);
                     return parent.compute(partition, task, emit);
                 }
-                let (elements, effects) = task.apart(|own| gather(&*parent, partition, own));
-                slot.insert(((self.keep)(elements?)?, effects)).clone()
+                let (kept, effects) =
+                    task.apart(|own| (self.keep)(&mut |visit| parent.compute(partition, own, visit)));
+                slot.insert((kept?, effects)).clone()
             }
         };
         drop(slot);

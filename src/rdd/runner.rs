@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use indexmap::IndexMap;
@@ -128,6 +128,7 @@ pub(crate) struct Runner {
     cancelled: AtomicBool,
     caught_up: AtomicBool,
     storage_memory: Arc<StorageMemory>,
+    spilled: Arc<AtomicU64>,
     weigh: OnceLock<Weigh>,
 }
 
@@ -147,6 +148,7 @@ impl Runner {
             cancelled: AtomicBool::new(false),
             caught_up: AtomicBool::new(true),
             storage_memory: Arc::new(StorageMemory::new(storage_memory)),
+            spilled: Arc::default(),
             weigh: OnceLock::new(),
         })
     }
@@ -164,6 +166,11 @@ impl Runner {
 
     pub fn storage_memory(&self) -> &Arc<StorageMemory> {
         &self.storage_memory
+    }
+
+    /// How many bytes did not fit in memory and went to temporary files.
+    pub fn spilled(&self) -> &Arc<AtomicU64> {
+        &self.spilled
     }
 
     /// The accumulators that tasks add to.

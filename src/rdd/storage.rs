@@ -26,7 +26,7 @@ pub enum StorageLevel {
 }
 
 /// The elements of a partition, to be read any number of times.
-pub(super) trait Kept<T>: Send + Sync {
+pub(crate) trait Kept<T>: Send + Sync {
     fn read(&self, place: &dyn Fn() -> String, emit: &mut dyn FnMut(T) -> Flow) -> Flow;
 }
 

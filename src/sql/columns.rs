@@ -70,6 +70,17 @@ pub(super) fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, len: usize) -> R
         .map_err(|error| Error::internal(format!("columns do not make a batch: {error}")))
 }
 
+/// As [`batch`], of columns that are of the schema's types or can be cast to them.
+pub(super) fn columnar(schema: &SchemaRef, columns: Vec<ArrayRef>, len: usize) -> Result<RecordBatch> {
+    let cast = |(column, field): (ArrayRef, &Arc<Field>)| match column.data_type() == field.data_type() {
+        true => Ok(column),
+        false => datafusion::arrow::compute::cast(&column, field.data_type())
+            .map_err(|error| Error::data(format!("column `{}`: {error}", field.name()))),
+    };
+    let columns = columns.into_iter().zip(schema.fields()).map(cast).collect::<Result<_>>()?;
+    batch(schema, columns, len)
+}
+
 /// `batch_time`, then the columns of `schema`.
 pub(crate) fn batch_time_schema(schema: &SchemaRef) -> SchemaRef {
     let of = DataType::Timestamp(TimeUnit::Microsecond, None);

@@ -9,14 +9,12 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, Partitioning};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion::physical_plan::memory::MemoryStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties,
     PhysicalExpr, PlanProperties, ReplaceChildrenOptions,
 };
-
-use crate::sql::RecordBatch;
-use crate::sql::query::collect;
+use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
 
 /// `plan` with one partition, all of whose partitions are put together in order.
 ///
@@ -38,7 +36,7 @@ pub(super) fn in_order(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Execution
     Ok(Arc::new(InOrderExec::new(plan, None)))
 }
 
-/// Collects its input's partitions, one after the other, up to `fetch` rows.
+/// Its input's partitions, one after the other, up to `fetch` rows.
 #[derive(Debug)]
 struct InOrderExec {
     input: Arc<dyn ExecutionPlan>,
@@ -100,19 +98,23 @@ impl ExecutionPlan for InOrderExec {
     }
 
     fn execute(&self, _partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let mut left = self.fetch.unwrap_or(usize::MAX);
-        let mut batches: Vec<RecordBatch> = Vec::new();
-        for partition in 0..self.input.output_partitioning().partition_count() {
-            if left == 0 {
-                break;
-            }
-            for batch in collect(self.input.execute(partition, Arc::clone(&context))?)? {
-                let rows = batch.num_rows().min(left);
-                left -= rows;
-                batches.push(batch.slice(0, rows));
-            }
-        }
-        Ok(Box::pin(MemoryStream::try_new(batches, self.schema(), None)?))
+        let input = Arc::clone(&self.input);
+        let partitions = 0..input.output_partitioning().partition_count();
+        let rows = stream::iter(partitions)
+            .map(move |partition| input.execute(partition, Arc::clone(&context)))
+            .try_flatten()
+            .scan(self.fetch.unwrap_or(usize::MAX), |left, batch| {
+                let wanted = batch.map(|batch| {
+                    let rows = batch.num_rows().min(*left);
+                    *left -= rows;
+                    batch.slice(0, rows)
+                });
+                future::ready(match wanted {
+                    Ok(batch) if *left == 0 && batch.num_rows() == 0 => None,
+                    wanted => Some(wanted),
+                })
+            });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
     }
 
     fn fetch(&self) -> Option<usize> {

@@ -23,12 +23,17 @@ mod files;
 mod functions;
 mod grouping;
 mod in_order;
+mod join_sorted;
+mod keeping;
+mod memory;
 mod planner;
 mod query;
 mod row;
 mod session;
 mod show;
 mod source;
+mod split;
+mod spool;
 mod stream;
 mod top_n;
 mod typed;
@@ -46,15 +51,21 @@ pub(crate) use encode::FileFormat;
 pub(crate) use error::SqlError;
 pub(crate) use files::{TableFormat, read_table};
 pub(crate) use grouping::Grouping;
+pub(crate) use keeping::Keeping;
+pub(crate) use memory::{DEFAULT_MEMORY, Memory};
 pub(crate) use planner::Planner;
 pub(crate) use query::{Inputs, Query};
 pub(crate) use row::{Row, Value};
 pub use session::SqlSession;
+pub(crate) use split::Part;
+pub(crate) use spool::{Spool, Spooled, shared, spooled};
 pub(crate) use types::{data_type, schema, type_name};
 
 /// How many records an element of a stream stands for: the rows of a batch of rows, else one.
 pub(crate) fn weight(element: &dyn std::any::Any) -> u64 {
-    element.downcast_ref::<RecordBatch>().map_or(1, |batch| batch.num_rows() as u64)
+    let spooled = |rows: &Spooled| rows.num_rows() as u64;
+    let other = || element.downcast_ref::<Spooled>().map_or(1, spooled);
+    element.downcast_ref::<RecordBatch>().map_or_else(other, |batch| batch.num_rows() as u64)
 }
 
 #[cfg(test)]

@@ -7,8 +7,11 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, TableReference};
 use datafusion::datasource::TableProvider;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::optimizer::Optimizer;
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
 use datafusion::sql::parser::{DFParserBuilder, Statement as DfStatement};
 use datafusion::sql::sqlparser::ast::Statement;
@@ -70,9 +73,13 @@ impl Planner {
         options.execution.enable_recursive_ctes = false;
         // What is merged must have been grouped, however many keys there are.
         options.execution.skip_partial_aggregation_probe_ratio_threshold = 1.1;
+        // A key that is the same for all rows is a key like any other to what merges groups.
+        let rules =
+            Optimizer::new().rules.into_iter().filter(|rule| rule.name() != "eliminate_group_by_constant");
         let mut state = SessionStateBuilder::new()
             .with_config(config)
             .with_default_features()
+            .with_optimizer_rules(rules.collect())
             // `generate_series(…)` and the like are no streams.
             .with_table_functions(HashMap::new())
             .build();
@@ -110,20 +117,10 @@ impl Planner {
     /// The text is no single `select`, names a stream, column or function that is not known, does not fit in types, or
     /// asks for what a replay could not repeat (`now()`, `random()`).
     pub(crate) fn query(&self, sql: &str) -> Result<Query, SqlError> {
-        self.query_of(sql, Ok)
-    }
-
-    /// As [`query`](Self::query), over what `change` makes of the plan.
-    pub(super) fn query_of(
-        &self,
-        sql: &str,
-        change: impl FnOnce(Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>, String>,
-    ) -> Result<Query, SqlError> {
         let state = self.context.state();
         let (physical, inputs) = self.physical_in(&state, sql)?;
         check_columns(sql, &physical)?;
         check_operators(sql, &physical)?;
-        let physical = change(physical).map_err(|message| SqlError::new(sql, message))?;
         Ok(Query::new(physical, &state, inputs))
     }
 
@@ -146,8 +143,7 @@ impl Planner {
     pub(crate) fn condition(&self, schema: &SchemaRef, text: &str) -> Result<Condition, SqlError> {
         // Planned as a query first, which finds all that is wrong with it and tells it in the same words.
         const SELECT: &str = "select * from \"#row\" where ";
-        let mut alone = Self::speaking(self.dialect);
-        alone.register("#row", Arc::clone(schema));
+        let alone = self.alone(schema);
         let placed = |error: SqlError| SqlError {
             offset: error.offset.map(|(line, column)| match line {
                 1 => (1, column.saturating_sub(SELECT.len() as u64).max(1)),
@@ -157,12 +153,36 @@ impl Planner {
             ..error
         };
         alone.query(&format!("{SELECT}{text}")).map_err(placed)?;
-        let failed = |error| SqlError::from_datafusion(text, &error, &self.readable());
-        let columns = DFSchema::try_from(Arc::clone(schema)).map_err(failed)?;
-        let state = self.context.state();
-        let expression = state.create_logical_expr(text, &columns).map_err(failed)?;
-        let expression = state.create_physical_expr(expression, &columns).map_err(failed)?;
+        let expression = self
+            .row_expression(schema, text)
+            .map_err(|error| SqlError::from_datafusion(text, &error, &self.readable()))?;
         Ok(Condition::new(expression, text))
+    }
+
+    /// A planner that knows nothing but `#row`, of these columns.
+    pub(super) fn alone(&self, row: &SchemaRef) -> Self {
+        let mut alone = Self::speaking(self.dialect);
+        alone.register("#row", Arc::clone(row));
+        alone
+    }
+
+    /// What works out the expression `text` over the columns of `row`.
+    pub(super) fn row_expression(
+        &self,
+        row: &SchemaRef,
+        text: &str,
+    ) -> datafusion::common::Result<Arc<dyn PhysicalExpr>> {
+        let columns = Arc::new(DFSchema::try_from(Arc::clone(row))?);
+        let state = self.context.state();
+        let expression = state.create_logical_expr(text, &columns)?;
+        let context = SimplifyContext::builder()
+            .with_schema(Arc::clone(&columns))
+            .with_config_options(Arc::clone(state.config_options()))
+            .build();
+        // Some functions, `coalesce` for one, are made of others here and cannot be run as they are.
+        let simplifier = ExprSimplifier::new(context);
+        let expression = simplifier.simplify(simplifier.coerce(expression, &columns)?)?;
+        state.create_physical_expr(expression, &columns)
     }
 
     /// The prepared grouping of stream `from` by the expressions `key` (`tag`, `lower(tag) as tag`), with one aggregate

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
+use datafusion::arrow::error::ArrowError;
 use datafusion::common::DataFusionError;
+use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::physical_plan::execution_plan::reset_plan_states;
@@ -18,14 +20,16 @@ use futures_util::StreamExt as _;
 
 use crate::error::{Error, Result};
 use crate::sql::deadline::{IsOver, with_deadline};
+use crate::sql::join_sorted::join_sorted;
+use crate::sql::memory::Memory;
 use crate::sql::source::InputExec;
-use crate::sql::{RecordBatch, SchemaRef, functions};
+use crate::sql::{RecordBatch, SchemaRef, Spool, Spooled, functions};
 use crate::time::Time;
 
 /// What a query reads in one run: for each stream its batches of rows.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Inputs {
-    tables: Vec<(Arc<str>, Arc<[RecordBatch]>)>,
+    tables: Vec<(Arc<str>, Arc<[Spooled]>)>,
     time: Option<Time>,
 }
 
@@ -36,8 +40,13 @@ impl Inputs {
     }
 
     /// The same with the rows of one more stream; an empty slice for a stream without rows.
-    pub(crate) fn with(mut self, stream: &str, batches: impl Into<Arc<[RecordBatch]>>) -> Self {
-        self.tables.push((stream.into(), batches.into()));
+    pub(crate) fn with(self, stream: &str, rows: impl Into<Spooled>) -> Self {
+        self.with_parts(stream, [rows.into()])
+    }
+
+    /// The same with the rows of one more stream, one part after the other.
+    pub(crate) fn with_parts(mut self, stream: &str, parts: impl Into<Arc<[Spooled]>>) -> Self {
+        self.tables.push((stream.into(), parts.into()));
         self
     }
 
@@ -48,7 +57,7 @@ impl Inputs {
     }
 
     /// The rows of `stream`, if they were given.
-    pub(crate) fn get(&self, stream: &str) -> Option<&Arc<[RecordBatch]>> {
+    pub(crate) fn get(&self, stream: &str) -> Option<&Arc<[Spooled]>> {
         self.tables.iter().find(|(name, _)| &**name == stream).map(|(_, batches)| batches)
     }
 }
@@ -63,6 +72,15 @@ pub(crate) struct Query {
     inputs: Arc<[String]>,
     input_schemas: Arc<[SchemaRef]>,
     row_wise: bool,
+    bounds: Option<Bounds>,
+}
+
+/// What keeps the memory of a run within bounds.
+#[derive(Clone)]
+struct Bounds {
+    memory: Arc<Memory>,
+    /// The same plan with other joins, for when a side of one does not fit.
+    sorted: Option<Arc<dyn ExecutionPlan>>,
 }
 
 impl Query {
@@ -81,7 +99,52 @@ impl Query {
             runtime: Arc::clone(state.runtime_env()),
             inputs: inputs.into(),
             input_schemas: input_schemas.into(),
+            bounds: None,
         }
+    }
+
+    /// The same query by another plan, which reads these streams.
+    pub(super) fn with_plan(&self, plan: Arc<dyn ExecutionPlan>, inputs: Vec<(String, SchemaRef)>) -> Self {
+        let (inputs, input_schemas): (Vec<_>, Vec<_>) = inputs.into_iter().unzip();
+        Self {
+            schema: plan.schema(),
+            row_wise: inputs.len() == 1 && is_row_wise(&plan),
+            plan,
+            inputs: inputs.into(),
+            input_schemas: input_schemas.into(),
+            ..self.clone()
+        }
+    }
+
+    /// The plan that is run.
+    pub(super) fn plan(&self) -> &Arc<dyn ExecutionPlan> {
+        &self.plan
+    }
+
+    /// The streams that are read, with their columns.
+    pub(super) fn inputs_with_schemas(&self) -> impl Iterator<Item = (&String, &SchemaRef)> {
+        self.inputs.iter().zip(self.input_schemas.iter())
+    }
+
+    /// The same query, whose runs stay within `memory`: what is grouped, joined, sorted or made distinct goes on on disk beyond
+    /// it.
+    ///
+    /// # Errors
+    /// `Internal` if the plan cannot be changed so.
+    pub(crate) fn within(mut self, memory: &Arc<Memory>) -> Result<Self> {
+        // What is merged from disk is read in batches, of which several have to fit.
+        let bytes = memory.of_query();
+        self.config = self.config.with_batch_size((bytes / 4096).clamp(256, 8192));
+        self.config.options_mut().execution.sort_spill_reservation_bytes = (bytes / 16).min(10 << 20);
+        let unchanged = |e: DataFusionError| {
+            Error::internal(format!("a query cannot be made to stay within memory: {}", e.strip_backtrace()))
+        };
+        let mut runtime = RuntimeEnv::clone(&self.runtime);
+        runtime.disk_manager = memory.disk_manager().map_err(unchanged)?;
+        self.runtime = Arc::new(runtime);
+        let sorted = join_sorted(Arc::clone(&self.plan)).map_err(unchanged)?;
+        self.bounds = Some(Bounds { memory: memory.clone(), sorted });
+        Ok(self)
     }
 
     /// The columns of the result.
@@ -117,6 +180,42 @@ impl Query {
         let mut batches = functions::at(inputs.time, run).map_err(run_error)?;
         batches.retain(|batch| batch.num_rows() > 0);
         Ok(batches)
+    }
+
+    /// The result over `inputs`, as [`run`](Self::run) gives it, wherever it has room. Within bounds, a join that does not fit is
+    /// begun anew as one of sorted rows, which goes on on disk.
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run); `Unavailable` when the disk is full, or one key's value alone is larger than the memory.
+    pub(crate) fn run_spooled(&self, inputs: &Inputs, memory: &Arc<Memory>) -> Result<Spooled> {
+        self.check(inputs)?;
+        let sorted = self.bounds.as_ref().and_then(|bounds| bounds.sorted.as_ref());
+        functions::at(inputs.time, || match (self.spool(&self.plan, inputs, memory), sorted) {
+            (Err(Failed::Run(error)), Some(sorted)) if does_not_fit(&error) => {
+                tracing::debug!(error = %error.strip_backtrace(), "a join does not fit in memory: its sides are sorted");
+                self.spool(sorted, inputs, memory)
+            }
+            (outcome, _) => outcome,
+        })
+        .map_err(|failed| match failed {
+            Failed::Run(error) => run_error(error),
+            Failed::Spool(error) => error,
+        })
+    }
+
+    fn spool(
+        &self,
+        plan: &Arc<dyn ExecutionPlan>,
+        inputs: &Inputs,
+        memory: &Arc<Memory>,
+    ) -> std::result::Result<Spooled, Failed> {
+        let plan = reset_plan_states(Arc::clone(plan));
+        let rows = plan.and_then(|plan| plan.execute(0, Arc::new(self.task(inputs))));
+        let (mut rows, mut spool) = (rows.map_err(Failed::Run)?, Spool::new(memory));
+        while let Some(batch) = block_on(tokio::task::unconstrained(rows.next())) {
+            spool.push(&batch.map_err(Failed::Run)?).map_err(Failed::Spool)?;
+        }
+        spool.finish().map_err(Failed::Spool)
     }
 
     /// The first `most` rows over `inputs`, and whether there are more.
@@ -163,8 +262,16 @@ impl Query {
             HashMap::new(),
             HashMap::new(),
             HashMap::new(),
-            Arc::clone(&self.runtime),
+            self.runtime(),
         )
+    }
+
+    /// Each run has a pool of its own, so that none depends on what another one holds.
+    fn runtime(&self) -> Arc<RuntimeEnv> {
+        let Some(bounds) = &self.bounds else { return Arc::clone(&self.runtime) };
+        let mut runtime = RuntimeEnv::clone(&self.runtime);
+        runtime.memory_pool = Arc::new(FairSpillPool::new(bounds.memory.of_query()));
+        Arc::new(runtime)
     }
 
     fn check(&self, inputs: &Inputs) -> Result<()> {
@@ -172,7 +279,7 @@ impl Query {
             let batches = inputs.get(stream).ok_or_else(|| {
                 Error::usage(format!("a query was run without the rows of stream `{stream}`"))
             })?;
-            for batch in batches.iter() {
+            for batch in batches.iter().flat_map(Spooled::in_memory) {
                 let given = batch.schema_ref();
                 let same = Arc::ptr_eq(given, schema)
                     || given.fields().len() == schema.fields().len()
@@ -199,8 +306,18 @@ impl fmt::Debug for Query {
     }
 }
 
+/// Why a run ended early.
+enum Failed {
+    Run(DataFusionError),
+    Spool(Error),
+}
+
+fn does_not_fit(error: &DataFusionError) -> bool {
+    matches!(error.find_root(), DataFusionError::ResourcesExhausted(_))
+}
+
 /// Whether `plan` is a chain of operators that look at one row at a time, down to one stream.
-fn is_row_wise(plan: &Arc<dyn ExecutionPlan>) -> bool {
+pub(super) fn is_row_wise(plan: &Arc<dyn ExecutionPlan>) -> bool {
     // A limit may have been pushed into any operator.
     if plan.fetch().is_some() {
         return false;
@@ -220,7 +337,13 @@ fn run_error(error: DataFusionError) -> Error {
     let message = error.strip_backtrace();
     match error.find_root() {
         DataFusionError::Internal(_) => Error::internal(message),
-        DataFusionError::ResourcesExhausted(_) | DataFusionError::IoError(_) => Error::task(message),
+        DataFusionError::ResourcesExhausted(_) => Error::unavailable(format!(
+            "what a key or row has in one batch does not fit in memory: {message}; raise `batch_memory_limit`"
+        )),
+        DataFusionError::IoError(_) => Error::unavailable(message),
+        DataFusionError::ArrowError(error, _) if matches!(**error, ArrowError::IoError(..)) => {
+            Error::unavailable(message)
+        }
         _ => Error::data(message),
     }
     .within("a query failed")

@@ -13,13 +13,14 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_expr::{EquivalenceProperties, Partitioning};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
-use datafusion::physical_plan::memory::MemoryStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties,
     ReplaceChildrenOptions,
 };
+use futures_util::stream;
 
-use crate::sql::{Inputs, RecordBatch, SchemaRef};
+use crate::sql::{Inputs, RecordBatch, SchemaRef, Spooled};
 
 /// A stream as the planner sees it: a name and a schema, no rows and no statistics, so that no optimizer rule can draw
 /// conclusions from the rows of one batch.
@@ -66,7 +67,7 @@ impl TableProvider for StreamTable {
 }
 
 /// Reads one stream's batches from the [`Inputs`] of the run, which travel in the task's session configuration.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct InputExec {
     stream: Arc<str>,
     projection: Option<Vec<usize>>,
@@ -74,7 +75,13 @@ pub(super) struct InputExec {
 }
 
 impl InputExec {
-    fn new(stream: &Arc<str>, schema: &SchemaRef, projection: Option<Vec<usize>>) -> Result<Self> {
+    /// The stream that is read.
+    pub(super) fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    /// Reads `stream`, which has the columns `schema`, or some of them.
+    pub(super) fn new(stream: &Arc<str>, schema: &SchemaRef, projection: Option<Vec<usize>>) -> Result<Self> {
         let schema = match &projection {
             Some(columns) => Arc::new(schema.project(columns)?),
             None => Arc::clone(schema),
@@ -148,7 +155,12 @@ impl ExecutionPlan for InputExec {
         let batches = inputs.as_ref().and_then(|inputs| inputs.get(&self.stream)).ok_or_else(|| {
             DataFusionError::Internal(format!("this run was given no rows of stream `{}`", self.stream))
         })?;
-        let batches = batches.iter().map(|batch| self.project(batch)).collect::<Result<Vec<_>>>()?;
-        Ok(Box::pin(MemoryStream::try_new(batches, self.schema(), None)?))
+        // Read as they are asked for, since not all of them need be in memory.
+        let batches: Vec<_> = batches.iter().map(Spooled::batches).collect();
+        let of_run = self.clone();
+        let projected = batches.into_iter().flatten().map(move |batch| {
+            of_run.project(&batch.map_err(|error| DataFusionError::External(Box::new(error)))?)
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream::iter(projected))))
     }
 }

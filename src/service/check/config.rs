@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::service::file::is_secret;
 use crate::source::FollowedLog;
-use crate::sql::{self, Condition, FileFormat, Grouping, Query, RecordBatch, SchemaRef};
+use crate::sql::{self, Condition, FileFormat, Grouping, Keeping, Query, RecordBatch, SchemaRef};
 use crate::time::Duration;
 
 pub(crate) use crate::batch::Backpressure;
@@ -30,6 +30,8 @@ pub(crate) struct Config {
     pub(crate) worker_threads: usize,
     /// Bytes that all states may hold in memory, if the file says so.
     pub(crate) state_memory_limit: Option<usize>,
+    /// Bytes that the rows of a batch may hold in memory.
+    pub(crate) batch_memory_limit: usize,
     /// The names of state that may be dropped.
     pub(crate) remove_state: Vec<String>,
     pub(crate) backpressure: Backpressure,
@@ -223,7 +225,7 @@ pub(crate) enum Step {
 #[derive(Debug)]
 pub(crate) struct KeyedState {
     pub(crate) uid: Uid,
-    pub(crate) grouping: Grouping,
+    pub(crate) keeping: Keeping,
     /// The table whose rows come before all others.
     pub(crate) initial: Option<Table>,
     pub(crate) partitions: Option<usize>,

@@ -8,7 +8,7 @@ use super::names;
 use super::operators::{Resolved, Scope, counted, partitions, same_rows, window};
 use crate::service::file::{At, Emit, Named, Operator, Text};
 use crate::service::report::Report;
-use crate::sql::{Condition, Grouping, SchemaRef};
+use crate::sql::{Condition, Grouping, Keeping, SchemaRef};
 use crate::time::Duration;
 
 type From = Option<At<String>>;
@@ -102,7 +102,8 @@ pub(super) fn check(
         }
         Operator::MapWithState(step) => {
             let key = Some(&step.key);
-            let grouping = Grouped::reduced(&step.from, key, &step.state, "state", scope, at, report);
+            let written = Kept { state: &step.state, values: &step.values, update: &step.update };
+            let keeping = written.check(operator.value.name(), &step.from, key, scope, at, report);
             let uid = scope.uid((&step.uid, &step.was), name, at, report);
             let partitions = partitions(&step.partitions, report);
             let initial = initial(&step.initial, &step.from, scope, report);
@@ -114,21 +115,22 @@ pub(super) fn check(
                     .help("give it a `timeout`, such as `timeout: 30m`");
                 return None;
             }
-            let (grouping, uid, partitions, initial) = (grouping?, uid?, partitions?, initial?);
-            let schema = grouping.output_schema().clone();
-            let state = KeyedState { uid, grouping, initial, partitions };
+            let (keeping, uid, partitions, initial) = (keeping?, uid?, partitions?, initial?);
+            let schema = keeping.output_schema().clone();
+            let state = KeyedState { uid, keeping, initial, partitions };
             with_state(&step.from, Step::MapWithState { state, timeout, emit }, schema, scope)
         }
         Operator::UpdateStateByKey(step) => {
             let key = Some(&step.key);
-            let grouping = Grouped::reduced(&step.from, key, &step.state, "state", scope, at, report);
+            let written = Kept { state: &step.state, values: &step.values, update: &step.update };
+            let keeping = written.check(operator.value.name(), &step.from, key, scope, at, report);
             let uid = scope.uid((&step.uid, &step.was), name, at, report);
             let partitions = partitions(&step.partitions, report);
             let initial = initial(&step.initial, &step.from, scope, report);
-            let (grouping, uid, partitions, initial) = (grouping?, uid?, partitions?, initial?);
-            let remove = condition(&step.remove, grouping.value_schema(), scope, report)?;
-            let schema = grouping.output_schema().clone();
-            let state = KeyedState { uid, grouping, initial, partitions };
+            let (keeping, uid, partitions, initial) = (keeping?, uid?, partitions?, initial?);
+            let remove = condition(&step.remove, keeping.value_schema(), scope, report)?;
+            let schema = keeping.output_schema().clone();
+            let state = KeyedState { uid, keeping, initial, partitions };
             with_state(&step.from, Step::UpdateStateByKey { state, remove }, schema, scope)
         }
         _ => None,
@@ -232,6 +234,78 @@ fn initial(given: &From, from: &From, scope: &Scope, report: &mut Report) -> Opt
     Some(Some(table.clone()))
 }
 
+/// How a state is kept, as it is written: by aggregates over all that came, or by an update of what there was.
+struct Kept<'a> {
+    state: &'a Values,
+    values: &'a Values,
+    update: &'a Values,
+}
+
+impl<'a> Kept<'a> {
+    fn check(
+        &self,
+        name: &str,
+        from: &From,
+        key: Option<&'a Keys>,
+        scope: &Scope,
+        at: &Range<usize>,
+        report: &mut Report,
+    ) -> Option<Keeping> {
+        const HOW: &str = "`state` has aggregates over all that came; `values` has aggregates over the batch, of which `update` \
+                           makes the new state";
+        let Self { state, values, update } = *self;
+        match (state, values, update) {
+            (Some(_), None, None) => {
+                Some(Grouped::reduced(from, key, state, "state", scope, at, report)?.into())
+            }
+            (None, Some(_), Some(columns)) => {
+                names::not_empty("column in `update`", update, report);
+                let grouping = Grouped::reduced(from, key, values, "values", scope, at, report)?;
+                let mut made = Vec::new();
+                for column in columns.value.0.iter() {
+                    made.push((column.name.clone(), column.value.as_ref()?));
+                }
+                if made.is_empty() {
+                    return None;
+                }
+                let texts: Vec<_> =
+                    made.iter().map(|(name, text)| (name.clone(), text.value.value().to_owned())).collect();
+                match scope.planner.keeping(grouping, &texts) {
+                    Ok(keeping) => Some(keeping),
+                    Err(error) => {
+                        let made = made.iter().map(|(_, text)| Made {
+                            sql: text.value.value().to_owned(),
+                            before: 0,
+                            text,
+                        });
+                        expression::report_in(&error, &made.collect::<Vec<_>>(), at.clone(), report);
+                        None
+                    }
+                }
+            }
+            (None, None, None) => {
+                report
+                    .error(at.clone(), format!("`{name}` needs `state`, or `values` with `update`"))
+                    .help(HOW);
+                None
+            }
+            (Some(_), Some(other), _) | (Some(_), None, Some(other)) => {
+                let what = if values.is_some() { "values" } else { "update" };
+                report.error(other.key_at.clone(), format!("`{what}` cannot stand beside `state`")).help(HOW);
+                None
+            }
+            (None, Some(values), None) => {
+                report.error(values.key_at.clone(), "`values` needs an `update`").help(HOW);
+                None
+            }
+            (None, None, Some(update)) => {
+                report.error(update.key_at.clone(), "`update` needs `values`").help(HOW);
+                None
+            }
+        }
+    }
+}
+
 /// What is grouped, as it was made of the file.
 struct Grouped<'a> {
     keys: Vec<String>,
@@ -244,7 +318,24 @@ impl<'a> Grouped<'a> {
         match scope.planner.grouping(&from.as_ref()?.value, &self.keys, &self.values) {
             Ok(grouping) => Some(grouping),
             Err(error) => {
-                expression::report_in(&error, &self.made, at.clone(), report);
+                // Each by itself, so that all that is wrong is told at once.
+                let from = &from.as_ref()?.value;
+                let count = [("#count".to_owned(), "count(*)".to_owned())];
+                let keys = self
+                    .keys
+                    .iter()
+                    .map(|key| scope.planner.grouping(from, std::slice::from_ref(key), &count));
+                let values = self
+                    .values
+                    .iter()
+                    .map(|value| scope.planner.grouping(from, &[], std::slice::from_ref(value)));
+                let mut errors: Vec<_> = keys.chain(values).filter_map(Result::err).collect();
+                if errors.is_empty() {
+                    errors.push(error);
+                }
+                for error in errors {
+                    expression::report_in(&error, &self.made, at.clone(), report);
+                }
                 None
             }
         }

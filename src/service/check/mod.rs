@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use crate::commit::Delivery;
 use crate::service::file::{self, At, Entry, File};
 use crate::service::report::Report;
-use crate::sql::SchemaRef;
+use crate::sql::{DEFAULT_MEMORY, SchemaRef};
 use crate::time::Duration;
 
 pub(crate) use config::*;
@@ -105,6 +105,7 @@ pub(crate) fn check(report: &mut Report) -> Option<Config> {
         Some(outputs) => outputs::check(outputs, &known, report),
         None => (Vec::new(), None),
     };
+    let batch_memory_limit = batch_memory_limit(&file.batch_memory_limit, report);
     let batch_log = batch_log(&file, &sources, output_cluster.as_ref(), report);
     if !report.has_errors()
         && let Some(stream) = written_streams.iter().find(|stream| schema(&stream.name).is_none())
@@ -128,6 +129,7 @@ pub(crate) fn check(report: &mut Report) -> Option<Config> {
         http,
         worker_threads,
         state_memory_limit: size(&file.state_memory_limit),
+        batch_memory_limit: batch_memory_limit?,
         remove_state,
         backpressure: backpressure(At::as_ref(&file.backpressure)),
         sources,
@@ -138,6 +140,20 @@ pub(crate) fn check(report: &mut Report) -> Option<Config> {
         batch_log,
         output_cluster,
     })
+}
+
+/// Merging from disk needs some room, however little there is.
+fn batch_memory_limit(written: &Option<At<file::Bytes>>, report: &mut Report) -> Option<usize> {
+    const LEAST: usize = 4 << 20;
+    let Some(written) = written else { return Some(DEFAULT_MEMORY) };
+    let bytes = usize::try_from(written.value.0).unwrap_or(usize::MAX);
+    if bytes < LEAST {
+        report
+            .error(written.at.clone(), "`batch_memory_limit` must be at least 4MiB")
+            .help("what a batch has beyond it goes on on disk, and that much is needed to read it back");
+        return None;
+    }
+    Some(bytes)
 }
 
 fn producer(written: Option<&file::Producer>) -> Producer {

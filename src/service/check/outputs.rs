@@ -264,7 +264,7 @@ fn removed(output: &KafkaOutput, from: &str, known: &Known<'_>, report: &mut Rep
     };
     let step = known.streams.iter().find(|stream| stream.name == from).map(|stream| &stream.step);
     let keys = match step {
-        Some(Step::MapWithState { state, timeout: Some(_), .. }) => state.grouping.key_schema(),
+        Some(Step::MapWithState { state, timeout: Some(_), .. }) => state.keeping.key_schema(),
         _ => {
             report
                 .error(given.at.clone(), format!("`{from}` removes no keys"))

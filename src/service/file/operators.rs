@@ -253,8 +253,13 @@ mapping! {
         required from: String,
         /// Columns or expressions.
         required key: Vec<At<Text>>,
-        /// Aggregates over all that came, by the column that each gives.
-        required state: Named<Text>,
+        /// Aggregates over all that came, by the column that each gives. Or else `values` and `update`.
+        optional state: Named<Text>,
+        /// Aggregates over what the batch has for a key, by the name that `update` knows each by.
+        optional values: Named<Text>,
+        /// The new state's columns: expressions over the key, `values`, and the state as it was (`state.total`; `state` is NULL
+        /// for a key that had none).
+        optional update: Named<Text>,
         /// How long a key is kept of which nothing comes.
         optional timeout: Duration,
         /// Which keys a batch gives; `updated` unless set.
@@ -277,8 +282,13 @@ mapping! {
         required from: String,
         /// Columns or expressions.
         required key: Vec<At<Text>>,
-        /// Aggregates over all that came, by the column that each gives.
-        required state: Named<Text>,
+        /// Aggregates over all that came, by the column that each gives. Or else `values` and `update`.
+        optional state: Named<Text>,
+        /// Aggregates over what the batch has for a key, by the name that `update` knows each by.
+        optional values: Named<Text>,
+        /// The new state's columns: expressions over the key, `values`, and the state as it was (`state.total`; `state` is NULL
+        /// for a key that had none).
+        optional update: Named<Text>,
         /// What must hold for a key to be forgotten, in terms of the state's columns.
         optional remove: Text,
         /// A table of the same columns, whose rows count as if they had come before all others.

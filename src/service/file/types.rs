@@ -37,6 +37,8 @@ mapping! {
         optional producer: Producer,
         /// What all states together may hold in memory; 256MiB.
         optional state_memory_limit: Bytes,
+        /// What the rows of a batch that are grouped, joined, sorted, or wait may hold in memory before they go on on disk; 256MiB.
+        optional batch_memory_limit: Bytes,
         /// Where records come from, by name.
         required sources: Named<Source>,
         /// Tables in files that streams are joined with, by name.

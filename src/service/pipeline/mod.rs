@@ -4,6 +4,7 @@ mod bounded;
 mod decode;
 mod outputs;
 mod progress;
+mod states;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -136,7 +137,7 @@ fn connect(
     if let (Some(sink), Some(topic)) = (&sink, &config.batch_log) {
         sink.log_batches(topic);
     }
-    let mut streams = Streams::new(ssc, &config.tables);
+    let mut streams = Streams::new(ssc, &config.tables, config.batch_memory_limit);
     for source in &config.sources {
         streams.add_source(source)?;
     }

@@ -12,7 +12,7 @@ use crate::service::check::{KafkaTopic, Output, Sink};
 use crate::service::pipeline::beside_the_bar;
 use crate::service::query::LiveTables;
 use crate::sink::kafka::{KafkaSink, ProducerRecord};
-use crate::sql::{FileFormat, RecordBatch, SchemaRef, encode};
+use crate::sql::{FileFormat, RecordBatch, SchemaRef, Spooled, encode, spooled};
 use crate::time::Time;
 
 /// Has the rows of `output`'s stream, which has the columns `schema`, written to where it says.
@@ -25,7 +25,7 @@ pub(super) fn add(
 ) -> Result<()> {
     let stream = streams.get(&output.from)?;
     match &output.sink {
-        Sink::Files { path, format } => files(stream, schema.clone(), path, *format),
+        Sink::Files { path, format } => files(streams, stream, schema.clone(), path, *format),
         Sink::Table { name, remember, rows } => {
             tables.add(name, schema, *remember, *rows);
             let (tables, name) = (tables.clone(), name.clone());
@@ -113,13 +113,22 @@ impl Columns {
 }
 
 /// A folder for each batch that has rows, with one file and the empty `_SUCCESS` that vouches for it.
-fn files(stream: &DStream<RecordBatch>, schema: SchemaRef, path: &Path, format: FileFormat) {
+fn files(
+    streams: &Streams<'_>,
+    stream: &DStream<RecordBatch>,
+    schema: SchemaRef,
+    path: &Path,
+    format: FileFormat,
+) {
+    let memory = streams.memory().clone();
     let path = path.to_owned();
     let sink = stream.ssc.inner.graph.file_sink();
     stream.output("files", move |rdd, time| {
-        let rows: Vec<RecordBatch> =
-            rdd.collect()?.into_iter().filter(|batch| batch.num_rows() > 0).collect();
-        if rows.is_empty() {
+        let rows = spooled(&rdd, &memory, 1, |batch, spools| {
+            spools.iter_mut().try_for_each(|spool| spool.push(&batch))
+        })?;
+        let rows = rows.concat();
+        if rows.iter().all(|part| part.num_rows() == 0) {
             return Ok(());
         }
         let mut folder = path.as_os_str().to_owned();
@@ -132,7 +141,7 @@ fn files(stream: &DStream<RecordBatch>, schema: SchemaRef, path: &Path, format: 
             fs::create_dir_all(folder).map_err(failed)?;
             let mut file = BufWriter::new(File::create(&part).map_err(failed)?);
             format
-                .write(&schema, rows.into_iter().map(Ok), &mut file)
+                .write(&schema, rows.iter().flat_map(Spooled::batches), &mut file)
                 .map_err(|e| e.within(format_args!("file {}", part.display())))?;
             let file = file.into_inner().map_err(|e| failed(e.into_error()))?;
             file.sync_all()

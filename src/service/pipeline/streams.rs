@@ -7,46 +7,59 @@ use super::decode::{Chunk, SourceDecoder};
 use super::traced::{Traced, TracedStream};
 use crate::error::{Error, Result};
 use crate::rdd::{Data, Flow, MemoryRdd, Rdd, TaskContext};
-use crate::service::check::{
-    Emit, Input, KafkaInput, KeyedState, OnBadRecord, Source, Step, Stream, Table, Topics, Uid,
-};
+use crate::service::check::{Input, KafkaInput, OnBadRecord, Source, Step, Stream, Table, Topics, Uid};
 use crate::source::FileOptions;
 use crate::source::kafka::{KafkaSource, KafkaStream};
 use crate::sql::{
-    Condition, Grouping, Inputs, Query, RecordBatch, Row, SchemaRef, batch_of_rows, rows_of_batch, type_name,
+    Grouping, Inputs, Keeping, Memory, Part, Query, RecordBatch, Row, SchemaRef, Spooled, batch_of_rows,
+    rows_of_batch, shared, spooled, type_name,
 };
 use crate::time::{Duration, Time};
-use crate::{DStream, StateSpec, StreamingContext, UpdateStateSpec, WindowSpec};
+use crate::{DStream, StreamingContext, WindowSpec};
 
-type Rows = DStream<RecordBatch>;
+pub(super) type Rows = DStream<RecordBatch>;
 /// Keys with what their rows come to so far.
-type Groups = DStream<(Row, Row)>;
+pub(super) type Groups = DStream<(Row, Row)>;
 
 /// The streams that were made so far, by name.
 pub(crate) struct Streams<'c> {
     ssc: &'c StreamingContext,
     by_name: BTreeMap<String, Rows>,
-    /// Keyed operators that group the same stream by the same expressions share one grouping of the batch.
+    /// Operators that group the same stream by the same expressions share one grouping of its chunks.
+    partials: BTreeMap<String, DStream<Spooled>>,
+    /// Those that look back or keep a state share what the chunks come to, too.
     groups: BTreeMap<String, Groups>,
+    /// What the rows of a batch may take.
+    memory: Arc<Memory>,
     /// Rows that know their records, of sources that do not fail for a bad one, and of what looks at each such row by itself.
     traced: BTreeMap<String, TracedStream>,
     /// The keys whose state has timed out, and their columns, by the name of the stream that kept it.
-    removed: BTreeMap<String, (DStream<Row>, SchemaRef)>,
+    pub(super) removed: BTreeMap<String, (DStream<Row>, SchemaRef)>,
     /// The rows of tables in files, by name.
     tables: BTreeMap<String, Arc<[RecordBatch]>>,
 }
 
 impl<'c> Streams<'c> {
-    pub fn new(ssc: &'c StreamingContext, tables: &[Table]) -> Self {
+    /// None yet, for a pipeline with these tables, whose batches may take so many bytes.
+    pub fn new(ssc: &'c StreamingContext, tables: &[Table], memory_limit: usize) -> Self {
+        let folder = ssc.inner.settings.checkpoint.clone().unwrap_or_else(std::env::temp_dir);
+        let memory = Arc::new(Memory::new(memory_limit, &folder, ssc.inner.runner.spilled().clone()));
         let tables = tables.iter().map(|table| (table.name.clone(), table.rows.clone())).collect();
         Self {
             ssc,
             by_name: BTreeMap::new(),
+            partials: BTreeMap::new(),
             groups: BTreeMap::new(),
+            memory,
             removed: BTreeMap::new(),
             traced: BTreeMap::new(),
             tables,
         }
+    }
+
+    /// What the rows of a batch may take.
+    pub(super) fn memory(&self) -> &Arc<Memory> {
+        &self.memory
     }
 
     /// The rows of a source or stream.
@@ -161,7 +174,7 @@ impl<'c> Streams<'c> {
             }
             Step::Repartition(partitions) => self.repartition(stream, *partitions)?,
             Step::Count => counted(&self.row_count(stream)?),
-            Step::ReduceByKey(grouping) => finish(&self.groups(grouping)?, grouping),
+            Step::ReduceByKey(grouping) => self.reduce_by_key(grouping)?,
             Step::Window { uid, window } => self.window(stream, uid, *window)?,
             Step::CountByWindow { uid, window } => {
                 let counts = self.row_count(stream)?;
@@ -190,7 +203,8 @@ impl<'c> Streams<'c> {
                 }
                 let groups =
                     self.groups(grouping)?.reduce_by_key_and_window_with(spec, *window, stream.slide)?;
-                let rows = finish(&named(groups, uid, grouping)?, grouping);
+                let groups = named(groups, uid, grouping.key_schema(), grouping.state_schema())?;
+                let rows = finish(&groups, &grouping.clone().into());
                 match filter {
                     None => rows,
                     Some(condition) => {
@@ -215,6 +229,8 @@ impl<'c> Streams<'c> {
         // Where rows know their records, that stream is the one that others read.
         let id = self.traced.get(name).map_or(rows.id(), |traced| traced.stream.id());
         self.ssc.inner.graph.name_stream(id, name);
+        let memory = self.memory.clone();
+        rows.core.set_keep_shared(Arc::new(move |rdd| shared(rdd, &memory)));
         self.by_name.insert(name.to_owned(), rows);
     }
 
@@ -243,81 +259,6 @@ impl<'c> Streams<'c> {
         Ok(window.each_rdd("batches", move |rdd| batches(&rdd, &schema)))
     }
 
-    fn map_with_state(
-        &mut self,
-        own: &str,
-        KeyedState { uid, grouping, initial, partitions }: &KeyedState,
-        timeout: Option<Duration>,
-        emit: Emit,
-    ) -> Result<Rows> {
-        let add = grouping.clone();
-        // With each state, whether it is the last of its key.
-        let mut spec =
-            StateSpec::function(move |key: &Row, new: Option<Row>, state: &mut crate::State<Row>| {
-                let Some(mut sum) = new else {
-                    return Some((key.clone(), state.get_option()?.clone(), true));
-                };
-                if let Some(before) = state.get_option() {
-                    let mut total = before.clone();
-                    add.merge(&mut total, &sum);
-                    sum = total;
-                }
-                state.update(sum.clone());
-                Some((key.clone(), sum, false))
-            });
-        if let Some(timeout) = timeout {
-            spec = spec.timeout(timeout);
-        }
-        if let Some(table) = initial {
-            spec = spec.initial_state(grouping.partial(&table.rows)?);
-        }
-        if let Some(partitions) = partitions {
-            spec = spec.num_partitions(*partitions);
-        }
-        let states = self.groups(grouping)?.map_with_state_and_snapshots(spec);
-        let changes = named((*states).clone(), uid, grouping)?;
-        let removed = changes.filter(|(_, _, last)| *last).map(|(key, ..)| key);
-        self.removed.insert(own.to_owned(), (removed, grouping.key_schema().clone()));
-        let given = match emit {
-            Emit::All => states.state_snapshots(),
-            _ => changes.flat_map(move |(key, state, last)| {
-                let given = match emit {
-                    Emit::Updated => !last,
-                    Emit::TimedOut => last,
-                    _ => true,
-                };
-                given.then_some((key, state))
-            }),
-        };
-        Ok(finish(&given, grouping))
-    }
-
-    fn update_state_by_key(
-        &mut self,
-        KeyedState { uid, grouping, initial, partitions }: &KeyedState,
-        remove: Option<&Condition>,
-    ) -> Result<Rows> {
-        let (add, remove) = (grouping.clone(), remove.cloned());
-        let mut spec = UpdateStateSpec::function(move |new: Vec<Row>, state: Option<Row>| {
-            let sum = state.into_iter().chain(new).reduce(|mut sum, more| {
-                add.merge(&mut sum, &more);
-                sum
-            })?;
-            match &remove {
-                Some(condition) if goes(condition, &add, &sum) => None,
-                _ => Some(sum),
-            }
-        });
-        if let Some(table) = initial {
-            spec = spec.initial_state(grouping.partial(&table.rows)?);
-        }
-        if let Some(partitions) = partitions {
-            spec = spec.num_partitions(*partitions);
-        }
-        let states = self.groups(grouping)?.update_state_by_key_with(spec);
-        Ok(finish(&named(states, uid, grouping)?, grouping))
-    }
-
     fn input(&self, stream: &Stream, index: usize) -> Result<&Rows> {
         match stream.inputs.get(index) {
             Some(name) => self.get(name),
@@ -341,9 +282,10 @@ impl<'c> Streams<'c> {
             return Err(Error::config("a query has to read at least one stream"));
         };
         let others: Vec<_> = inputs[1..].iter().map(DStream::id).collect();
+        let runner = self.ssc.inner.runner.clone();
         let query = query.clone();
         if query.is_row_wise() && others.is_empty() {
-            let (name, parent) = (names.concat(), first.clone());
+            let (name, parent) = (names.concat(), first.core.clone());
             if let Some(traced) = self.traced.get(&name) {
                 let traced = traced.query(own, &name, &query);
                 let rows = traced.rows();
@@ -358,30 +300,87 @@ impl<'c> Streams<'c> {
                 }))
             }));
         }
-        let runner = self.ssc.inner.runner.clone();
+        let (rest, parts) = query.split(|name| names.iter().any(|stream| stream == name))?;
+        let (rest, memory) = (rest.within(&self.memory)?, self.memory.clone());
+        // The streams themselves: a `DStream` would keep the context alive that keeps this.
+        let inputs: Vec<_> = inputs.into_iter().map(|stream| stream.core).collect();
         Ok(first.derive("sql", &others, first.slide_duration(), move |time: Time| {
             let mut tables = tables.clone().at(time);
-            for (name, stream) in names.iter().zip(&inputs) {
-                match stream.get_or_compute(time)? {
-                    Some(rdd) => tables = tables.with(name, rdd.collect()?),
-                    None => return Ok(None),
+            let mut rdds = Vec::with_capacity(inputs.len());
+            for stream in &inputs {
+                let Some(rdd) = stream.get_or_compute(time)? else { return Ok(None) };
+                rdds.push(rdd);
+            }
+            for (stream, rdd) in names.iter().zip(rdds) {
+                let parts: Vec<&Part> = parts.iter().filter(|part| part.stream == *stream).collect();
+                let results = spooled(&rdd, &memory, parts.len(), |batch, spools| {
+                    for (part, spool) in parts.iter().zip(spools) {
+                        let rows = Inputs::new().with(stream, [batch.clone()]).at(time);
+                        part.query.run(&rows)?.iter().try_for_each(|batch| spool.push(batch))?;
+                    }
+                    Ok(())
+                })?;
+                for (part, rows) in parts.iter().zip(results) {
+                    tables = tables.with_parts(&part.name, rows);
                 }
             }
-            Ok(Some(Rdd::in_memory(&runner, vec![Arc::new(query.run(&tables)?)])))
+            Ok(Some(rest.run_spooled(&tables, &memory)?.rdd(&runner)))
+        }))
+    }
+
+    /// The partial states of the groups of each chunk of the batch.
+    fn partials(&mut self, grouping: &Grouping) -> Result<DStream<Spooled>> {
+        if let Some(partials) = self.partials.get(grouping.partial_sql()) {
+            return Ok(partials.clone());
+        }
+        let input = self.get(grouping.input())?.clone();
+        let (parent, own, memory) = (input.core.clone(), grouping.clone(), self.memory.clone());
+        let runner = self.ssc.inner.runner.clone();
+        let partials = input.derive("group", &[], input.slide_duration(), move |time| {
+            let Some(rdd) = parent.get_or_compute(time)? else { return Ok(None) };
+            let results = spooled(&rdd, &memory, 1, |batch, spools| {
+                let partial = own.partial_batches(&[batch])?;
+                spools.iter_mut().try_for_each(|spool| partial.iter().try_for_each(|batch| spool.push(batch)))
+            })?;
+            let parts = results.into_iter().flatten().map(|part| Arc::new(vec![part])).collect();
+            Ok(Some(Rdd::in_memory(&runner, parts)))
+        });
+        self.partials.insert(grouping.partial_sql().to_owned(), partials.clone());
+        Ok(partials)
+    }
+
+    /// The batch's groups alone, one row per key.
+    fn reduce_by_key(&mut self, grouping: &Grouping) -> Result<Rows> {
+        let (partials, runner) = (self.partials(grouping)?, self.ssc.inner.runner.clone());
+        let (grouping, memory) = (grouping.within(&self.memory)?, self.memory.clone());
+        let parent = partials.core.clone();
+        let finish = grouping.clone();
+        let merged = partials.derive("merge", &[], partials.slide_duration(), move |time| {
+            let Some(rdd) = parent.get_or_compute(time)? else { return Ok(None) };
+            Ok(Some(grouping.run_merge(rdd.collect()?, &memory)?.rdd(&runner)))
+        });
+        Ok(merged.each_rdd("finish", move |rdd| {
+            let finish = finish.clone();
+            rdd.try_flat_map(move |batch| Ok(vec![finish.merged(&batch)?]))
         }))
     }
 
     /// The partial states of the batch's groups, one per key.
-    fn groups(&mut self, grouping: &Grouping) -> Result<Groups> {
+    pub(super) fn groups(&mut self, grouping: &Grouping) -> Result<Groups> {
         if let Some(groups) = self.groups.get(grouping.partial_sql()) {
             return Ok(groups.clone());
         }
-        let partial = grouping.clone();
+        let own = grouping.clone();
         let groups = self
-            .get(grouping.input())?
-            .each_rdd("group", move |rdd| {
-                let partial = partial.clone();
-                rdd.try_flat_map(move |batch| partial.partial(&[batch]))
+            .partials(grouping)?
+            .each_rdd("rows", move |rdd| {
+                let own = own.clone();
+                rdd.try_pieces(move |read, _, emit| {
+                    read(&mut |part: Spooled| {
+                        part.batches()
+                            .try_for_each(|batch| own.groups(&batch?)?.into_iter().try_for_each(&mut *emit))
+                    })
+                })
             })
             .reduce_by_key(merge(grouping));
         self.groups.insert(grouping.partial_sql().to_owned(), groups.clone());
@@ -414,9 +413,13 @@ fn merge(grouping: &Grouping) -> impl Fn(Row, Row) -> Row + Clone + Send + Sync 
 }
 
 /// Gives an operator's state its uid, and the columns that it has instead of Rust types.
-fn named<T: Data>(groups: DStream<T>, uid: &Uid, grouping: &Grouping) -> Result<DStream<T>> {
-    let (key, state) = (columns(grouping.key_schema()), columns(grouping.state_schema()));
-    Ok(with_uid(groups, uid)?.state_types(key, state))
+pub(super) fn named<T: Data>(
+    groups: DStream<T>,
+    uid: &Uid,
+    key: &SchemaRef,
+    state: &SchemaRef,
+) -> Result<DStream<T>> {
+    Ok(with_uid(groups, uid)?.state_types(columns(key), columns(state)))
 }
 
 fn with_uid<T: Data>(stream: DStream<T>, uid: &Uid) -> Result<DStream<T>> {
@@ -428,14 +431,6 @@ fn columns(schema: &SchemaRef) -> String {
     let column =
         |field: &Arc<crate::sql::Field>| format!("{} {}", field.name(), type_name(field.data_type()));
     schema.fields().iter().map(column).collect::<Vec<_>>().join(", ")
-}
-
-/// Whether a state is to be forgotten.
-fn goes(condition: &Condition, grouping: &Grouping, state: &Row) -> bool {
-    let decided = grouping.values(state).and_then(|values| condition.holds(&values));
-    // The function of the operator has no errors; a panic is told with the operator and its key.
-    #[allow(clippy::panic, reason = "see above")]
-    decided.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Rows as batches, one per partition.
@@ -457,15 +452,15 @@ fn counted(counts: &DStream<u64>) -> Rows {
 }
 
 /// The output rows of groups.
-fn finish(groups: &Groups, grouping: &Grouping) -> Rows {
-    let grouping = grouping.clone();
+pub(super) fn finish(groups: &Groups, keeping: &Keeping) -> Rows {
+    let keeping = keeping.clone();
     groups.each_rdd("finish", move |rdd| {
-        let grouping = grouping.clone();
+        let keeping = keeping.clone();
         rdd.try_map_partitions(move |groups| {
             if groups.is_empty() {
                 return Ok(Vec::new());
             }
-            grouping.finish(groups.iter().map(|(key, state)| (key, state))).map(|batch| vec![batch])
+            keeping.finish(groups.iter().map(|(key, state)| (key, state))).map(|batch| vec![batch])
         })
     })
 }

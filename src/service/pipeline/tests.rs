@@ -89,7 +89,7 @@ fn streamed(config: &Config, batches: &[Vec<Value>], restarts: &[bool]) -> BTree
             StreamingContext::builder("app").worker_threads(2).checkpoint(folder.path().join("checkpoint"));
         let test =
             TestContext::from_builder(builder, Time::ZERO + crate::Duration::seconds(next as i64)).unwrap();
-        let mut streams = Streams::new(&test.ssc, &[]);
+        let mut streams = Streams::new(&test.ssc, &[], crate::sql::DEFAULT_MEMORY);
         let queue = RddQueue::<String>::new();
         for batch in batches {
             // In two partitions, whose states are merged.

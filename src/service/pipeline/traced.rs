@@ -49,7 +49,7 @@ impl TracedStream {
         queries.push((input.into(), query.clone()));
         let queries: Arc<[_]> = queries.into();
         let (chain, policy, name): (_, _, Arc<str>) = (queries.clone(), self.policy.clone(), name.into());
-        let parent = self.stream.clone();
+        let parent = self.stream.core.clone();
         let stream = self.stream.derive("sql", &[], self.stream.slide_duration(), move |time| {
             let step = Step { queries: chain.clone(), policy: policy.clone(), name: name.clone(), time };
             let rows = parent.get_or_compute(time)?;

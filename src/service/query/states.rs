@@ -8,8 +8,8 @@ use crate::error::{Error, Result};
 use crate::rdd::finished;
 use crate::service::check::{Config, Step};
 use crate::sql::{
-    DataType, Grouping, IsOver, RecordBatch, Row, SchemaRef, Value, batch_of_rows, batch_time_schema,
-    data_type, schema, with_batch_time,
+    DataType, Grouping, IsOver, Keeping, RecordBatch, Row, SchemaRef, Value, batch_of_rows,
+    batch_time_schema, data_type, schema, with_batch_time,
 };
 use crate::state::{StateDb, StateEntry, has_panes, kind, split_key};
 use crate::time::Time;
@@ -34,7 +34,7 @@ pub(super) struct StateTable {
 /// How what is stored becomes a row.
 enum Shape {
     /// A key and what its state comes to.
-    State { grouping: Grouping, touched: bool },
+    State { keeping: Keeping, touched: bool },
     /// A pane, its key, and what its values come to.
     Panes(Grouping),
     /// Key and value as JSON, since nobody knows the columns.
@@ -47,16 +47,16 @@ pub(super) fn tables(config: Option<&Config>, store: &StateDb) -> BTreeMap<Strin
     for stream in config.into_iter().flat_map(|config| &config.streams) {
         let (uid, shape) = match &stream.step {
             Step::MapWithState { state, .. } => {
-                (&state.uid.name, Shape::State { grouping: state.grouping.clone(), touched: true })
+                (&state.uid.name, Shape::State { keeping: state.keeping.clone(), touched: true })
             }
             Step::UpdateStateByKey { state, .. } => {
-                (&state.uid.name, Shape::State { grouping: state.grouping.clone(), touched: false })
+                (&state.uid.name, Shape::State { keeping: state.keeping.clone(), touched: false })
             }
             Step::ReduceByKeyAndWindow { uid, grouping, .. } => (&uid.name, Shape::Panes(grouping.clone())),
             _ => continue,
         };
         let schema = match &shape {
-            Shape::State { grouping, .. } => grouping.output_schema().clone(),
+            Shape::State { keeping, .. } => keeping.output_schema().clone(),
             Shape::Panes(grouping) => batch_time_schema(grouping.output_schema()),
             Shape::Unknown => continue,
         };
@@ -91,7 +91,7 @@ impl StateTable {
             return Ok(Vec::new());
         }
         match &self.shape {
-            Shape::State { grouping, touched } => self.states(store, grouping, *touched, is_over),
+            Shape::State { keeping, touched } => self.states(store, keeping, *touched, is_over),
             Shape::Panes(grouping) => self.panes(store, grouping, is_over),
             Shape::Unknown => self.unknown(store, is_over),
         }
@@ -122,13 +122,13 @@ impl StateTable {
     fn states(
         &self,
         store: &StateDb,
-        grouping: &Grouping,
+        keeping: &Keeping,
         touched: bool,
         is_over: &IsOver,
     ) -> Result<Vec<RecordBatch>> {
         let (mut rows, mut groups): (_, Vec<(Row, Row)>) = (Vec::new(), Vec::new());
         let finish = |groups: &mut Vec<(Row, Row)>| {
-            let rows = grouping.finish(groups.iter().map(|(key, state)| (key, state)));
+            let rows = keeping.finish(groups.iter().map(|(key, state)| (key, state)));
             groups.clear();
             rows
         };

@@ -102,7 +102,7 @@ impl Running {
             .worker_threads(config.worker_threads.min(4));
         // In the interval that begins with the start, so that the first batch is the next one.
         let test = TestContext::from_builder(builder, start.floor(config.batch_interval))?;
-        let mut streams = Streams::new(&test.ssc, &config.tables);
+        let mut streams = Streams::new(&test.ssc, &config.tables, config.batch_memory_limit);
         let mut sources = BTreeMap::new();
         for source in &config.sources {
             let queue = RddQueue::new();

@@ -78,6 +78,19 @@ impl Aggregate {
         }
     }
 
+    /// How many columns this aggregate has when the states of all chunks are merged.
+    pub(super) fn merged_width(&self) -> usize {
+        match self {
+            Aggregate::Generic(_) => 1,
+            other => other.partial_columns("", "").len(),
+        }
+    }
+
+    /// Whether its output is worked out of several columns.
+    pub(super) fn is_sum(&self) -> bool {
+        matches!(self, Aggregate::SumInt | Aggregate::SumFloat | Aggregate::AvgInt | Aggregate::AvgFloat)
+    }
+
     /// Whether rows can be taken out again.
     pub(super) fn invertible(&self) -> bool {
         !matches!(self, Aggregate::Min | Aggregate::Max | Aggregate::Generic(_))

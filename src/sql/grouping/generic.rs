@@ -5,16 +5,18 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::ArrayRef;
 use datafusion::common::DataFusionError;
+use datafusion::common::tree_node::{Transformed, TransformedResult as _, TreeNode as _, TreeNodeRecursion};
 use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
+use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::udaf::AggregateFunctionExpr;
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 
 use crate::error::{Error, Result};
 use crate::sql::columns::{column_of, values_of};
-use crate::sql::{DataType, Value};
+use crate::sql::source::InputExec;
+use crate::sql::{DataType, Value, split};
 
 /// One call of an aggregate, as it was planned.
 #[derive(Debug, Clone)]
@@ -145,15 +147,14 @@ fn aggregation(plan: &Arc<dyn ExecutionPlan>) -> Option<&AggregateExec> {
     }
 }
 
-/// `plan`, a projection of an aggregation over columns of it, with each aggregate's state in place of its value.
-///
-/// With it, the aggregate behind each column after the keys.
+/// Takes `plan` apart, a projection of an aggregation over columns of it.
 ///
 /// # Errors
-/// What is wrong with it: a key that is the same for all rows is none of the aggregation's columns.
-pub(super) fn partial(plan: &Arc<dyn ExecutionPlan>, keys: usize) -> std::result::Result<Partial, String> {
+/// What is wrong with it: one of its columns is none of the aggregation's.
+pub(super) fn in_parts(plan: &Arc<dyn ExecutionPlan>, keys: usize) -> std::result::Result<InParts, String> {
     let plain = |error: DataFusionError| error.strip_backtrace();
     let aggregate = aggregation(plan).ok_or("these aggregates cannot be kept")?;
+    let keys = keys.min(aggregate.group_expr().expr().len());
     // Where each column of the result is among those of the aggregation.
     let mut places: Vec<usize> = (0..aggregate.schema().fields().len()).collect();
     let mut above = Vec::new();
@@ -167,18 +168,19 @@ pub(super) fn partial(plan: &Arc<dyn ExecutionPlan>, keys: usize) -> std::result
             expr.downcast_ref::<Column>().and_then(|c| places.get(c.index()).copied())
         };
         let moved: Option<Vec<usize>> = projection.expr().iter().map(|column| place(&column.expr)).collect();
-        places = moved.ok_or("a key that is the same for all rows cannot stand beside these aggregates")?;
+        places = moved.ok_or("these keys cannot be kept")?;
     }
-    let partial = AggregateExec::try_new(
-        AggregateMode::Partial,
-        aggregate.group_expr().clone(),
-        aggregate.aggr_expr().to_vec(),
-        aggregate.filter_expr().to_vec(),
-        Arc::clone(aggregate.input()),
-        aggregate.input_schema(),
-    )
-    .map_err(plain)?;
-    let partial: Arc<dyn ExecutionPlan> = Arc::new(partial);
+    let partial = split::partial(aggregate).map_err(plain)?;
+    let read: Arc<dyn ExecutionPlan> =
+        Arc::new(InputExec::new(&PARTIALS.into(), &partial.schema(), None).map_err(plain)?);
+    let merge = Arc::clone(plan).transform_down(|node| match node.downcast_ref::<AggregateExec>() {
+        Some(aggregate) => {
+            let merged = split::merged(aggregate, Arc::clone(&read))?;
+            Ok(Transformed::new(merged, true, TreeNodeRecursion::Jump))
+        }
+        None => Ok(Transformed::no(node)),
+    });
+    let merge = merge.data().map_err(plain)?;
     // The aggregates' states stand one after the other behind the keys.
     let mut states = Vec::new();
     let mut next = keys;
@@ -187,23 +189,30 @@ pub(super) fn partial(plan: &Arc<dyn ExecutionPlan>, keys: usize) -> std::result
         states.push(next..next + width);
         next += width;
     }
-    let mut columns: Vec<(Arc<dyn PhysicalExpr>, String)> = Vec::new();
-    let mut calls = Vec::new();
-    let mut take = |index: usize| {
-        let name = format!("#{}", columns.len());
-        columns.push((Arc::new(Column::new(partial.schema().field(index).name(), index)), name));
-    };
+    let (mut columns, mut calls) = (Vec::new(), Vec::new());
     for place in places {
         match place.checked_sub(keys) {
-            None => take(place),
+            None => columns.push(place),
             Some(call) => {
-                states[call].clone().for_each(&mut take);
+                columns.extend(states[call].clone());
                 calls.push(Arc::clone(&aggregate.aggr_expr()[call]));
             }
         }
     }
-    Ok((Arc::new(ProjectionExec::try_new(columns, partial).map_err(plain)?), calls))
+    Ok(InParts { partial, columns, calls, merge })
 }
 
-/// A plan that gives states, and the aggregates that they are of.
-pub(super) type Partial = (Arc<dyn ExecutionPlan>, Vec<Arc<AggregateFunctionExpr>>);
+/// The name by which the second step knows what the first one gives.
+pub(super) const PARTIALS: &str = "#partials";
+
+/// An aggregation in two steps.
+pub(super) struct InParts {
+    /// Groups a chunk of the rows and gives the aggregates' states.
+    pub(super) partial: Arc<dyn ExecutionPlan>,
+    /// Which of its columns are the keys, and then the states in the order of the aggregates.
+    pub(super) columns: Vec<usize>,
+    /// The aggregate behind each column after the keys.
+    pub(super) calls: Vec<Arc<AggregateFunctionExpr>>,
+    /// Merges what was given for all chunks, and gives the aggregates' values.
+    pub(super) merge: Arc<dyn ExecutionPlan>,
+}

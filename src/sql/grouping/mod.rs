@@ -7,11 +7,11 @@ mod plan;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::sql::columns::{batch, column_of, rows_of_columns};
-use crate::sql::{Inputs, Query, RecordBatch, Row, SchemaRef, Value};
+use crate::sql::columns::{batch, column_of, columnar, rows_of_columns};
+use crate::sql::{Inputs, Memory, Query, RecordBatch, Row, SchemaRef, Spooled, Value};
 
 use aggregate::Aggregate;
-use generic::Generic;
+use generic::{Generic, PARTIALS};
 pub(super) use plan::plan;
 
 /// A prepared grouping: keys and aggregates over one stream. Cheap to clone; may be used by several threads.
@@ -24,8 +24,12 @@ pub(super) use plan::plan;
 #[derive(Debug, Clone)]
 pub(crate) struct Grouping {
     partial_sql: Arc<str>,
-    /// The keys, the number of rows, and the aggregates' partial columns.
+    /// The keys and the aggregates' states, of a chunk of the rows.
     partial: Query,
+    /// Which of its columns are the keys, the number of rows, and each aggregate's.
+    partial_columns: Arc<[usize]>,
+    /// The keys, the number of rows, and each aggregate's columns, merged from those of all chunks.
+    merge: Query,
     aggregates: Arc<[Aggregate]>,
     key_schema: SchemaRef,
     value_schema: SchemaRef,
@@ -77,20 +81,84 @@ impl Grouping {
     /// # Errors
     /// `Data` when an expression fails on a value; `Usage` when the rows are of another schema.
     pub(crate) fn partial(&self, batches: &[RecordBatch]) -> Result<Vec<(Row, Row)>> {
+        let mut groups = Vec::new();
+        for batch in self.partial_batches(batches)? {
+            groups.extend(self.groups(&batch)?);
+        }
+        Ok(groups)
+    }
+
+    /// As [`partial`](Self::partial), in columns that only this grouping can read.
+    ///
+    /// # Errors
+    /// As for [`partial`](Self::partial).
+    pub(crate) fn partial_batches(&self, batches: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
         if batches.iter().all(|batch| batch.num_rows() == 0) {
             return Ok(Vec::new());
         }
-        let grouped = self.partial.run(&Inputs::new().with(self.input(), batches))?;
-        let mut groups = Vec::with_capacity(grouped.iter().map(RecordBatch::num_rows).sum());
-        let keys = self.key_schema.fields().len();
-        for batch in &grouped {
-            let (key, rest) = batch.columns().split_at(keys);
-            let rows = rows_of_columns(key, batch.num_rows())?;
-            for (key, partial) in rows.into_iter().zip(rows_of_columns(rest, batch.num_rows())?) {
-                groups.push((key, self.state(partial)));
-            }
+        self.partial.run(&Inputs::new().with(self.input(), batches))
+    }
+
+    /// The keys and states of a batch that [`partial_batches`](Self::partial_batches) gave.
+    ///
+    /// # Errors
+    /// `Data` for a value that cannot be kept.
+    pub(crate) fn groups(&self, partial: &RecordBatch) -> Result<Vec<(Row, Row)>> {
+        let columns: Vec<_> = self.partial_columns.iter().map(|&at| partial.column(at).clone()).collect();
+        let (key, rest) = columns.split_at(self.key_schema.fields().len());
+        let keys = rows_of_columns(key, partial.num_rows())?;
+        let states = rows_of_columns(rest, partial.num_rows())?;
+        Ok(keys.into_iter().zip(states).map(|(key, state)| (key, self.state(state))).collect())
+    }
+
+    /// The same grouping, which [merges](Self::run_merge) within `memory`.
+    ///
+    /// # Errors
+    /// As for [`Query::within`].
+    pub(crate) fn within(&self, memory: &Arc<Memory>) -> Result<Self> {
+        Ok(Self { merge: self.merge.clone().within(memory)?, ..self.clone() })
+    }
+
+    /// Merges the states of all chunks' `partials`: a row for each key, for [`merged`](Self::merged).
+    ///
+    /// # Errors
+    /// As for [`Query::run_spooled`].
+    pub(crate) fn run_merge(&self, partials: Vec<Spooled>, memory: &Arc<Memory>) -> Result<Spooled> {
+        // Over nothing, an aggregate without keys would have its one row.
+        if partials.iter().all(|part| part.num_rows() == 0) {
+            return Ok(Spooled::from(Vec::new()));
         }
-        Ok(groups)
+        self.merge.run_spooled(&Inputs::new().with_parts(PARTIALS, partials), memory)
+    }
+
+    /// The output rows of a batch that [`run_merge`](Self::run_merge) gave.
+    ///
+    /// # Errors
+    /// As for [`finish`](Self::finish).
+    pub(crate) fn merged(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let (keys, mut rest) = batch.columns().split_at(self.key_schema.fields().len());
+        let mut columns = keys.to_vec();
+        // The number of rows is in no output.
+        rest = rest.get(1..).unwrap_or_default();
+        for (aggregate, field) in self.aggregates.iter().zip(self.value_schema.fields()) {
+            let (own, after) = rest.split_at(aggregate.merged_width());
+            rest = after;
+            let column = match own {
+                [whole] if !aggregate.is_sum() => whole.clone(),
+                parts => {
+                    let within = |error: Error| error.within(format_args!("column `{}`", field.name()));
+                    let values = rows_of_columns(parts, batch.num_rows())?.into_iter().map(|parts| {
+                        let mut state = Vec::with_capacity(aggregate.width());
+                        aggregate.start(&mut parts.0.into_iter(), &mut state);
+                        aggregate.finish(&state)
+                    });
+                    let values = values.collect::<Result<Vec<_>>>().map_err(within)?;
+                    column_of(field.data_type(), &values.iter().collect::<Vec<_>>()).map_err(within)?
+                }
+            };
+            columns.push(column);
+        }
+        columnar(&self.output_schema, columns, batch.num_rows())
     }
 
     /// The state that a row of the partial query's columns (after the keys) stands for.
@@ -136,6 +204,15 @@ impl Grouping {
             each(aggregate, here, there);
             (mine, theirs) = (after, rest);
         }
+    }
+
+    /// The output row of a key of which there are no rows.
+    pub(crate) fn of_no_rows(&self, key: &Row) -> Row {
+        let none = |aggregate: &Aggregate| match aggregate {
+            Aggregate::Count => Value::Int(0),
+            _ => Value::Null,
+        };
+        Row(key.0.iter().cloned().chain(self.aggregates.iter().map(none)).collect())
     }
 
     /// Whether `state` stands for no row at all any more.

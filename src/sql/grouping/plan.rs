@@ -9,6 +9,7 @@ use datafusion::sql::sqlparser::ast::{
     DuplicateTreatment, Expr, ExprWithAlias, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
 };
 
+use super::generic::PARTIALS;
 use super::{Aggregate, Generic, Grouping, generic};
 use crate::sql::columns::check_type;
 use crate::sql::error::nearest;
@@ -55,26 +56,20 @@ pub(in crate::sql) fn plan(
     let written: Vec<_> =
         key.iter().map(String::as_str).chain(values.iter().map(|value| value.text)).collect();
     let as_written = |error| SqlError { sql: written.join(", "), offset: None, ..error };
-    let partial = if values.iter().any(|value| matches!(value.aggregate, Aggregate::Generic(_))) {
-        let mut calls = Vec::new();
-        let change = |plan| {
-            let (plan, found) = generic::partial(&plan, keys.len())?;
-            calls = found;
-            Ok(plan)
-        };
-        let partial = planner.query_of(&sql, change).map_err(as_written)?;
-        // What a state looks like depends on the calls beside it: it is told by the plan of all.
-        let mut calls = calls.iter().skip(1);
-        for value in &mut values {
-            let widths = value.aggregate.partial_columns("", "").len();
-            if let (Aggregate::Generic(generic), Some(call)) = (&mut value.aggregate, calls.nth(widths - 1)) {
-                *generic = Generic::new(call).map_err(|message| SqlError::new(value.text, message))?;
-            }
+    let whole = planner.query(&sql).map_err(as_written)?;
+    let parts = generic::in_parts(whole.plan(), keys.len())
+        .map_err(|message| as_written(SqlError::new(sql.as_str(), message)))?;
+    // What a state looks like depends on the calls beside it: it is told by the plan of all.
+    let mut calls = parts.calls.iter().skip(1);
+    for value in &mut values {
+        let widths = value.aggregate.partial_columns("", "").len();
+        if let (Aggregate::Generic(generic), Some(call)) = (&mut value.aggregate, calls.nth(widths - 1)) {
+            *generic = Generic::new(call).map_err(|message| SqlError::new(value.text, message))?;
         }
-        partial
-    } else {
-        planner.query(&sql).map_err(as_written)?
-    };
+    }
+    let inputs = whole.inputs_with_schemas().map(|(name, schema)| (name.clone(), schema.clone()));
+    let partial = whole.with_plan(parts.partial, inputs.collect());
+    let merge = whole.with_plan(parts.merge, vec![(PARTIALS.to_owned(), partial.schema().clone())]);
     let mut state = vec![("rows".to_owned(), DataType::Int64)];
     for value in &values {
         state.extend(value.aggregate.state_columns(&value.name, &value.of));
@@ -86,6 +81,8 @@ pub(in crate::sql) fn plan(
     Ok(Grouping {
         partial_sql: sql.into(),
         partial,
+        partial_columns: parts.columns.into(),
+        merge,
         aggregates: values.iter().map(|value| value.aggregate.clone()).collect(),
         output_schema: joined(&key_schema, &value_schema),
         key_schema,

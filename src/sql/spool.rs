@@ -1,0 +1,263 @@
+//! Rows that wait to be read: in memory as long as there is room, beyond it in a temporary file.
+
+use std::io::{BufReader, Write as _};
+use std::ops::Range;
+use std::sync::Arc;
+
+use datafusion::arrow::array::types::{BinaryViewType, ByteViewType, StringViewType};
+use datafusion::arrow::array::{Array as _, ArrayRef, AsArray as _};
+use datafusion::arrow::error::ArrowError;
+use datafusion::arrow::ipc::reader::StreamReader;
+use datafusion::arrow::ipc::writer::StreamWriter;
+use datafusion::execution::spill_file::SpillWriter;
+
+use super::memory::{Memory, TemporaryFile};
+use crate::error::{Error, Result};
+use crate::rdd::{CachedRdd, Flow, Kept, Rdd, RddNode, Reservation, Runner, TaskContext};
+use crate::sql::{DataType, RecordBatch};
+
+/// The most partitions that a query's result is cut into. How many there are depends on the rows alone, so that a replay on
+/// another machine gives the same.
+const PARTITIONS: usize = 8;
+
+/// Takes rows.
+pub(crate) struct Spool {
+    room: Arc<Memory>,
+    memory: Vec<RecordBatch>,
+    reserved: Vec<Reservation>,
+    file: Option<Spilling>,
+    rows: usize,
+}
+
+struct Spilling {
+    writer: StreamWriter<Box<dyn SpillWriter>>,
+    file: TemporaryFile,
+}
+
+impl Spool {
+    /// An empty one.
+    pub(crate) fn new(room: &Arc<Memory>) -> Self {
+        Self { room: room.clone(), memory: Vec::new(), reserved: Vec::new(), file: None, rows: 0 }
+    }
+
+    /// Takes the rows of `batch`. Once there was no room for some, all that follow go to the file, so that their order stays.
+    ///
+    /// # Errors
+    /// `Unavailable` if the temporary file cannot be written: the disk is full.
+    pub(crate) fn push(&mut self, batch: &RecordBatch) -> Result<()> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        self.rows += batch.num_rows();
+        let batch = compact(batch);
+        if self.file.is_none() {
+            if let Some(reservation) = self.room.reserve(size(&batch)) {
+                self.reserved.push(reservation);
+                self.memory.push(batch);
+                return Ok(());
+            }
+            let file = self.room.file().map_err(|e| unwritten(&e))?;
+            let writer = Box::new(file.writer()) as Box<dyn SpillWriter>;
+            let writer = StreamWriter::try_new(writer, &batch.schema()).map_err(|e| unwritten(&e))?;
+            self.file = Some(Spilling { writer, file });
+        }
+        match &mut self.file {
+            Some(file) => file.writer.write(&batch).map_err(|e| unwritten(&e)),
+            None => Ok(()),
+        }
+    }
+
+    /// The rows, to be read any number of times.
+    ///
+    /// # Errors
+    /// As for [`push`](Self::push).
+    pub(crate) fn finish(self) -> Result<Spooled> {
+        let file = match self.file {
+            None => None,
+            Some(Spilling { writer, file }) => {
+                let mut writer = writer.into_inner().map_err(|e| unwritten(&e))?;
+                writer.flush().map_err(|e| unwritten(&e))?;
+                Some(file)
+            }
+        };
+        let part = 0..self.memory.len();
+        Ok(Spooled {
+            memory: self.memory.into(),
+            part,
+            file,
+            rows: self.rows,
+            _reserved: Arc::new(self.reserved),
+        })
+    }
+}
+
+fn unwritten(error: &dyn std::fmt::Display) -> Error {
+    Error::unavailable(error.to_string())
+}
+
+fn unread(error: &ArrowError) -> Error {
+    Error::unavailable(format!("cannot read rows back from a temporary file: {error}"))
+}
+
+/// The batch without what its texts do not need: a view keeps the whole buffers that it looks into.
+fn compact(batch: &RecordBatch) -> RecordBatch {
+    fn compacted<T: ByteViewType>(column: &ArrayRef) -> ArrayRef {
+        let views = column.as_byte_view::<T>();
+        let held: usize = views.data_buffers().iter().map(|buffer| buffer.capacity()).sum();
+        match held > 2 * views.total_buffer_bytes_used() + 4096 {
+            true => Arc::new(views.gc()),
+            false => column.clone(),
+        }
+    }
+    let columns = batch.columns().iter().map(|column| match column.data_type() {
+        DataType::Utf8View => compacted::<StringViewType>(column),
+        DataType::BinaryView => compacted::<BinaryViewType>(column),
+        _ => column.clone(),
+    });
+    // Without columns there is nothing to be compacted, and only the number of rows says what the batch is.
+    RecordBatch::try_new(batch.schema(), columns.collect()).unwrap_or_else(|_| batch.clone())
+}
+
+/// What the rows take; a slice of something larger counts by itself.
+fn size(batch: &RecordBatch) -> usize {
+    let column = |column: &ArrayRef| match column.data_type() {
+        DataType::Utf8View | DataType::BinaryView => column.get_array_memory_size(),
+        _ => column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size()),
+    };
+    batch.columns().iter().map(column).sum()
+}
+
+/// Rows that were taken. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Spooled {
+    memory: Arc<[RecordBatch]>,
+    /// Which of the batches in memory are meant.
+    part: Range<usize>,
+    file: Option<TemporaryFile>,
+    rows: usize,
+    _reserved: Arc<Vec<Reservation>>,
+}
+
+impl<B: Into<Arc<[RecordBatch]>>> From<B> for Spooled {
+    fn from(batches: B) -> Self {
+        let memory = batches.into();
+        let rows = memory.iter().map(RecordBatch::num_rows).sum();
+        Self { part: 0..memory.len(), memory, file: None, rows, _reserved: Arc::default() }
+    }
+}
+
+impl std::fmt::Debug for Spooled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let on_disk = self.file.is_some();
+        f.debug_struct("Spooled").field("rows", &self.rows).field("on_disk", &on_disk).finish()
+    }
+}
+
+impl Spooled {
+    /// How many rows there are.
+    pub(crate) fn num_rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Those that are in memory.
+    pub(crate) fn in_memory(&self) -> &[RecordBatch] {
+        &self.memory[self.part.clone()]
+    }
+
+    /// All batches, in order, those of the file as they are read.
+    pub(crate) fn batches(&self) -> impl Iterator<Item = Result<RecordBatch>> + Send + use<> {
+        let (memory, part) = (Arc::clone(&self.memory), self.part.clone());
+        let file = self.file.as_ref().map(|file| {
+            match StreamReader::try_new(BufReader::with_capacity(128 << 10, file.reader()), None) {
+                Ok(batches) => (Some(batches), None),
+                Err(error) => (None, Some(Err(error))),
+            }
+        });
+        let of_file = file
+            .into_iter()
+            .flat_map(|(batches, error)| error.into_iter().chain(batches.into_iter().flatten()));
+        part.map(move |index| Ok(memory[index].clone()))
+            .chain(of_file.map(|batch| batch.map_err(|error| unread(&error))))
+    }
+
+    /// These rows as an RDD of a few partitions.
+    pub(crate) fn rdd(&self, runner: &Arc<Runner>) -> Rdd<RecordBatch> {
+        let length = self.part.len();
+        let parts = (length + usize::from(self.file.is_some())).clamp(1, PARTITIONS);
+        let cut = |i: usize| self.part.start + i * length / parts;
+        let part = |i: usize| Self {
+            part: cut(i)..cut(i + 1),
+            file: self.file.clone().filter(|_| i + 1 == parts),
+            ..self.clone()
+        };
+        Self::rdd_of((0..parts).map(part).collect(), runner)
+    }
+
+    /// An RDD that has each of `parts` as a partition.
+    pub(crate) fn rdd_of(parts: Vec<Self>, runner: &Arc<Runner>) -> Rdd<RecordBatch> {
+        Rdd::new(runner, SpooledRdd(parts))
+    }
+}
+
+struct SpooledRdd(Vec<Spooled>);
+
+impl RddNode<RecordBatch> for SpooledRdd {
+    fn num_partitions(&self) -> usize {
+        self.0.len()
+    }
+
+    fn prepare(&self, _: &Runner) -> Result<()> {
+        Ok(())
+    }
+
+    fn is_in_memory(&self) -> bool {
+        true
+    }
+
+    fn compute(&self, partition: usize, _: &TaskContext, emit: &mut dyn FnMut(RecordBatch) -> Flow) -> Flow {
+        self.0[partition].batches().try_for_each(|batch| emit(batch?))
+    }
+}
+
+impl Kept<RecordBatch> for Spooled {
+    fn read(&self, _: &dyn Fn() -> String, emit: &mut dyn FnMut(RecordBatch) -> Flow) -> Flow {
+        self.batches().try_for_each(|batch| emit(batch?))
+    }
+}
+
+/// `rdd` with each partition computed once and spooled, unless it is in memory by itself.
+pub(crate) fn shared(rdd: &Rdd<RecordBatch>, memory: &Arc<Memory>) -> Option<CachedRdd<RecordBatch>> {
+    let memory = memory.clone();
+    CachedRdd::keeping_once(
+        rdd,
+        Box::new(move |read| {
+            let mut spool = Spool::new(&memory);
+            read(&mut |batch| Ok(spool.push(&batch)?))?;
+            Ok(Arc::new(spool.finish()?))
+        }),
+    )
+}
+
+/// What `each` makes of the batches of `rows`, into as many results as it has spools: per task, in the order of the
+/// partitions. The tasks run side by side, and share the memory for rows that wait.
+///
+/// # Errors
+/// If a task fails, or a temporary file cannot be written.
+pub(crate) fn spooled(
+    rows: &Rdd<RecordBatch>,
+    memory: &Arc<Memory>,
+    results: usize,
+    each: impl Fn(RecordBatch, &mut [Spool]) -> Result<()> + Sync,
+) -> Result<Vec<Vec<Spooled>>> {
+    let spools = rows.fold_partitions(
+        || (0..results).map(|_| Spool::new(memory)).collect::<Vec<_>>(),
+        |spools, batch| each(batch, spools),
+    )?;
+    let mut all: Vec<Vec<Spooled>> = (0..results).map(|_| Vec::with_capacity(spools.len())).collect();
+    for of_task in spools {
+        for (result, spool) in all.iter_mut().zip(of_task) {
+            result.push(spool.finish()?);
+        }
+    }
+    Ok(all)
+}

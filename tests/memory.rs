@@ -1,0 +1,138 @@
+//! Batches that are larger than the memory for them: what they give is right, and went on on disk.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::support::Running;
+
+const KEYS: u64 = 300_000;
+/// So many of them come twice.
+const TWICE: u64 = 1_000;
+
+fn key(n: u64) -> String {
+    format!("{n:09}")
+}
+
+/// A folder whose `in` has a line for each key, in no order.
+fn keys() -> TempDir {
+    let folder = tempfile::tempdir().expect("there is room");
+    fs::create_dir(folder.path().join("in")).expect("there is room");
+    for file in 0..3 {
+        let mut text = String::new();
+        for n in (file..KEYS + TWICE).step_by(3) {
+            writeln!(text, "{}", key(n * 7_919 % KEYS)).expect("a string takes all");
+        }
+        fs::write(folder.path().join(format!("in/{file}.txt")), text).expect("there is room");
+    }
+    folder
+}
+
+/// Runs `streams` over the keys in 8 MiB; gives the lines of the CSV file of the stream `out`, without the first.
+fn run(folder: &Path, name: &str, streams: &str) -> Vec<String> {
+    let pipeline = format!(
+        "batch_memory_limit: 8MiB\nsources:\n  lines: {{ files: {{ folder: in }}, format: text }}\nstreams:\n{streams}\n\
+         outputs:\n  - {{ from: out, files: {{ path: {name}, format: csv }} }}\n"
+    );
+    let mut running = Running::start(folder, name, &pipeline);
+    let file = running.written(name);
+    // The batch is told a moment after its files have their names.
+    running.wait_for("tidemill_spilled_bytes_total", 1e6);
+    let text = fs::read_to_string(file).expect("it can be read");
+    text.lines().skip(1).map(str::to_owned).collect()
+}
+
+/// How often each key came.
+fn counts() -> Vec<String> {
+    let twice: BTreeSet<u64> = (KEYS..KEYS + TWICE).map(|n| n * 7_919 % KEYS).collect();
+    (0..KEYS).map(|n| format!("{},{}", key(n), 1 + u64::from(twice.contains(&n)))).collect()
+}
+
+#[track_caller]
+fn assert_same(mut found: Vec<String>, expected: Vec<String>) {
+    found.sort_unstable();
+    assert_eq!(found.len(), expected.len());
+    let different = found.iter().zip(&expected).find(|(found, expected)| found != expected);
+    assert_eq!(different, None);
+}
+
+/// What `streams` say when they end with an error, in `batch_memory_limit: {limit}`, after the commands `before` of a shell.
+fn failing(folder: &Path, before: &str, limit: &str, streams: &str) -> String {
+    let pipeline = format!(
+        "app_id: fails\nbatch_interval: 100ms\ndelivery: at-least-once\ncheckpoint: data\nbatch_memory_limit: {limit}\n\
+         sources:\n  lines: {{ files: {{ folder: in }}, format: text }}\nstreams:\n{streams}\noutputs:\n  \
+         - {{ from: out, files: {{ path: out, format: json }} }}\n"
+    );
+    fs::write(folder.join("fails.yaml"), pipeline).expect("there is room");
+    let output = Command::new("sh")
+        .args(["-c", &format!("{before} exec \"$0\" run fails.yaml"), env!("CARGO_BIN_EXE_tidemill")])
+        .current_dir(folder)
+        .output()
+        .expect("there is a shell");
+    assert_eq!(output.status.code(), Some(1));
+    let shown = String::from_utf8(output.stderr).expect("it prints UTF-8");
+    shown.lines().last().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn one_key_that_does_not_fit_and_a_full_disk_end_the_run() {
+    let folder = keys();
+    let one_key = "  out: { group_by_key: { from: lines, key: [\"length(value) as length\"], values: { all: value } } }";
+    let shown = failing(folder.path(), "", "8MiB", one_key);
+    assert!(shown.contains("what a key or row has in one batch does not fit in memory"), "{shown}");
+    assert!(shown.ends_with("raise `batch_memory_limit`"), "{shown}");
+    // No file may have more than some hundred kilobytes.
+    let sorted = "  out: { sql: \"select value from lines order by value\" }";
+    let shown = failing(folder.path(), "trap '' XFSZ; ulimit -f 600;", "4MiB", sorted);
+    assert!(
+        shown.contains("cannot write rows that do not fit in memory to a temporary file in data: "),
+        "{shown}"
+    );
+    assert!(shown.ends_with("make room there, or raise `batch_memory_limit`"), "{shown}");
+}
+
+#[test]
+fn groups_go_on_on_disk() {
+    let folder = keys();
+    let query = "  out: { sql: \"select value, count(*) as n from lines group by value\" }";
+    assert_same(run(folder.path(), "grouped", query), counts());
+    let keyed = "  out: { reduce_by_key: { from: lines, key: [value], values: { n: \"count(*)\" } } }";
+    assert_same(run(folder.path(), "keyed", keyed), counts());
+}
+
+#[test]
+fn what_is_distinct_goes_on_on_disk() {
+    let folder = keys();
+    let found = run(folder.path(), "unlike", "  out: { sql: \"select distinct value from lines\" }");
+    assert_same(found, (0..KEYS).map(key).collect());
+}
+
+#[test]
+fn sorts_go_on_on_disk() {
+    let folder = keys();
+    let found =
+        run(folder.path(), "sorted", "  out: { sql: \"select value from lines order by value desc\" }");
+    let twice = |line: &String| if line.ends_with(",2") { 2 } else { 1 };
+    let expected: Vec<String> =
+        counts().iter().rev().flat_map(|line| vec![line[..9].to_owned(); twice(line)]).collect();
+    assert!(found == expected, "{} lines", found.len());
+}
+
+#[test]
+fn joins_go_on_on_disk() {
+    let folder = keys();
+    let joined = run(
+        folder.path(),
+        "joined",
+        "  groups: { sql: \"select value, count(*) as n from lines group by value\" }\n  \
+         out: { sql: \"select a.value, b.n from groups a left join (select * from groups where value < '000200000') b \
+         on a.value = b.value\" }",
+    );
+    let expected = counts().into_iter().enumerate();
+    let expected = expected.map(|(n, line)| if n < 200_000 { line } else { line[..10].to_owned() });
+    assert_same(joined, expected.collect());
+}
