@@ -172,6 +172,7 @@ impl Scheduler {
                 Ok(changes) => delta.add(operator.uid(), changes),
                 // What does not read it goes on.
                 Err(error) => {
+                    tracing::error!(error = %error, "operator failed");
                     let error = error.within(format!("operator `{}`", operator.uid()));
                     self.graph.fail(operator, time, &error);
                     failed.get_or_insert(error);
@@ -182,7 +183,7 @@ impl Scheduler {
 
         let outcome = self.output(time, info);
         let mut effects = self.runner.take_effects();
-        effects.keep_within(&info.offset_ranges);
+        effects.keep_within(&info.offset_ranges, time);
         info.read(&plan.inputs, &effects);
         failed.map_or(outcome, Err)?;
         let letters: Vec<_> = effects.bad_records.into_values().filter(|l| l.destination.is_some()).collect();
@@ -250,14 +251,17 @@ impl Scheduler {
             let started = told.clone();
             self.listeners.announce(move |l| l.output_operation_started(&started));
             let watch = Stopwatch::start();
-            let outcome = tracing::info_span!("output_operation", id, operator = &*operation.name)
-                .in_scope(|| caught(|| operation.run(time)));
+            let span =
+                tracing::info_span!("output_operation", output_operation = id, operator = &*operation.name);
+            let outcome = span.in_scope(|| caught(|| operation.run(time)));
             told.duration = Some(watch.elapsed());
             told.end_time = Some(self.clock.now());
             told.failure = outcome.as_ref().err().map(Error::whole_text);
             info.output_operations.push(told.clone());
             self.listeners.announce(move |l| l.output_operation_completed(&told));
             if let Err(error) = outcome {
+                // The batch tells of the first that failed; there may be others.
+                span.in_scope(|| tracing::error!(error = %error, "output operation failed"));
                 first.get_or_insert(error.within(format!("output operation {id} `{}`", operation.name)));
             }
         }

@@ -207,9 +207,19 @@ impl<T: Data> DStream<T> {
         operator: &str,
         f: impl Fn(Rdd<T>) -> Rdd<U> + Send + Sync + 'static,
     ) -> DStream<U> {
+        self.each_rdd_with_time(operator, move |rdd, _| f(rdd))
+    }
+
+    /// As [`each_rdd`](DStream::each_rdd), with the batch time.
+    #[track_caller]
+    pub(crate) fn each_rdd_with_time<U: Data>(
+        &self,
+        operator: &str,
+        f: impl Fn(Rdd<T>, Time) -> Rdd<U> + Send + Sync + 'static,
+    ) -> DStream<U> {
         let parent = self.core.clone();
         self.derive(operator, &[], self.slide_duration(), move |time| {
-            Ok(parent.get_or_compute(time)?.map(&f))
+            Ok(parent.get_or_compute(time)?.map(|rdd| f(rdd, time)))
         })
     }
 

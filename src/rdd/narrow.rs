@@ -219,11 +219,14 @@ impl<T: Data> Rdd<T> {
     )]
     pub(crate) fn try_pieces<U: Data>(
         &self,
-        f: impl Fn(ReadPartition<'_, T>, &TaskContext, &mut dyn FnMut(U) -> Flow) -> Flow + Send + Sync + 'static,
+        f: impl Fn(ReadPartition<'_, T>, usize, &TaskContext, &mut dyn FnMut(U) -> Flow) -> Flow
+        + Send
+        + Sync
+        + 'static,
     ) -> Rdd<U> {
         let operator = Operator::current();
         self.narrow(move |parent, p, task, emit| {
-            operator.run(|| f(&mut |visit| parent.compute(p, task, visit), task, emit))
+            operator.run(|| f(&mut |visit| parent.compute(p, task, visit), p, task, emit))
         })
     }
 

@@ -42,15 +42,19 @@ pub(crate) struct SliceStats {
 }
 
 impl Effects {
-    /// Forgets what lies outside `ranges`: reading the slice of an earlier batch again is no news of this one.
-    pub fn keep_within(&mut self, ranges: &[OffsetRange]) {
+    /// Forgets what lies outside `ranges`, and lines of other batches than `time`: reading the slice of an earlier batch again is
+    /// no news of this one.
+    pub fn keep_within(&mut self, ranges: &[OffsetRange], time: Time) {
         let inside = |topic: &str, partition: i32, offset: i64| {
             ranges.iter().any(|r| {
                 *r.topic == *topic && r.partition == partition && (r.from..r.until).contains(&offset)
             })
         };
         self.slices.retain(|(topic, partition, from), _| inside(topic, *partition, *from));
-        self.bad_records.retain(|(topic, partition, offset), _| inside(topic, *partition, *offset));
+        self.bad_records.retain(|(topic, partition, offset), letter| match letter.read_in {
+            Some(batch) => batch == time,
+            None => inside(topic, *partition, *offset),
+        });
     }
 
     fn merge(&mut self, other: Effects) {
@@ -359,7 +363,7 @@ mod tests {
                 context.slice_read(&read, SliceStats::default());
             }
         });
-        effects.keep_within(&[range(0, 9, 12), range(1, 0, 9)]);
+        effects.keep_within(&[range(0, 9, 12), range(1, 0, 9)], Time::from_millis(1_000));
         let kept: Vec<_> = effects.slices.keys().map(|(_, partition, from)| (*partition, *from)).collect();
         assert_eq!(kept, [(0, 9)]);
     }

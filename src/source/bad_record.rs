@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::kafka::{ConsumerRecord, Record};
 use crate::error::{Error, Result};
 use crate::rdd::TaskContext;
+use crate::time::Time;
 
 /// What becomes of a record that cannot be decoded, processed, or sent.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -40,7 +41,8 @@ impl OnBadRecord {
         }
     }
 
-    /// Does with `record` as this says.
+    /// Does with `record` as this says. A line of an input without offsets is told by the batch that it was `read_in`, and by
+    /// its number in the partition, which stands for an offset.
     ///
     /// # Errors
     /// `Data`, if the batch is to fail.
@@ -51,6 +53,7 @@ impl OnBadRecord {
         stage: Stage,
         operator: &Arc<str>,
         error: String,
+        read_in: Option<Time>,
     ) -> Result<()> {
         if *self == Self::Fail {
             let Record { topic, partition, offset, .. } = record;
@@ -62,6 +65,7 @@ impl OnBadRecord {
             operator: operator.clone(),
             error,
             destination: self.dead_letter_topic().map(Into::into),
+            read_in,
         });
         Ok(())
     }
@@ -96,4 +100,6 @@ pub(crate) struct DeadLetter {
     pub error: String,
     /// The topic that it goes to; none if it is only counted.
     pub destination: Option<Arc<str>>,
+    /// The batch that read it, where no offset tells that.
+    pub read_in: Option<Time>,
 }

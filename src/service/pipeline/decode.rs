@@ -10,6 +10,7 @@ use crate::service::check::{OnBadRecord, Source};
 use crate::source::Stage;
 use crate::source::kafka::{Headers, Record};
 use crate::sql::{Decoder, RecordBatch};
+use crate::time::Time;
 
 /// A chunk is decoded when it has this many records or bytes.
 const RECORDS: usize = 16_384;
@@ -21,6 +22,8 @@ pub(super) struct Chunk<'s> {
     topic: Option<Arc<str>>,
     bytes: Vec<u8>,
     records: Vec<Entry>,
+    /// The batch, of lines without offsets.
+    read_in: Option<Time>,
 }
 
 struct Entry {
@@ -78,12 +81,13 @@ impl SourceDecoder {
     /// The rows of records that are lines.
     pub fn lines(self, lines: &DStream<String>) -> DStream<RecordBatch> {
         let source = Arc::new(self);
-        lines.each_rdd("decode", move |rdd| {
+        lines.each_rdd_with_time("decode", move |rdd, time| {
             let source = source.clone();
-            rdd.try_pieces(move |read, task, emit| {
+            rdd.try_pieces(move |read, partition, task, emit| {
                 let (mut chunk, mut number) = (Chunk::new(&source), 0);
+                chunk.read_in = Some(time);
                 read(&mut |line: String| {
-                    chunk.push_line(&line, number);
+                    chunk.push_line(&line, partition as i32, number);
                     number += 1;
                     if chunk.is_full()
                         && let Some(batch) = chunk.decode(task)?
@@ -100,7 +104,7 @@ impl SourceDecoder {
 
 impl<'s> Chunk<'s> {
     pub fn new(source: &'s SourceDecoder) -> Self {
-        Self { source, topic: None, bytes: Vec::new(), records: Vec::new() }
+        Self { source, topic: None, bytes: Vec::new(), records: Vec::new(), read_in: None }
     }
 
     pub fn is_full(&self) -> bool {
@@ -108,12 +112,12 @@ impl<'s> Chunk<'s> {
     }
 
     /// Takes a line of an input without offsets: its number in the partition stands for one.
-    pub fn push_line(&mut self, line: &str, number: i64) {
+    pub fn push_line(&mut self, line: &str, partition: i32, number: i64) {
         if self.topic.is_none() {
             self.topic = Some(self.source.name.clone());
         }
         let value = Some(self.keep(line.as_bytes()));
-        let (partition, key, headers) = (0, None, Vec::new());
+        let (key, headers) = (None, Vec::new());
         self.records.push(Entry { partition, offset: number, timestamp: None, value, key, headers });
     }
 
@@ -164,7 +168,7 @@ impl<'s> Chunk<'s> {
         let SourceDecoder { name, on_bad_record, .. } = self.source;
         for (index, error) in &decoded.bad {
             let record = record(&topic, &self.bytes, &self.records[*index]);
-            let told = on_bad_record.apply(task, &record, Stage::Decode, name, error.clone());
+            let told = on_bad_record.apply(task, &record, Stage::Decode, name, error.clone(), self.read_in);
             told.map_err(|_| {
                 let Record { partition, offset, .. } = record;
                 Error::data(format!(

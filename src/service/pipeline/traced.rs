@@ -109,7 +109,7 @@ impl Step {
             Err(error) if error.kind() != ErrorKind::Data => Err(error),
             Err(error) if count == 1 => {
                 let record = traced.records.record(traced.first + start);
-                self.policy.apply(task, &record, Stage::Process, &self.name, error.whole_text())
+                self.policy.apply(task, &record, Stage::Process, &self.name, error.whole_text(), None)
             }
             Err(_) => {
                 let half = count / 2;

@@ -144,7 +144,9 @@ impl KafkaStream {
         self.read_slices(name, move |read, task, emit| {
             read(&mut |record| match operator.run(|| f(record)) {
                 Ok(made) => made.into_iter().try_for_each(&mut *emit),
-                Err(error) => Ok(policy.apply(task, record, Stage::Decode, &told, error.to_string())?),
+                Err(error) => {
+                    Ok(policy.apply(task, record, Stage::Decode, &told, error.to_string(), None)?)
+                }
             })
         })
     }
