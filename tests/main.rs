@@ -11,9 +11,15 @@ mod cli;
 mod config;
 mod engine;
 #[cfg(feature = "service")]
+mod lines;
+#[cfg(feature = "service")]
+mod logs;
+#[cfg(feature = "service")]
 mod memory;
 #[cfg(feature = "service")]
 mod pipelines;
+#[cfg(feature = "service")]
+mod running;
 #[cfg(feature = "service")]
 mod support;
 #[cfg(feature = "service")]

@@ -53,8 +53,7 @@ fn a_kill_loses_nothing() {
         let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
         value["cursor"].as_i64().filter(|n| *n >= 10).ok_or(text)
     });
-    bridge.process.kill().unwrap();
-    bridge.process.wait().unwrap();
+    bridge.kill();
     let before = place.ids().len();
     assert!(before < 100, "all was produced at once");
     let mut bridge = place.bridge(&args);

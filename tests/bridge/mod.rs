@@ -6,11 +6,10 @@ mod generate;
 mod socket;
 mod x;
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -22,6 +21,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::running::Running;
 use super::ui::browser::eventually;
 
 const PARTITIONS: i32 = 2;
@@ -54,7 +54,7 @@ impl Place {
         self.folder.path().join(name)
     }
 
-    fn bridge(&self, args: &[&str]) -> Bridge {
+    fn bridge(&self, args: &[&str]) -> Running {
         let log = self.path("log");
         let state = self.path("state");
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
@@ -72,10 +72,8 @@ impl Place {
             .args([Path::new("--state"), &state])
             .env("TIDEMILL_LOG_FORMAT", "json")
             .env("X_BEARER_TOKEN", "open sesame")
-            .env_remove("TIDEMILL_LOG")
-            .stdin(Stdio::null())
-            .stderr(File::options().create(true).append(true).open(&log).expect("a log"));
-        Bridge { process: command.spawn().expect("the binary was built for this test"), log }
+            .env_remove("TIDEMILL_LOG");
+        Running::start(command, log)
     }
 
     /// What a topic holds, in the order in which it came to each partition.
@@ -121,49 +119,6 @@ impl Place {
         eventually("tweets", || {
             let rows = self.read("tweets");
             if rows.len() >= tweets { Ok(rows) } else { Err(format!("{} of {tweets}", rows.len())) }
-        })
-    }
-}
-
-/// A running bridge.
-struct Bridge {
-    process: Child,
-    log: PathBuf,
-}
-
-impl Drop for Bridge {
-    fn drop(&mut self) {
-        // It is ours, and of no use without the test.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-impl Bridge {
-    fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).expect("a log")
-    }
-
-    /// Has it stop, and gives its exit code.
-    fn stop(mut self) -> Option<i32> {
-        // SAFETY: a plain system call; the child is not waited for yet, so its id is its own.
-        unsafe { libc::kill(self.process.id() as i32, libc::SIGTERM) };
-        self.end()
-    }
-
-    fn end(&mut self) -> Option<i32> {
-        eventually("the bridge's end", || match self.process.try_wait().expect("it is ours") {
-            Some(status) if status.code().is_none() => panic!("{status}: {}", self.log()),
-            Some(status) => Ok(status.code()),
-            None => Err(self.log()),
-        })
-    }
-
-    #[track_caller]
-    fn wait_for_log(&self, text: &str) -> String {
-        eventually(text, || {
-            let log = self.log();
-            log.lines().find(|line| line.contains(text)).map(str::to_owned).ok_or(log)
         })
     }
 }

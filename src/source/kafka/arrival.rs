@@ -59,7 +59,9 @@ impl KafkaInput {
             Ok(found) => found,
             // The lag stays what it was: nobody knows better now.
             Err(error) if error.is_retryable() => {
-                tracing::warn!("{error}; this batch reads nothing");
+                if self.away.is_to_be_said(now) {
+                    tracing::warn!("{error}; this batch reads nothing");
+                }
                 Default::default()
             }
             Err(error) => return Err(error),

@@ -29,7 +29,16 @@ pub(super) struct Cluster {
 /// Since when a cluster has not answered, if it does not, and what is said of that. Plans ask it, and the thread that looks for
 /// changes does while a batch waits for a commit.
 #[derive(Default)]
-pub(super) struct Away(Mutex<Option<(Time, String)>>);
+pub(super) struct Away(Mutex<Option<Silence>>);
+
+/// How often it is said that a cluster does not answer.
+const SAY_EVERY: Duration = Duration::seconds(10);
+
+struct Silence {
+    since: Time,
+    why: String,
+    said: Option<Time>,
+}
 
 impl Away {
     /// Takes in the outcome of a question that was answered, or was not, at `now`.
@@ -38,14 +47,26 @@ impl Away {
         match outcome {
             Ok(_) => *away = None,
             Err(error) => {
-                let since = away.as_ref().map_or(now, |(since, _)| *since);
-                *away = Some((since, error.to_string()));
+                let (since, said) = away.as_ref().map_or((now, None), |last| (last.since, last.said));
+                *away = Some(Silence { since, why: error.to_string(), said });
             }
         }
     }
 
+    /// Since when, and why.
     pub fn get(&self) -> Option<(Time, String)> {
-        self.0.lock().clone()
+        self.0.lock().as_ref().map(|silence| (silence.since, silence.why.clone()))
+    }
+
+    /// Whether it is to be said (again): at once, then every now and then as long as it lasts.
+    pub fn is_to_be_said(&self, now: Time) -> bool {
+        match &mut *self.0.lock() {
+            Some(Silence { said: Some(at), .. }) if now - *at < SAY_EVERY => false,
+            silence => {
+                silence.iter_mut().for_each(|silence| silence.said = Some(now));
+                true
+            }
+        }
     }
 }
 

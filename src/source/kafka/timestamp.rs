@@ -13,9 +13,6 @@ use crate::rdd::Stop;
 use crate::source::{InputPlan, Interval, OffsetRange, SlicedByTime};
 use crate::time::{Duration, Time};
 
-/// How often an answer that does not come is told.
-const SAY_EVERY: Duration = Duration::seconds(10);
-
 /// After all batches, and early enough for there to be times after it.
 const FOR_EVER: Time = Time::from_millis(i64::MAX / 4);
 
@@ -32,8 +29,6 @@ pub(super) struct Cuts {
     seen: BTreeMap<Place, Seen>,
     /// The last batch that was found to be closed.
     closed: Option<(Time, Vec<OffsetRange>)>,
-    /// When it was told last that the partitions' ends are not known.
-    said: Option<Time>,
 }
 
 /// What was seen of a partition beyond what was planned.
@@ -79,7 +74,7 @@ impl Seen {
 
 impl Cuts {
     pub fn new(max_future: Duration, grace: Duration, last: Option<Time>) -> Self {
-        Self { max_future, grace, last, seen: BTreeMap::new(), closed: None, said: None }
+        Self { max_future, grace, last, seen: BTreeMap::new(), closed: None }
     }
 
     /// What was planned to be read at `before` is to be read at `next` now.
@@ -166,15 +161,13 @@ impl KafkaInput {
             Ok(ends) => ends,
             // No batch ends unseen.
             Err(error) if error.is_retryable() => {
-                if cuts.said.is_none_or(|at| now - at >= SAY_EVERY) {
+                if self.away.is_to_be_said(now) {
                     tracing::warn!("{error}; no batch begins before that is known");
-                    cuts.said = Some(now);
                 }
                 return Ok(None);
             }
             Err(error) => return Err(error),
         };
-        cuts.said = None;
         let next = self.progress.lock().next.clone();
         let peek = |range: &OffsetRange, since: Time, visit: &mut dyn FnMut(i64, Option<i64>) -> bool| {
             let mut visit = |offset, at| if visit(offset, at) { Err(Stop::Enough) } else { Ok(()) };

@@ -1,10 +1,17 @@
-//! Logs go to standard error: text for people in a terminal, JSON for whatever collects them elsewhere.
+//! Logs go to standard error: text for people in a terminal, JSON for whatever collects them elsewhere. A kind of line that
+//! floods them is cut short.
+
+mod damped;
+mod json;
 
 use std::io::{IsTerminal, Write};
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::{Format, JsonFields};
 
 use super::pipeline::beside_the_bar;
+use damped::Damped;
+use json::Json;
 
 /// Sets up the process's logs by `TIDEMILL_LOG` (else `RUST_LOG`, else `default`) and `TIDEMILL_LOG_FORMAT`.
 ///
@@ -26,10 +33,11 @@ pub(super) fn init(default: &str) -> crate::Result<()> {
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Stderr);
     // A second call in one process keeps the first's settings.
     let _ = if json {
-        logs.json().flatten_event(true).try_init()
+        // The spans' fields are kept as JSON, for the lines to take them up.
+        logs.fmt_fields(JsonFields::new()).event_format(Damped::new(Json, json::left_out)).try_init()
     } else {
         logs.with_ansi(stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none())
-            .with_target(false)
+            .event_format(Damped::new(Format::default().with_target(false), damped::left_out))
             .try_init()
     };
     Ok(())
