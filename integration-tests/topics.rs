@@ -6,12 +6,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use tidemill::{
-    BatchInfo, ConsumerRecord, KafkaSource, OffsetRange, OnDataLoss, Slicing, Start, StreamingContext,
-    StreamingListener,
+    BatchInfo, ConsumerRecord, HttpServer, HttpSettings, KafkaSource, OffsetRange, OnDataLoss, Slicing,
+    Start, StreamingContext, StreamingListener,
 };
 
-use crate::support::{Broker, Record, eventually, unique_name};
+use crate::support::{Broker, Http, Record, eventually, unique_name};
 
 const LIMIT: Duration = Duration::from_secs(90);
 const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
@@ -21,6 +22,7 @@ struct Reading {
     ssc: StreamingContext,
     records: Arc<Mutex<Vec<ConsumerRecord>>>,
     lost: Arc<Lost>,
+    server: HttpServer,
 }
 
 /// What the batches tell to be lost.
@@ -44,8 +46,9 @@ impl Reading {
             Ok(())
         });
         ssc.add_streaming_listener(lost.clone());
+        let server = HttpServer::start(&ssc, HttpSettings::new(([127, 0, 0, 1], 0).into()))?;
         ssc.start()?;
-        Ok(Self { ssc, records, lost })
+        Ok(Self { ssc, records, lost, server })
     }
 
     /// The values of what was read, sorted, once there are so many.
@@ -56,6 +59,23 @@ impl Reading {
             values.sort();
             if values.len() >= count { Ok(values) } else { Err(format!("{values:?}, of {count}")) }
         })
+    }
+
+    /// Checks that whoever watches is told of the offsets `from` to `until`, which were lost: Prometheus, and the page.
+    #[track_caller]
+    fn tells_of(&self, topic: &str, from: i64, until: i64) {
+        let http = Http::at(self.server.address());
+        let json = |path: &str| -> Value { serde_json::from_str(&http.get(path).1).expect("JSON") };
+        let batch = eventually(LIMIT, "a batch that tells of what is lost", || {
+            let batches = json("/api/v1/batches?status=completed&limit=10000");
+            let told = batches.as_array().unwrap().iter().find(|batch| batch["lostRecords"] != 0).cloned();
+            told.ok_or_else(|| batches.to_string())
+        });
+        assert_eq!(batch["lostRecords"], until - from, "{batch}");
+        let expected = json!([{ "topic": topic, "partition": 0, "fromOffset": from, "untilOffset": until }]);
+        assert_eq!(json(&format!("/api/v1/batches/{}", batch["batchId"]))["lostRanges"], expected);
+        let labels = [("topic", topic), ("partition", "0")];
+        assert_eq!(http.metrics().one("tidemill_source_lost_records_total", &labels), (until - from) as f64);
     }
 
     fn stop(self) -> Vec<OffsetRange> {
@@ -249,6 +269,7 @@ fn retention_that_overtakes_is_told_with_what_is_lost() {
         }
         let reading = start(OnDataLoss::Earliest).unwrap();
         assert_eq!(reading.values(2), ["4", "5"], "{slicing:?}");
+        reading.tells_of(&topic, 2, 4);
         assert_eq!(reading.stop(), [range(&topic, 2, 4)], "{slicing:?}");
 
         broker.produce(&topic, ["6", "7", "8"].map(past));

@@ -28,6 +28,10 @@ impl Run {
 }
 
 impl Http {
+    pub fn at(address: impl ToString) -> Self {
+        Self { address: address.to_string() }
+    }
+
     pub fn address(&self) -> &str {
         &self.address
     }

@@ -245,6 +245,8 @@ impl StreamingListener for Metrics {
             self.lag_seconds.with_label_values(&labels).set(lag.seconds(self.clock.now()));
             self.committed_offset.with_label_values(&labels).set(lag.committed);
             self.latest_offset.with_label_values(&labels).set(lag.latest);
+            // A series that an alert looks at is there before its first event.
+            self.lost_records.with_label_values(&labels);
         }
         for (topic, partitions) in partitions {
             self.source_partitions.with_label_values(&[topic]).set(partitions);

@@ -23,7 +23,8 @@ export function batchRow(at) {
     h('th', { scope: 'row' }, h('a', { href: `#/batches/${id}`, 'data-key': `batch-${id}`, title: iso(id) }, moment(id, interval()))),
     h('td', {}, pill(timeline.failed[at] ? 'FAILED' : 'COMPLETED')),
     h('td', { class: 'end' }, count(timeline.inputSize[at]),
-      timeline.badRecords[at] > 0 && h('span', { class: 'bad', title: 'could not be decoded' }, ` (${count(timeline.badRecords[at])} bad)`)),
+      timeline.badRecords[at] > 0 && h('span', { class: 'bad', title: 'could not be used' }, ` (${count(timeline.badRecords[at])} bad)`),
+      timeline.lostRecords[at] > 0 && h('span', { class: 'bad', title: 'gone before they were read' }, ` (${count(timeline.lostRecords[at])} lost)`)),
     h('td', { class: 'end' }, count(timeline.outputSize[at])),
     h('td', { class: 'end' }, took(timeline.schedulingDelay[at])),
     h('td', { class: 'end' }, took(timeline.processingTime[at])),
@@ -34,6 +35,7 @@ const FILTERS = [
   ['All', () => true],
   ['Failed', (timeline, at) => timeline.failed[at]],
   ['Late', (timeline, at) => timeline.totalDelay[at] > interval()],
+  ['Bad or lost', (timeline, at) => timeline.badRecords[at] + timeline.lostRecords[at] > 0],
   ['With records', (timeline, at) => timeline.inputSize[at] > 0],
 ];
 
@@ -76,10 +78,16 @@ export function batches(main) {
   return { end: watch(draw) };
 }
 
+const PHASES = ['plan', 'process', 'output', 'commit'];
+
 /** Where the time of a batch went, as a bar. */
 function phases(batch) {
   const waited = { name: 'waiting', duration: batch.schedulingDelay ?? 0 };
   const parts = [waited, ...batch.phases].filter((part) => part.duration > 0);
+  // The phase that failed did not end: it has what is left.
+  const left = (batch.processingTime ?? 0) - batch.phases.reduce((total, part) => total + part.duration, 0);
+  const failed = PHASES[batch.phases.length];
+  if (batch.status === 'FAILED' && failed && left > 0) parts.push({ name: failed, duration: left, note: ', in which it failed' });
   const sum = Math.max(parts.reduce((total, part) => total + part.duration, 0), 0.001);
   const bar = parts.map((part) => {
     const piece = h('span', { class: `phase of-${part.name}`, title: `${part.name}: ${took(part.duration)}` });
@@ -87,7 +95,7 @@ function phases(batch) {
     return piece;
   });
   return h('div', {}, h('div', { class: 'phases', 'aria-hidden': 'true' }, bar),
-    h('ul', { class: 'legend' }, parts.map((part) => h('li', {}, h('span', { class: `dot of-${part.name}` }), part.name, ' ', h('b', {}, took(part.duration))))));
+    h('ul', { class: 'legend' }, parts.map((part) => h('li', {}, h('span', { class: `dot of-${part.name}` }), part.name, ' ', h('b', {}, took(part.duration)), part.note))));
 }
 
 function operations(batch) {
@@ -109,10 +117,18 @@ function ranges(batch) {
   return table('Offset ranges', columns, rows, batch.detailed ? 'It read nothing from Kafka.' : 'These are kept for later batches only.');
 }
 
+/** What on_data_loss let the application go on without. */
+function losses(batch) {
+  const rows = batch.lostRanges.map((range) => h('tr', { class: 'failed' },
+    h('th', { scope: 'row' }, range.topic), h('td', { class: 'end' }, range.partition),
+    h('td', { class: 'end' }, count(range.fromOffset)), h('td', { class: 'end' }, count(range.untilOffset))));
+  return table('Lost', ['Topic', 'Partition', 'From', 'Until'].map((title, at) => ({ title, end: at > 0 })), rows);
+}
+
 function facts(batch) {
   const pairs = [
     ['Records', count(batch.inputSize)], ['Bytes', bytes(batch.inputBytes)], ['Written', count(batch.outputSize)],
-    ['Not decoded', count(batch.badRecords)], ['Scheduling delay', took(batch.schedulingDelay)],
+    ['Not usable', count(batch.badRecords)], ['Scheduling delay', took(batch.schedulingDelay)],
     ['Processing time', took(batch.processingTime)], ['Total delay', took(batch.totalDelay)], ['Interval', took(batch.batchDuration)],
   ];
   return h('dl', { class: 'tiles small' }, pairs.map(([name, value]) => h('div', { class: 'tile' }, h('dt', {}, name), h('dd', {}, value))));
@@ -122,13 +138,19 @@ function facts(batch) {
 export function batch(main, id) {
   let [open, busy] = [true, false];
   let shown = null;
+  let neighbours = [];
   replace(main, h('p', { class: 'loading' }, 'Asking for the batch …'));
 
-  function draw() {
+  /** The batches before and after this one. */
+  function around() {
     const at = position(id);
     const ids = store.timeline.batchId;
-    const before = ids[at - 1];
-    const after = ids[at] === id ? ids[at + 1] : ids[at];
+    return [ids[at - 1], ids[at] === id ? ids[at + 1] : ids[at]];
+  }
+
+  function draw() {
+    neighbours = around();
+    const [before, after] = neighbours;
     const link = (name, target, rel) => (target === undefined ? h('span', { class: 'muted' }, name) : h('a', { href: `#/batches/${target}`, rel, 'data-key': rel }, name));
     const inputs = shown.inputs.filter((input) => !shown.offsetRanges.length || input.numRecords === null).map((input) => h('tr', {},
       h('th', { scope: 'row' }, input.name), h('td', { class: 'end' }, count(input.numRecords)), h('td', { class: 'reason' }, input.description || '–')));
@@ -140,6 +162,8 @@ export function batch(main, id) {
       h('section', { class: 'card' }, h('h3', {}, 'Where the time went'), phases(shown)),
       h('section', { class: 'card' }, h('h3', {}, 'Output operations'), operations(shown)),
       h('section', { class: 'card' }, h('h3', {}, 'Offset ranges'), ranges(shown)),
+      shown.lostRanges.length > 0 && h('section', { class: 'card', 'aria-label': 'Lost' },
+        h('h3', {}, `Lost: ${plural(shown.lostRecords, 'offset')} gone before they were read`), losses(shown)),
       inputs.length > 0 && h('section', { class: 'card' }, h('h3', {}, 'Other inputs'),
         table('Other inputs', [{ title: 'Input' }, { title: 'Records', end: true }, { title: 'What was planned' }], inputs)),
       shown.outputs.length > 0 && h('section', { class: 'card' }, h('h3', {}, 'Written'),
@@ -148,11 +172,10 @@ export function batch(main, id) {
   }
 
   async function load() {
-    // What is over does not change; only who follows it may come.
+    // What is over does not change; only its neighbours may come.
     if (busy || !open) return;
     if (shown && (shown.status === 'COMPLETED' || shown.status === 'FAILED')) {
-      const next = document.querySelector('[rel=next]');
-      if (!next && store.timeline.batchId.at(-1) > id) draw();
+      if (around().some((other, at) => other !== neighbours[at])) draw();
       return;
     }
     busy = true;

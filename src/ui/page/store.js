@@ -4,7 +4,7 @@ import { follow, get } from './api.js';
 
 /** Batches that are kept; the application keeps as many. */
 export const LIMIT = 10_000;
-const COLUMNS = ['batchId', 'inputSize', 'outputSize', 'badRecords', 'schedulingDelay', 'processingTime', 'totalDelay', 'failed'];
+const COLUMNS = ['batchId', 'inputSize', 'outputSize', 'badRecords', 'lostRecords', 'schedulingDelay', 'processingTime', 'totalDelay', 'failed'];
 /** How often views are drawn at most, and the rest is asked for, in milliseconds. */
 const DRAW_EVERY = 250;
 const ASK_EVERY = 1_000;

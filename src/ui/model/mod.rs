@@ -1,14 +1,18 @@
 //! What REST answers with. Names are those of Spark's streaming REST where the thing is the same.
 
+mod details;
+
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 use super::history::{Batch, Known, Status};
-use crate::batch::{OutputOperationInfo, ReceiverInfo};
+use crate::batch::ReceiverInfo;
 use crate::context::OperatorInfo;
 use crate::time::{Duration, Time};
+
+pub(super) use details::{BatchDetails, OutputOperation};
 
 /// A point in time as RFC 3339 in UTC, with milliseconds.
 #[derive(Debug, Clone, Copy, ToSchema)]
@@ -142,6 +146,8 @@ pub(super) struct BatchInfo {
     pub input_bytes: u64,
     /// Records that could not be decoded.
     pub bad_records: u64,
+    /// Offsets that were found to be gone before they were read.
+    pub lost_records: u64,
     /// Records handed to outputs.
     pub output_size: u64,
     /// From submission to the start of processing, in milliseconds.
@@ -171,6 +177,7 @@ impl BatchInfo {
             input_size: info.num_records,
             input_bytes: info.num_bytes,
             bad_records: info.bad_records,
+            lost_records: lost_records(batch),
             output_size: info.output_records.iter().map(|(_, n)| n).sum(),
             scheduling_delay,
             processing_time,
@@ -184,146 +191,8 @@ impl BatchInfo {
     }
 }
 
-/// A batch with everything that is known of it.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct BatchDetails {
-    #[serde(flatten)]
-    pub batch: BatchInfo,
-    /// Whether ranges, inputs and operations are still kept.
-    pub detailed: bool,
-    pub submission_time: At,
-    pub processing_start_time: Option<At>,
-    pub processing_end_time: Option<At>,
-    pub phases: Vec<Phase>,
-    pub inputs: Vec<InputInfo>,
-    pub offset_ranges: Vec<OffsetRange>,
-    pub outputs: Vec<OutputInfo>,
-    pub operations: Vec<OutputOperation>,
-}
-
-/// How long a phase of a batch took.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Phase {
-    /// `plan`, `process`, `output` or `commit`.
-    pub name: &'static str,
-    /// In milliseconds.
-    pub duration: f64,
-}
-
-/// What an input gave to a batch.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct InputInfo {
-    #[schema(value_type = String)]
-    pub name: Arc<str>,
-    /// Records that were planned; absent where only reading tells.
-    pub num_records: Option<u64>,
-    /// What was planned, as text.
-    pub description: String,
-}
-
-/// What of a partition belongs to a batch.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct OffsetRange {
-    #[schema(value_type = String)]
-    pub topic: Arc<str>,
-    pub partition: i32,
-    pub from_offset: i64,
-    pub until_offset: i64,
-    /// Records that were found there; absent until they are read.
-    pub records: Option<u64>,
-    /// Under timestamp slicing: records from before the batch's interval.
-    pub late: u64,
-    /// Under timestamp slicing: records too far ahead of the clock to be believed.
-    pub future: u64,
-}
-
-/// Records that went to a topic or another output.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct OutputInfo {
-    #[schema(value_type = String)]
-    pub name: Arc<str>,
-    pub records: u64,
-}
-
-/// What became of an output operation.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct OutputOperation {
-    pub output_op_id: usize,
-    #[schema(value_type = String)]
-    pub name: Arc<str>,
-    #[schema(value_type = String)]
-    pub description: Arc<str>,
-    pub status: Status,
-    pub start_time: Option<At>,
-    pub end_time: Option<At>,
-    /// In milliseconds.
-    pub duration: Option<f64>,
-    pub failure_reason: Option<String>,
-}
-
-impl OutputOperation {
-    pub fn of(operation: &OutputOperationInfo) -> Self {
-        let status = match (&operation.failure, operation.end_time) {
-            (Some(_), _) => Status::Failed,
-            (None, Some(_)) => Status::Completed,
-            (None, None) => Status::Processing,
-        };
-        Self {
-            output_op_id: operation.id,
-            name: operation.name.clone(),
-            description: operation.description.clone(),
-            status,
-            start_time: operation.start_time.map(At),
-            end_time: operation.end_time.map(At),
-            duration: operation.duration.map(millis),
-            failure_reason: operation.failure.clone(),
-        }
-    }
-}
-
-impl BatchDetails {
-    pub fn of(batch: &Batch, interval: Duration) -> Self {
-        let info = &batch.info;
-        let read = |topic: &str, partition| {
-            info.slices.iter().find(|slice| *slice.topic == *topic && slice.partition == partition)
-        };
-        let ranges = info.offset_ranges.iter().map(|range| {
-            let slice = read(&range.topic, range.partition);
-            OffsetRange {
-                topic: range.topic.clone(),
-                partition: range.partition,
-                from_offset: range.from,
-                until_offset: range.until,
-                records: slice.map(|slice| slice.records),
-                late: slice.map_or(0, |slice| slice.late),
-                future: slice.map_or(0, |slice| slice.future),
-            }
-        });
-        let inputs = info.stream_id_to_input_info.values().map(|input| InputInfo {
-            name: input.name.clone(),
-            num_records: input.num_records,
-            description: input.description().to_owned(),
-        });
-        let outputs = info.output_records.iter();
-        Self {
-            batch: BatchInfo::of(batch, interval),
-            detailed: batch.detailed,
-            submission_time: At(info.submission_time),
-            processing_start_time: info.processing_start_time.map(At),
-            processing_end_time: info.processing_end_time.map(At),
-            phases: info.phases.iter().map(|(name, took)| Phase { name, duration: millis(*took) }).collect(),
-            inputs: inputs.collect(),
-            offset_ranges: ranges.collect(),
-            outputs: outputs.map(|(name, n)| OutputInfo { name: name.clone(), records: *n }).collect(),
-            operations: info.output_operations.iter().map(OutputOperation::of).collect(),
-        }
-    }
+fn lost_records(batch: &Batch) -> u64 {
+    batch.info.lost_ranges.iter().map(crate::source::OffsetRange::count).sum()
 }
 
 /// The figures of many batches, column by column: what charts are drawn of. All columns are of the same length.
@@ -334,6 +203,7 @@ pub(super) struct Timeline {
     pub input_size: Vec<u64>,
     pub output_size: Vec<u64>,
     pub bad_records: Vec<u64>,
+    pub lost_records: Vec<u64>,
     pub scheduling_delay: Vec<Option<f64>>,
     pub processing_time: Vec<Option<f64>>,
     pub total_delay: Vec<Option<f64>>,
@@ -349,6 +219,7 @@ impl Timeline {
             all.input_size.push(batch.info.num_records);
             all.output_size.push(batch.info.output_records.iter().map(|(_, n)| n).sum());
             all.bad_records.push(batch.info.bad_records);
+            all.lost_records.push(lost_records(batch));
             all.scheduling_delay.push(scheduling_delay);
             all.processing_time.push(processing_time);
             all.total_delay.push(total_delay);
