@@ -180,17 +180,32 @@ impl Browser {
         })
     }
 
-    /// Presses a key, as a person would.
+    /// Presses a key, as a person would; `Control+` in front of its name holds that down.
     pub fn press(&mut self, key: &str) {
-        let text = if key == "Enter" { "\r" } else { key };
-        let typed = if key.chars().count() == 1 || key == "Enter" { json!(text) } else { Value::Null };
+        let (control, key) = key.strip_prefix("Control+").map_or((false, key), |key| (true, key));
+        let code = match key {
+            "Tab" => 9,
+            "Enter" => 13,
+            " " => 32,
+            _ => 0,
+        };
+        let text = match key {
+            _ if control => "",
+            "Enter" => "\r",
+            _ if key.chars().count() == 1 => key,
+            _ => "",
+        };
         for kind in ["keyDown", "keyUp"] {
-            let mut event = json!({ "type": kind, "key": key });
-            if kind == "keyDown" && !typed.is_null() {
-                event["text"] = typed.clone();
+            let mut event = json!({ "type": kind, "key": key, "modifiers": if control { 2 } else { 0 } });
+            if code > 0 {
+                event["windowsVirtualKeyCode"] = json!(code);
             }
-            if key == "Enter" {
-                event["windowsVirtualKeyCode"] = json!(13);
+            if kind == "keyDown" && !text.is_empty() {
+                event["text"] = json!(text);
+            }
+            // What the desktop makes of keys, the protocol has to be told.
+            if kind == "keyDown" && control && key == "a" {
+                event["commands"] = json!(["selectAll"]);
             }
             self.call("Input.dispatchKeyEvent", event);
         }

@@ -1,6 +1,7 @@
 //! The HTTP port: REST, events, access, and the page in a real browser.
 
 pub mod browser;
+mod console;
 mod page;
 mod rest;
 
@@ -63,7 +64,13 @@ fn get(server: &HttpServer, path: &str) -> Answer {
 /// The JSON that `GET /api/v1/PATH` gives.
 #[track_caller]
 fn api(server: &HttpServer, path: &str) -> Value {
-    let answer = get(server, &format!("/api/v1/{path}"));
+    get_json(server.address(), path)
+}
+
+/// The same of a process that listens on `address`.
+#[track_caller]
+pub fn get_json(address: SocketAddr, path: &str) -> Value {
+    let answer = ask(address, "GET", &format!("/api/v1/{path}"), &[], "");
     assert_eq!(answer.status, 200, "{path}: {}", answer.body);
     answer.json()
 }

@@ -152,6 +152,10 @@ fn a_failed_batch_is_shown_as_such(browser: &mut Browser, app: &App) {
     browser.wait_for("document.querySelector('.failure pre')?.innerText.includes('the disk is full')");
     assert_eq!(browser.run("location.hash"), json!(format!("#/batches/{id}")));
     assert_eq!(browser.run("document.querySelectorAll('tr.failed').length"), json!(1));
+    browser.wait_for("document.querySelector('.legend').innerText.includes(', in which it failed')");
+    // Opened by its address alone, it leads to its neighbours all the same.
+    browser.reload();
+    browser.wait_for("document.querySelector('[rel=prev]')?.innerText === 'Earlier'");
     no_findings(browser, "a failed batch");
 }
 
@@ -167,9 +171,11 @@ fn pictures(browser: &mut Browser, app: &App) {
         browser.resize(width, height);
         browser.prefer(scheme);
         for page in ["", "batches", "operators", "tables", &format!("batches/{id}")] {
-            browser.open(&app.url(page));
-            browser.reload();
-            browser.wait_for("document.querySelector('#connection')?.innerText === 'stopped'");
+            browser.run(&format!("location.hash = '#/{page}'"));
+            let tab = if page.is_empty() { "overview" } else { page.split('/').next().unwrap_or(page) };
+            browser.wait_for(&format!(
+                "document.querySelector('.tabs [aria-current]')?.dataset.page === '{tab}' && !document.querySelector('.loading')"
+            ));
             browser.run("new Promise((resolve) => setTimeout(resolve, 1500))");
             let name =
                 if page.is_empty() { "overview" } else { page.split('/').nth(1).map_or(page, |_| "batch") };

@@ -28,8 +28,9 @@ pub(super) fn add(
         Sink::Files { path, format } => files(streams, stream, schema.clone(), path, *format),
         Sink::Table { name, remember, rows } => {
             tables.add(name, schema, *remember, *rows);
+            let told = format!("table({name})");
             let (tables, name) = (tables.clone(), name.clone());
-            stream.output("table", move |rdd, time| tables.put(&name, time, &rdd.collect()?));
+            stream.output(&told, move |rdd, time| tables.put(&name, time, &rdd.collect()?));
         }
         Sink::Kafka(topic) => {
             let sink = sink.ok_or_else(|| Error::internal("a Kafka output has no cluster"))?;
@@ -54,7 +55,7 @@ pub(super) fn add(
         }
         Sink::Console { rows } => {
             let rows = *rows;
-            stream.output("console", move |rdd, time| {
+            stream.output(&format!("console({})", output.from), move |rdd, time| {
                 let batches = rdd.collect()?;
                 let shown = encode::pretty(&batches, rows);
                 let write = || {
@@ -123,7 +124,8 @@ fn files(
     let memory = streams.memory().clone();
     let path = path.to_owned();
     let sink = stream.ssc.inner.graph.file_sink();
-    stream.output("files", move |rdd, time| {
+    let told = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    stream.output(&format!("files({told})"), move |rdd, time| {
         let rows = spooled(&rdd, &memory, 1, |batch, spools| {
             spools.iter_mut().try_for_each(|spool| spool.push(&batch))
         })?;

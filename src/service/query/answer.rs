@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::sql::{FileFormat, RecordBatch, SchemaRef, encode, type_name};
+use crate::time::Time;
 use crate::ui;
 
 /// The form of an answer.
@@ -37,6 +38,8 @@ pub(crate) struct Answer {
     pub(crate) rows: Vec<RecordBatch>,
     /// Whether there are more than the limit let through.
     pub(crate) truncated: bool,
+    /// The batch as of which live tables were read, if any were.
+    pub(crate) batch: Option<Time>,
 }
 
 /// Columns as the page and REST name them.
@@ -92,6 +95,7 @@ impl Answer {
                 rows.push(self.schema.fields().iter().map(value).collect());
             }
         }
-        Ok(ui::Answer { columns: columns(&self.schema), rows, truncated: self.truncated, batch_id: None })
+        let batch_id = self.batch.map(Time::as_millis);
+        Ok(ui::Answer { columns: columns(&self.schema), rows, truncated: self.truncated, batch_id })
     }
 }

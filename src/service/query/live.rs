@@ -12,7 +12,14 @@ use crate::time::{Duration, Time};
 
 /// The tables of a running pipeline, by name.
 #[derive(Default)]
-pub(crate) struct LiveTables(Mutex<BTreeMap<String, Table>>);
+pub(crate) struct LiveTables(Mutex<Shown>);
+
+#[derive(Default)]
+struct Shown {
+    tables: BTreeMap<String, Table>,
+    /// The last batch, whether it had rows or not.
+    batch: Option<Time>,
+}
 
 /// One table and what may be in it.
 struct Table {
@@ -30,7 +37,7 @@ impl LiveTables {
     pub(crate) fn add(&self, name: &str, schema: &SchemaRef, remember: Option<Duration>, most_rows: usize) {
         let (running, batches) = (None, VecDeque::new());
         let schema = crate::sql::batch_time_schema(schema);
-        self.0.lock().insert(name.to_owned(), Table { schema, remember, most_rows, running, batches });
+        self.0.lock().tables.insert(name.to_owned(), Table { schema, remember, most_rows, running, batches });
     }
 
     /// Takes what the batch `time` gave, in place of what it gave before if it is run again.
@@ -38,8 +45,8 @@ impl LiveTables {
     /// # Errors
     /// The rows are of other columns.
     pub(crate) fn put(&self, name: &str, time: Time, rows: &[RecordBatch]) -> Result<()> {
-        let mut tables = self.0.lock();
-        let Some(table) = tables.get_mut(name) else { return Ok(()) };
+        let mut shown = self.0.lock();
+        let Some(table) = shown.tables.get_mut(name) else { return Ok(()) };
         let rows = rows.iter().filter(|batch| batch.num_rows() > 0);
         let timed = rows.map(|batch| with_batch_time(&table.schema, batch, time)).collect::<Result<_>>()?;
         table.running = Some((time, timed));
@@ -48,21 +55,28 @@ impl LiveTables {
 
     /// The tables' names and columns.
     pub(crate) fn schemas(&self) -> Vec<(String, SchemaRef)> {
-        self.0.lock().iter().map(|(name, table)| (name.clone(), table.schema.clone())).collect()
+        self.0.lock().tables.iter().map(|(name, table)| (name.clone(), table.schema.clone())).collect()
     }
 
-    /// How many rows a table has.
-    pub(crate) fn num_rows(&self, name: &str) -> Option<u64> {
-        let tables = self.0.lock();
-        let batches = tables.get(name)?.batches.iter().flat_map(|(_, batches)| batches);
-        Some(batches.map(|batch| batch.num_rows() as u64).sum())
+    /// How many rows a table has, and the last batch.
+    pub(crate) fn size(&self, name: &str) -> Option<(u64, Option<Time>)> {
+        let shown = self.0.lock();
+        let batches = shown.tables.get(name)?.batches.iter().flat_map(|(_, batches)| batches);
+        Some((batches.map(|batch| batch.num_rows() as u64).sum(), shown.batch))
     }
 
-    /// The rows of a table, as they are now.
-    pub(crate) fn rows(&self, name: &str) -> Option<Vec<RecordBatch>> {
-        let tables = self.0.lock();
-        let table = tables.get(name)?;
-        Some(table.batches.iter().flat_map(|(_, batches)| batches.iter().cloned()).collect())
+    /// The rows of those of the tables `names` that are live, all as of the same batch, and which that is if there are any.
+    pub(crate) fn rows<'a>(
+        &self,
+        names: &'a [String],
+    ) -> (BTreeMap<&'a str, Vec<RecordBatch>>, Option<Time>) {
+        let shown = self.0.lock();
+        let rows =
+            |table: &Table| table.batches.iter().flat_map(|(_, batches)| batches.iter().cloned()).collect();
+        let found: BTreeMap<_, _> =
+            names.iter().filter_map(|name| Some((name.as_str(), rows(shown.tables.get(name)?)))).collect();
+        let batch = shown.batch.filter(|_| !found.is_empty());
+        (found, batch)
     }
 }
 
@@ -107,21 +121,25 @@ impl Table {
 /// Kept apart, since a listener is shared with the context.
 pub(crate) struct Publish(pub(crate) Arc<LiveTables>);
 
+impl LiveTables {
+    fn publish(&self, time: Time) {
+        let mut shown = self.0.lock();
+        shown.batch = Some(time);
+        shown.tables.values_mut().for_each(|table| table.publish(time));
+    }
+}
+
 impl StreamingListener for Publish {
     fn batch_completed(&self, batch: &BatchInfo) {
-        for table in self.0.0.lock().values_mut() {
-            if batch.failure.is_none() {
-                table.publish(batch.batch_time);
-            } else {
-                table.running = None;
-            }
+        if batch.failure.is_none() {
+            self.0.publish(batch.batch_time);
+        } else {
+            self.0.0.lock().tables.values_mut().for_each(|table| table.running = None);
         }
     }
 
     /// Time passes on a quiet stream, too.
     fn batch_skipped(&self, time: Time) {
-        for table in self.0.0.lock().values_mut() {
-            table.publish(time);
-        }
+        self.0.publish(time);
     }
 }

@@ -22,7 +22,7 @@ use super::check::{Config, Table};
 use crate::error::{Error, Result};
 use crate::sql::{Inputs, IsOver, Planner, RecordBatch, SchemaRef};
 use crate::state::StateDb;
-use crate::time::{Clock, Duration};
+use crate::time::{Clock, Duration, Time};
 use crate::ui;
 
 /// The tables that every pipeline has, beside its own.
@@ -108,17 +108,21 @@ impl Questions {
         }
         let query = planner.query(sql)?;
         let mut inputs = Inputs::new();
+        let (mut live, batch) =
+            self.live.as_ref().map_or_else(Default::default, |live| live.rows(query.inputs()));
         for name in query.inputs() {
-            inputs = inputs.with(name, self.rows(name, &is_over)?);
+            let rows = match live.remove(name.as_str()) {
+                Some(rows) => rows,
+                None => self.rows(name, &is_over)?,
+            };
+            inputs = inputs.with(name, rows);
         }
         let (rows, truncated) = query.run_within(&inputs, limits.rows, &is_over)?;
-        Ok(Answer { schema: query.schema().clone(), rows, truncated })
+        Ok(Answer { schema: query.schema().clone(), rows, truncated, batch })
     }
 
+    /// The rows of a table that is not live.
     fn rows(&self, name: &str, is_over: &IsOver) -> Result<Vec<RecordBatch>> {
-        if let Some(rows) = self.live.as_ref().and_then(|live| live.rows(name)) {
-            return Ok(rows);
-        }
         if let Some(table) = self.files.iter().find(|table| table.name == name) {
             return Ok(table.rows.to_vec());
         }
@@ -137,8 +141,9 @@ impl Questions {
 impl ui::Tables for Questions {
     fn tables(&self) -> Vec<ui::TableInfo> {
         let info = |(name, schema): (String, SchemaRef)| {
-            let num_rows = self.live.as_ref().and_then(|live| live.num_rows(&name));
-            ui::TableInfo { num_rows, batch_id: None, columns: answer::columns(&schema), name }
+            let (num_rows, batch) = self.live.as_ref().and_then(|live| live.size(&name)).unzip();
+            let batch_id = batch.flatten().map(Time::as_millis);
+            ui::TableInfo { num_rows, batch_id, columns: answer::columns(&schema), name }
         };
         Questions::tables(self).into_iter().map(info).collect()
     }

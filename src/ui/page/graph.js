@@ -102,13 +102,17 @@ function draw(graph, inner, down) {
     s('svg', { viewBox: `-2 -2 ${width + 4} ${height + 4}`, width: width + 4, height: height + 4, role: 'img', 'aria-label': `${plural(seen.nodes.length, 'operator')} from inputs to outputs; the table below has the same` }, edges, boxes));
 }
 
+/** Whether streams have names, as they have in a pipeline file. */
+const isNamed = (graph) => graph.streams.some((stream) => stream.streamName);
+
 function rows(graph) {
   const keys = new Map(store.state.map((row) => [row.operator, row]));
   return graph.streams.filter((stream) => stream.active).map((stream) => {
     const state = stream.uid && keys.get(stream.uid);
     return h('tr', {},
-      h('td', { class: 'end' }, stream.streamId), h('th', { scope: 'row' }, stream.streamName ?? h('span', { class: 'muted' }, 'inner step')),
-      h('td', {}, stream.operator), h('td', {}, stream.parents.join(', ') || 'input'), h('td', { class: 'end' }, took(stream.slideDuration)),
+      h('td', { class: 'end' }, stream.streamId),
+      isNamed(graph) && h('th', { scope: 'row' }, stream.streamName ?? h('span', { class: 'muted' }, 'inner step')),
+      h(isNamed(graph) ? 'td' : 'th', { scope: isNamed(graph) ? undefined : 'row' }, stream.operator), h('td', {}, stream.parents.join(', ') || 'input'), h('td', { class: 'end' }, took(stream.slideDuration)),
       h('td', { class: 'end' }, count(stream.numRecords)), h('td', { class: 'end' }, about(stream.numTotalRecords)),
       h('td', { class: 'end' }, state ? `${count(state.numKeys)} keys, ${bytes(state.sizeBytes)}` : '–'));
   });
@@ -126,12 +130,13 @@ export function operators(main) {
 
   function show() {
     if (!graph) return;
-    choice.hidden = !graph.streams.some((stream) => stream.streamName);
+    choice.hidden = !isNamed(graph);
     const at = picture.querySelector('.scroll')?.scrollLeft;
     replace(picture, draw(graph, inner, window.innerWidth < NARROW));
     if (at) picture.querySelector('.scroll').scrollLeft = at;
-    const columns = ['Id', 'Stream', 'Operator', 'Of', 'Slide', 'Last batch', 'Since the start', 'State'];
-    replace(list, table('Operators', columns.map((title, n) => ({ title, end: n === 0 || n > 3 })), rows(graph), 'None.'));
+    const columns = ['Id', isNamed(graph) && 'Stream', 'Operator', 'Of', 'Slide', 'Last batch', 'Since the start', 'State'].filter(Boolean);
+    const texts = ['Stream', 'Operator', 'Of'];
+    replace(list, table('Operators', columns.map((title) => ({ title, end: !texts.includes(title) })), rows(graph), 'None.'));
   }
 
   async function load() {

@@ -13,6 +13,9 @@ const shown = (value) => (value === null ? h('span', { class: 'muted' }, 'NULL')
 const isNumber = (type) => /int|double|float|real|decimal|numeric/i.test(type);
 const quoted = (name) => (/^[a-z_][a-z0-9_]*$/.test(name) ? name : `"${name.replaceAll('"', '""')}"`);
 
+/** The query for a table's first rows. */
+const first = (name) => `select * from ${quoted(name)} limit 20`;
+
 function result(answer, ms) {
   const columns = answer.columns.map((column) => ({ title: [column.name, h('small', { class: 'muted' }, ` ${column.type}`)], end: isNumber(column.type) }));
   const rows = answer.rows.map((row) => h('tr', {}, row.map((value, at) => h('td', { class: columns[at].end ? 'end' : undefined }, shown(value)))));
@@ -59,6 +62,14 @@ export function tables(main) {
     }
   }
 
+  const listed = (title, those) => [h('h3', {}, title), h('ul', { class: 'tables' }, those.map((it) => h('li', {},
+    h('button', {
+      type: 'button', class: 'link', 'data-key': `table-${it.name}`, title: 'Ask for its first rows',
+      onclick: () => { sql.value = first(it.name); ask(); },
+    }, it.name),
+    it.numRows !== null && h('span', { class: 'muted' }, ` ${plural(it.numRows, 'row')}`),
+    h('ul', { class: 'columns-of' }, it.columns.map((column) => h('li', {}, column.name, h('small', { class: 'muted' }, ` ${column.type}`)))))))];
+
   async function list() {
     if (seen === store.version && seen !== -1) return;
     // Names and counts are for orientation: every two seconds is often enough.
@@ -69,18 +80,13 @@ export function tables(main) {
       if (!open) return;
       console_.hidden = all.length === 0;
       console_.parentElement.classList.toggle('alone', all.length === 0);
-      if (all.length === 0) {
-        replace(names, h('div', { class: 'empty' }, h('p', {}, 'No table is live. An output makes one of a stream; then it can be asked here in SQL:'), h('pre', {}, EXAMPLE)));
-        return;
-      }
-      if (!sql.value) sql.value = `select * from ${quoted(all[0].name)} limit 20`;
-      replace(names, h('h3', {}, 'Tables'), h('ul', { class: 'tables' }, all.map((it) => h('li', {},
-        h('button', {
-          type: 'button', class: 'link', 'data-key': `table-${it.name}`, title: 'Ask for its first rows',
-          onclick: () => { sql.value = `select * from ${quoted(it.name)} limit 20`; ask(); },
-        }, it.name),
-        it.numRows !== null && h('span', { class: 'muted' }, ` ${plural(it.numRows, 'row')}`),
-        h('ul', { class: 'columns-of' }, it.columns.map((column) => h('li', {}, column.name, h('small', { class: 'muted' }, ` ${column.type}`))))))));
+      // What an output makes of a stream, and whose rows are known therefore; then states, batches and tables in files.
+      const [live, others] = [all.filter((it) => it.numRows !== null), all.filter((it) => it.numRows === null)];
+      if (!sql.value && all.length) sql.value = first((live[0] ?? others[0]).name);
+      replace(names,
+        live.length ? listed('Tables', live)
+          : h('div', { class: 'empty' }, h('p', {}, 'No table is live. An output makes one of a stream; then it can be asked here in SQL:'), h('pre', {}, EXAMPLE)),
+        others.length > 0 && listed('States, batches and files', others));
     } catch (error) {
       if (open) replace(names, h('p', { class: 'empty' }, error.message));
     }
