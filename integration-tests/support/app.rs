@@ -16,6 +16,7 @@ use super::process::{Process, tail};
 #[derive(Clone)]
 pub struct App {
     arguments: Vec<String>,
+    on_terminal: bool,
     environment: Vec<(String, String)>,
     folder: Arc<TempDir>,
     runs: Arc<AtomicU32>,
@@ -25,8 +26,14 @@ pub struct App {
 pub fn tidemill(arguments: &[&str]) -> App {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     fs::create_dir(folder.path().join("work")).expect("a temporary folder can be made");
-    App { arguments: Vec::new(), environment: Vec::new(), folder: Arc::new(folder), runs: Arc::default() }
-        .arguments(arguments)
+    App {
+        arguments: Vec::new(),
+        on_terminal: false,
+        environment: Vec::new(),
+        folder: Arc::new(folder),
+        runs: Arc::default(),
+    }
+    .arguments(arguments)
 }
 
 impl App {
@@ -44,6 +51,11 @@ impl App {
     pub fn file(self, name: &str, content: &str) -> App {
         fs::write(self.dir().join(name), content).expect("a temporary file can be written");
         self
+    }
+
+    /// On a terminal of its own, which `script` (of util-linux) makes: what is shown there is its standard output.
+    pub fn on_terminal(&self) -> App {
+        App { on_terminal: true, ..self.clone() }
     }
 
     /// The folder in which the command runs.
@@ -69,11 +81,22 @@ impl App {
             [&stdout, &stderr].map(|path| File::create(path).expect("a temporary file can be written"));
         // The benchmarks share this file, and are built without the binary.
         let Some(binary) = option_env!("CARGO_BIN_EXE_tidemill") else { panic!("the binary was not built") };
-        let mut command = Command::new(binary);
+        let mut command = Command::new(if self.on_terminal { "script" } else { binary });
+        if self.on_terminal {
+            let words = std::iter::once(binary).chain(self.arguments.iter().map(String::as_str));
+            let words: Vec<_> = words.map(|word| format!("'{word}'")).collect();
+            command.args([
+                "-qefc",
+                &format!("stty cols 120 rows 40 && exec {}", words.join(" ")),
+                "/dev/null",
+            ]);
+        } else {
+            command.args(&self.arguments);
+        }
         command
-            .args(&self.arguments)
             .current_dir(self.dir())
             .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(out)
