@@ -24,6 +24,11 @@ fn help_shows_examples() {
         &["test", "--help"],
         &["schema", "--help"],
         &["demo", "--help"],
+        &["query", "--help"],
+        &["replay", "--help"],
+        &["dead-letters", "--help"],
+        &["dead-letters", "list", "--help"],
+        &["dead-letters", "resend", "--help"],
     ];
     let more = [&["state", "--help"][..], &["checkpoint", "--help"]].into_iter();
     let sources = ["x", "bluesky", "socket", "file", "generate"].map(|source| ["bridge", source, "--help"]);

@@ -23,18 +23,18 @@ pub(crate) struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  tidemill demo                          a pipeline over a broker of its own; nothing to install
-  tidemill check config/trending.yaml    what is wrong with a file, or what it will do
-  tidemill test config/trending.yaml     its test cases, without Kafka
-  tidemill run config/trending.yaml      until SIGTERM or Ctrl-C; a second one does not wait
-  tidemill bridge bluesky                brings live posts to a topic
-  tidemill replay config/trending.yaml --from 1h again, over the past hour, onto the terminal
-  tidemill state list config/trending.yaml       what it remembers
-  tidemill checkpoint diff config/trending.yaml  whether a changed file fits what it remembers
-  tidemill dead-letters list config/trending.yaml  what could not be used, and why
+  tidemill demo                                     a pipeline over a broker of its own
+  tidemill check config/trending.yaml               what is wrong, or what it will do
+  tidemill test config/trending.yaml                its test cases, without Kafka
+  tidemill run config/trending.yaml                 until SIGTERM or Ctrl-C
+  tidemill bridge bluesky                           brings live posts to a topic
+  tidemill replay config/trending.yaml --from 1h    the past hour again, to the terminal
+  tidemill state list config/trending.yaml          what it remembers
+  tidemill checkpoint diff config/trending.yaml     whether a changed file fits that
+  tidemill dead-letters list config/trending.yaml   what could not be used, and why
 
 Environment:
-  TIDEMILL_LOG         what is logged: error, warn, info (default), debug, trace; or RUST_LOG's syntax
+  TIDEMILL_LOG         error, warn, info (default), debug or trace; or RUST_LOG's syntax
   TIDEMILL_LOG_FORMAT  text or json; text in a terminal and json elsewhere if it is not set
   TIDEMILL_HTTP_TOKEN  what the HTTP port asks for as bearer token; or TIDEMILL_HTTP_TOKEN_FILE, a file that holds it
   NO_COLOR             no colours, also in a terminal
@@ -91,7 +91,7 @@ Name it in a file's first line: # yaml-language-server: $schema=tidemill.schema.
     #[command(after_help = "\
 Examples:
   tidemill query 'select * from batches order by batch_time desc limit 5'
-  tidemill query --file config/word-count.yaml 'select * from state_totals order by total desc limit 10'
+  tidemill query --file config/word-count.yaml 'select * from state_totals order by total'
   tidemill query --format csv --checkpoint data/word-count 'select * from states'
 
 Tables: those of outputs `table: {}` (running instances only), `state_NAME` for each state and window, `batches` with the
