@@ -109,7 +109,7 @@ fn record_counts_are_known_when_a_batch_starts_by_input() {
         assert_eq!(inputs, [("queue_stream-1", Some(3)), ("queue_stream-2", Some(2))]);
     }
     let info: &StreamInputInfo = &started.stream_id_to_input_info["queue_stream-1"];
-    assert_eq!((&*info.name, info.description()), ("queue_stream-1", "1 RDDs of a queue"));
+    assert_eq!((&*info.name, info.description()), ("queue_stream-1", "1 RDD of a queue"));
     assert_eq!(info.metadata[StreamInputInfo::DESCRIPTION], info.description());
     assert_eq!(batches[5].num_records, 1);
 }
