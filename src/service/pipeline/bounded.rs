@@ -1,9 +1,9 @@
 //! How far a run has come that ends by itself: a bar on a terminal, lines of log elsewhere.
 
-use std::io::IsTerminal;
+use std::fmt::Write;
 use std::sync::Arc;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
 use parking_lot::Mutex;
 
 use crate::StreamingContext;
@@ -24,7 +24,7 @@ pub(crate) fn beside_the_bar<R>(write: impl FnOnce() -> R) -> R {
     }
 }
 
-/// Tells how far `ssc` has come; while it lives, a bar is on the terminal.
+/// Tells how far `ssc` has come; while it runs, a bar is on the terminal.
 pub(super) struct Shown(Arc<Bounded>);
 
 struct Bounded {
@@ -48,20 +48,28 @@ impl Shown {
     pub fn of(ssc: &StreamingContext) -> Option<Self> {
         let has_end = ssc.inner.graph.inputs().iter().any(|input| input.has_end());
         has_end.then(|| {
-            if std::io::stderr().is_terminal() {
-                let style = "{bar:32} {human_pos}/{human_len} records  {per_sec}  {eta} left";
-                let style =
-                    ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
-                let bar = ProgressBar::new(0).with_style(style);
-                bar.enable_steady_tick(std::time::Duration::from_millis(250));
-                *BAR.lock() = Some(bar);
-            }
             let bounded =
                 Arc::new(Bounded { ssc: ssc.clone(), watch: Stopwatch::start(), state: Mutex::default() });
             ssc.add_streaming_listener(bounded.clone());
             Self(bounded)
         })
     }
+}
+
+/// A bar up to `total` on the terminal; nothing where standard error is none, or one on which nothing can be drawn.
+fn bar(total: u64) -> Option<ProgressBar> {
+    let style = "{bar:32} {human_pos}/{human_len} records  {rate}  {eta} left";
+    let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let rate = |state: &ProgressState, text: &mut dyn Write| {
+        // What cannot be written is not shown.
+        let _ = write!(text, "{}/s", HumanCount(state.per_sec() as u64));
+    };
+    let bar = ProgressBar::new(total).with_style(style.with_key("rate", rate));
+    if bar.is_hidden() {
+        return None;
+    }
+    bar.enable_steady_tick(std::time::Duration::from_millis(250));
+    Some(bar)
 }
 
 impl Drop for Shown {
@@ -88,10 +96,8 @@ impl Bounded {
 impl StreamingListener for Bounded {
     fn streaming_started(&self, _: Time, _: Duration) {
         let total = *self.state.lock().total.get_or_insert_with(|| self.left());
-        if let Some(bar) = &*BAR.lock() {
-            bar.set_length(total);
-        }
         tracing::info!(records = total, "reading up to the end");
+        *BAR.lock() = bar(total);
     }
 
     fn batch_completed(&self, batch: &BatchInfo) {
