@@ -113,8 +113,8 @@ fn what_is_wrong_is_said(browser: &mut Browser) {
     for (wrong, part) in [
         ("select nothing from totals", "nothing"),
         ("select * from nowhere", "nowhere"),
-        ("select word from", "SQL"),
-        ("delete from totals", "select"),
+        ("select word from", "found: EOF"),
+        ("delete from totals", "only a `select` can stand here"),
     ] {
         ask(browser, wrong);
         let said = browser.wait_for(&format!(

@@ -32,7 +32,9 @@ impl Line {
 
     /// Adds the fields of a JSON object.
     fn add_all(&mut self, fields: &str) {
-        let fields: Map<String, Value> = serde_json::from_str(fields).unwrap_or_default();
+        let mut fields: Map<String, Value> = serde_json::from_str(fields).unwrap_or_default();
+        // Where in which library: the target tells enough, and a path is of whoever built it.
+        fields.retain(|name, _| !name.starts_with("log."));
         let (message, others): (Vec<_>, Vec<_>) = fields.into_iter().partition(|(name, _)| name == "message");
         message.into_iter().chain(others).for_each(|(name, value)| self.add(&name, value));
     }
