@@ -375,7 +375,7 @@ impl<'c> Streams<'c> {
             .partials(grouping)?
             .each_rdd("rows", move |rdd| {
                 let own = own.clone();
-                rdd.try_pieces(move |read, _, emit| {
+                rdd.try_pieces(move |read, _, _, emit| {
                     read(&mut |part: Spooled| {
                         part.batches()
                             .try_for_each(|batch| own.groups(&batch?)?.into_iter().try_for_each(&mut *emit))
