@@ -67,20 +67,26 @@ impl Broker {
     }
 
     /// A broker of one's own with listeners for TLS, for logging in, and for both; gives their addresses. Its certificate and
-    /// key are in files. User `alice` has the password `alice's secret`.
+    /// key are in files. User `alice` has the password `alice's secret`. The way to the first one is a long one: what goes
+    /// there or comes from there takes 150 ms.
     pub fn start_secure(certificate: &str, key: &str) -> (Broker, [String; 3]) {
         const LOGIN: &str = "org.apache.kafka.common.security";
-        let ports: [u16; 4] = free_ports();
-        let addresses = [ports[0], ports[1], ports[2]].map(|port| format!("127.0.0.1:{port}"));
-        let [tls, plain, both] = &addresses;
+        const FAR: Duration = Duration::from_millis(150);
+        let address = |port: u16| format!("127.0.0.1:{port}");
+        let [tls, plain, both, far] = free_ports().map(address);
+        let addresses = [far.clone(), plain.clone(), both.clone()];
+        let port = far.rsplit(':').next().and_then(|port| port.parse().ok());
+        super::proxy::slow(port.expect("an address ends with its port"), tls.clone(), FAR);
         let one_line = |path: &str| fs::read_to_string(path).expect("a PEM file").trim().replace('\n', "\\n");
         let (certificate, key) = (one_line(certificate), one_line(key));
         let more = |first: &str| {
-            let listeners = format!("SSL://{tls},SASL_PLAINTEXT://{plain},SASL_SSL://{both}");
+            let listeners = |tls: &str| format!("SSL://{tls},SASL_PLAINTEXT://{plain},SASL_SSL://{both}");
             let mut text = first
                 .lines()
                 .map(|line| match line.split_once('=') {
-                    Some(("listeners" | "advertised.listeners", _)) => format!("{line},{listeners}\n"),
+                    Some(("listeners", _)) => format!("{line},{}\n", listeners(&tls)),
+                    // As with the proxy: whoever comes the long way goes on taking it.
+                    Some(("advertised.listeners", _)) => format!("{line},{}\n", listeners(&far)),
                     Some(("listener.security.protocol.map", _)) => {
                         format!("{line},SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL\n")
                     }

@@ -102,6 +102,33 @@ impl Proxy {
     }
 }
 
+/// Forwards what comes to `port` to `broker` whatever it is, each piece after `delay`; it ends with the process.
+pub fn slow(port: u16, broker: String, delay: Duration) {
+    let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let Ok(broker) = TcpStream::connect(&broker) else { continue };
+            let both = || Some((client.try_clone().ok()?, broker.try_clone().ok()?));
+            let Some((from_client, to_broker)) = both() else { continue };
+            thread::spawn(move || late(from_client, to_broker, delay));
+            thread::spawn(move || late(broker, client, delay));
+        }
+    });
+}
+
+fn late(mut from: TcpStream, mut to: TcpStream, delay: Duration) {
+    let mut piece = vec![0; 1 << 20];
+    while let Ok(length @ 1..) = from.read(&mut piece) {
+        super::pause(delay);
+        if to.write_all(&piece[..length]).is_err() {
+            break;
+        }
+    }
+    for stream in [from, to] {
+        let _ = stream.shutdown(Shutdown::Both);
+    }
+}
+
 impl State {
     fn mode(&self) -> Mode {
         *self.mode.lock().expect("no thread panicked")

@@ -96,7 +96,9 @@ impl Connection {
                     .map_err(|e| Trouble::lost(format!("`{}` is no host name: {e}", node.host)))?;
                 let tls = rustls::ClientConnection::new(config.clone(), name)
                     .map_err(|e| Trouble::lost(format!("TLS with {}: {e}", node.host)))?;
-                Stream::Tls(Box::new(rustls::StreamOwned::new(tls, tcp)))
+                let mut stream = Box::new(rustls::StreamOwned::new(tls, tcp));
+                shake_hands(node, &mut stream, settings, runner)?;
+                Stream::Tls(stream)
             }
         };
         let mut connection = Self {
@@ -296,6 +298,32 @@ fn connect(node: &Node, settings: &Settings) -> Result<TcpStream, Trouble> {
         }
     }
     Err(last)
+}
+
+/// Has both sides agree on keys. By itself that would happen with the first write, which takes it for a failure that the broker's
+/// part is not there within one look.
+fn shake_hands(
+    node: &Node,
+    stream: &mut rustls::StreamOwned<rustls::ClientConnection, TcpStream>,
+    settings: &Settings,
+    runner: &Runner,
+) -> Result<(), Trouble> {
+    let watch = Stopwatch::start();
+    while stream.conn.is_handshaking() {
+        match stream.conn.complete_io(&mut stream.sock) {
+            Ok(_) => {}
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                if runner.is_cancelled() {
+                    return Err(Trouble::GivenUp);
+                }
+                if watch.elapsed() > settings.connect_timeout {
+                    return Err(Trouble::lost(format!("{} does not answer as a TLS server", node.host)));
+                }
+            }
+            Err(e) => return Err(tls_trouble(node, e)),
+        }
+    }
+    Ok(())
 }
 
 /// A certificate that is not trusted today is not tomorrow.
