@@ -1,5 +1,7 @@
 //! The same topic again: in the same batches, byte for byte, and over a past range beside the application that runs.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::time::Duration;
 
 use tidemill::{Clock, SystemClock};
@@ -71,6 +73,7 @@ outputs:
   - {{ from: windows, kafka: {{ topic: {app}-windows, key: k, format: json }} }}
   - {{ from: totals, kafka: {{ topic: {app}-totals, key: k, format: json }} }}
   - {{ from: top, kafka: {{ topic: {app}-top, key: k, format: json }} }}
+  - {{ from: sums, files: {{ path: out/sums, format: csv }} }}
 "#,
         broker.bootstrap()
     );
@@ -127,6 +130,12 @@ fn the_same_topic_gives_the_same_bytes_at_any_caps_and_any_number_of_threads() {
     let time = |minutes: i64| humantime_of(at(minutes));
     let (from, to) = (time(20), time(30));
     let replay = ["replay", FILE, "--from", &from, "--to", &to];
+    let left = |app: &App| {
+        let shown = app.done(&["checkpoint", "show", FILE, "--format", "json"], LIMIT);
+        (files(app, "sums"), shown)
+    };
+    let before = left(&app);
+    assert!(before.0.len() >= 50, "{:?}", before.0.keys());
     broker.create_topic(&format!("again.{name}-sums"), 2);
     to_its_end(&app.arguments(&[&replay[..], &["--topic-prefix", "again."]].concat()));
     let again = told(&broker.read(&format!("again.{name}-sums")));
@@ -135,6 +144,14 @@ fn the_same_topic_gives_the_same_bytes_at_any_caps_and_any_number_of_threads() {
     assert!(expected.len() > 50);
     assert_eq!(again, expected);
     assert_eq!(broker.group_lag(&name), group);
+    // In files as in topics, and the application's own are as they were.
+    let mut expected = before.0.clone();
+    expected.retain(|name, _| (at(21)..=at(30)).any(|time| name.contains(&time.to_string())));
+    assert_eq!(expected.len(), 10);
+    let again: BTreeMap<_, _> =
+        expected.into_iter().map(|(name, text)| (format!("again.{name}"), text)).collect();
+    assert_eq!(files(&app, "again."), again);
+    assert!(left(&app) == before, "{:?}", before.0.keys());
 
     // Or onto the terminal.
     let shown = to_its_end(&app.arguments(&replay));
@@ -144,6 +161,23 @@ fn the_same_topic_gives_the_same_bytes_at_any_caps_and_any_number_of_threads() {
         !shown.contains(&format!("Time: {} ms", at(20))) && !shown.contains(&format!("Time: {} ms", at(31)))
     );
     assert!(shown.contains("| k "), "{shown}");
+    assert!(left(&app) == before, "{:?}", before.0.keys());
+    assert_eq!(files(&app, "").len(), before.0.len() + again.len());
+}
+
+/// What the files hold that an application wrote, by folder, of those whose names begin with `prefix`.
+fn files(app: &App, prefix: &str) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    for folder in fs::read_dir(app.dir().join("out")).unwrap().flatten() {
+        let name = folder.file_name().into_string().unwrap();
+        if name.starts_with(prefix) {
+            let mut parts: Vec<_> =
+                fs::read_dir(folder.path()).unwrap().map(|part| part.unwrap().path()).collect();
+            parts.sort();
+            all.insert(name, parts.iter().map(|part| fs::read_to_string(part).unwrap()).collect());
+        }
+    }
+    all
 }
 
 /// As people write it.

@@ -31,7 +31,8 @@ pub(crate) struct ReplayArgs {
     /// Where to end: a time, so long ago, or `latest`.
     #[arg(long, value_name = "TIME", default_value = "latest", value_parser = point)]
     to: Point,
-    /// Write into topics whose names begin so, in place of the pipeline's own; without it all output is shown on the terminal.
+    /// Write into topics and files whose names begin so, in place of the pipeline's own; without it all output is shown on the
+    /// terminal.
     #[arg(long, value_name = "PREFIX")]
     topic_prefix: Option<String>,
     /// Run the batches of the batch log in TOPIC, with the offsets that they had; without TOPIC, those of the
@@ -110,7 +111,7 @@ pub(super) fn run(mut config: Config, args: &ReplayArgs, options: &RunOptions) -
         kafka.end = Some(to.map_or(End::Latest, End::Timestamp));
         kafka.follow = logs.as_ref().map(|logs| {
             let ranges = logs.iter().map(|(time, batch)| {
-                let own = batch.inputs.get(&format!("kafka:{}", source.name)).into_iter().flatten();
+                let own = batch.inputs.get(&log::input_of(&source.name)).into_iter().flatten();
                 (*time, own.map(|logged| logged.range.clone()).collect())
             });
             Arc::new(FollowedLog::new(ranges.collect()))
@@ -133,11 +134,21 @@ impl Range {
     }
 }
 
-/// Has all output go to topics whose names begin with `prefix`, or to the terminal.
+/// Has all output go to topics and files whose names begin with `prefix`, or to the terminal.
 fn redirect(config: &mut Config, prefix: Option<&str>) -> Result<()> {
     let sources = &config.sources;
+    let topic_of = |sink: &Sink| match sink {
+        Sink::Kafka(kafka) => Some(kafka.topic.clone()),
+        _ => None,
+    };
+    let own: Vec<_> = config.outputs.iter().filter_map(|output| topic_of(&output.sink)).collect();
     let renamed = |topic: &str| {
         let name = format!("{}{topic}", prefix.unwrap_or_default());
+        if own.contains(&name) {
+            return Err(Error::config(format!(
+                "the replay would write into topic `{name}`, which the pipeline writes: choose another `--topic-prefix`"
+            )));
+        }
         match sources.iter().find(|source| source.reads(&name)) {
             Some(source) => Err(Error::config(format!(
                 "the replay would write into topic `{name}`, which the source `{}` reads: choose another `--topic-prefix`",
@@ -146,9 +157,11 @@ fn redirect(config: &mut Config, prefix: Option<&str>) -> Result<()> {
             None => Ok(name),
         }
     };
-    if prefix == Some("") {
+    let is_letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if prefix.is_some_and(|prefix| prefix.is_empty() || !prefix.chars().all(is_letter)) {
         return Err(Error::config(
-            "`--topic-prefix` must not be empty: the replay would write into the pipeline's topics",
+            "`--topic-prefix` must be letters, digits, `.`, `_` and `-`, at least one: topics and files are to have other names \
+             than the pipeline's own",
         ));
     }
     let letters = |policy: &OnBadRecord| match (policy, prefix) {
@@ -158,15 +171,19 @@ fn redirect(config: &mut Config, prefix: Option<&str>) -> Result<()> {
         (other, _) => Ok(other.clone()),
     };
     for output in &mut config.outputs {
-        if let Sink::Kafka(kafka) = &mut output.sink {
-            match prefix {
-                Some(_) => {
-                    kafka.topic = renamed(&kafka.topic)?;
-                    let policy = letters(kafka.settings.bad_records())?;
-                    kafka.settings = kafka.settings.clone().on_bad_record(policy);
-                }
-                None => output.sink = Sink::Console { rows: ROWS },
+        match (&mut output.sink, prefix) {
+            (Sink::Kafka(kafka), Some(_)) => {
+                kafka.topic = renamed(&kafka.topic)?;
+                let policy = letters(kafka.settings.bad_records())?;
+                kafka.settings = kafka.settings.clone().on_bad_record(policy);
             }
+            // A batch that runs again replaces its files: those of the application are not the replay's to replace.
+            (Sink::Files { path, .. }, Some(prefix)) => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                *path = path.with_file_name(format!("{prefix}{name}"));
+            }
+            (Sink::Kafka(_) | Sink::Files { .. }, None) => output.sink = Sink::Console { rows: ROWS },
+            (Sink::Table { .. } | Sink::Console { .. }, _) => {}
         }
     }
     let letters: Vec<_> =
