@@ -23,6 +23,7 @@ mod signals;
 mod state;
 mod target;
 mod test;
+mod topic_reader;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};

@@ -1,22 +1,15 @@
 //! Reads a batch log, which says what the batches of an application had.
 
-use std::collections::BTreeMap;
-
-use rdkafka::ClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::KafkaError;
-use rdkafka::{Message, Offset, TopicPartitionList};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Range;
 use crate::commit::log::{BatchLog, LoggedBatch, LoggedRecord};
 use crate::error::{Error, Result};
 use crate::service::check::Config;
-use crate::source::kafka::{ClientSettings, client_error, error_text};
+use crate::service::topic_reader::TopicReader;
+use crate::source::kafka::ClientSettings;
 use crate::state::StateDb;
 use crate::time::Time;
-
-/// How long the broker may take for an answer.
-const ANSWER: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// The batches of `range` that the log in `topic` has of the application, or else that of its checkpoint.
 pub(super) fn batches(
@@ -24,13 +17,23 @@ pub(super) fn batches(
     topic: Option<&str>,
     range: Range,
 ) -> Result<BTreeMap<Time, LoggedBatch>> {
-    let (found, place) = match topic {
-        Some(topic) => (in_topic(config, topic, range)?, format!("topic `{topic}`")),
+    let (mut found, mut known) = (BTreeMap::new(), BTreeSet::new());
+    let mut note = |time: Time, batch: LoggedBatch| {
+        known.extend(batch.inputs.keys().cloned());
+        if range.contains(time) {
+            found.insert(time, batch);
+        }
+    };
+    let place = match topic {
+        Some(topic) => {
+            in_topic(config, topic, &mut note)?;
+            format!("topic `{topic}`")
+        }
         None => {
             let db = StateDb::open_read_only(&config.checkpoint)?;
             let all = BatchLog::of(&db).range(Time::from_millis(i64::MIN), Time::from_millis(i64::MAX))?;
-            let found = all.into_iter().filter(|(time, _)| range.contains(*time)).collect();
-            (found, config.checkpoint.display().to_string())
+            all.into_iter().for_each(|(time, batch)| note(time, batch));
+            config.checkpoint.display().to_string()
         }
     };
     if found.is_empty() {
@@ -39,85 +42,57 @@ pub(super) fn batches(
             config.app_id
         )));
     }
+    // A source that it does not know would read nothing, and nobody would notice.
+    let unknown = config.sources.iter().find(|source| !known.contains(&input_of(&source.name)));
+    if let Some(source) = unknown {
+        let names: Vec<_> = known.iter().map(|uid| uid.strip_prefix(KAFKA).unwrap_or(uid)).collect();
+        return Err(Error::config(format!(
+            "the batch log in {place} has nothing of the source `{}`; the sources that it names are: {}",
+            source.name,
+            names.join(", ")
+        )));
+    }
     Ok(found)
 }
 
-/// An end of a partition is no error here.
-struct Quiet;
+/// What the inputs of Kafka sources are called begins so.
+const KAFKA: &str = "kafka:";
 
-impl ClientContext for Quiet {
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!("{error}: {reason}");
-    }
+/// What a log calls the source `name`.
+pub(super) fn input_of(name: &str) -> String {
+    format!("{KAFKA}{name}")
 }
 
-impl ConsumerContext for Quiet {}
-
-fn in_topic(config: &Config, topic: &str, range: Range) -> Result<BTreeMap<Time, LoggedBatch>> {
+/// Shows the batches that the log in `topic` has of the application.
+fn in_topic(config: &Config, topic: &str, note: &mut dyn FnMut(Time, LoggedBatch)) -> Result<()> {
     let cluster = config
         .output_cluster
         .as_ref()
         .or(config.sources.iter().find_map(|source| source.kafka().map(|kafka| &kafka.cluster)))
         .ok_or_else(|| Error::config("a pipeline without a Kafka cluster has no batch log in a topic"))?;
-    let unavailable = |what: &str, error: KafkaError| {
-        let (text, brokers) = (error_text(&error), &cluster.brokers);
-        Error::unavailable(format!("cannot {what} the batch log in topic `{topic}` on {brokers}: {text}"))
-            .with_source(error)
-    };
     let settings = ClientSettings {
         brokers: cluster.brokers.clone(),
         client_id: format!("{}-replay-log", config.app_id),
         options: cluster.options.0.clone().into_iter().collect(),
     };
-    let consumer: BaseConsumer<Quiet> = settings
-        .config()?
-        .set("group.id", format!("{}-replay", config.app_id))
-        .set("enable.auto.commit", "false")
-        .set("enable.partition.eof", "true")
-        .set("isolation.level", "read_committed")
-        .create_with_context(Quiet)
-        .map_err(|e| client_error("consumer", e))?;
-    let metadata = consumer.fetch_metadata(Some(topic), ANSWER).map_err(|e| unavailable("find", e))?;
-    let partitions = metadata.topics().first().map_or(&[][..], |found| found.partitions());
-    if partitions.is_empty() {
+    let reader = TopicReader::new(&settings);
+    if reader.partitions(topic)? == 0 {
         return Err(Error::config(format!(
             "there is no batch log in topic `{topic}` on {}",
             cluster.brokers
         )));
     }
-    let mut unread = TopicPartitionList::new();
-    for partition in partitions {
-        unread
-            .add_partition_offset(topic, partition.id(), Offset::Beginning)
-            .map_err(|e| unavailable("read", e))?;
-    }
-    consumer.assign(&unread).map_err(|e| unavailable("read", e))?;
-    let (mut found, mut ends) = (BTreeMap::new(), 0);
-    while ends < partitions.len() {
-        match consumer.poll(ANSWER) {
-            None => {
-                let message = format!(
-                    "the batch log in topic `{topic}` was not read to its end in {} s",
-                    ANSWER.as_secs()
-                );
-                return Err(Error::unavailable(message));
-            }
-            Some(Err(KafkaError::PartitionEOF(_))) => ends += 1,
-            Some(Err(error)) => return Err(unavailable("read", error)),
-            Some(Ok(message)) => {
-                let record: LoggedRecord = serde_json::from_slice(message.payload().unwrap_or_default())
-                    .map_err(|error| {
-                        Error::data(format!(
-                            "record {topic}-{} at offset {} is no record of a batch log: {error}",
-                            message.partition(),
-                            message.offset()
-                        ))
-                    })?;
-                if record.app_id == config.app_id && range.contains(record.batch_time) {
-                    found.insert(record.batch_time, record.batch);
-                }
-            }
+    reader.read(topic, &mut |read| {
+        let record: LoggedRecord = serde_json::from_slice(read.value.as_deref().unwrap_or_default())
+            .map_err(|error| {
+                Error::data(format!(
+                    "record {topic}-{} at offset {} is no record of a batch log: {error}",
+                    read.partition, read.offset
+                ))
+            })?;
+        if record.app_id == config.app_id {
+            note(record.batch_time, record.batch);
         }
-    }
-    Ok(found)
+        Ok(true)
+    })
 }
