@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::support::words::Random;
 use crate::support::{Broker, Record, Row, eventually, unique_name};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -105,6 +106,102 @@ outputs:
     let segment = broker.log_segment(&bodies, ann.partition);
     let log = broker.tool("kafka.tools.DumpLogSegments", &["--files", segment.to_str().unwrap()]);
     assert!(log.contains("compresscodec: zstd"), "{log}");
+}
+
+#[test]
+fn each_topic_gets_what_it_takes_and_dead_letters_fit_theirs() {
+    let broker = Broker::shared();
+    let name = unique_name("limits");
+    broker.create_topic(&name, 1);
+    // As somebody has made it who did not think of large letters.
+    broker.create_topic_with(&format!("{name}.dlq"), 1, &[("max.message.bytes", "3000")]);
+    let text = format!(
+        "app_id: {name}
+batch_interval: 100ms
+delivery: exactly-once
+checkpoint: data
+http: ${{TIDEMILL_HTTP}}
+producer: {{ compression: none, buffer_memory: 1MiB }}
+sources:
+  lines:
+    kafka: {{ brokers: \"${{KAFKA_BROKERS}}\", topics: [{name}], start: earliest }}
+    format: json
+    schema: {{ id: text, at: timestamp, body: text }}
+    on_bad_record: {{ dead_letter: {name}.dlq }}
+streams:
+  small: {{ sql: \"select id, body from lines where length(body) < 1000\" }}
+  large: {{ sql: \"select id, body from lines where length(body) >= 1000\" }}
+  dated: {{ sql: \"select id, at from lines where at is not null\" }}
+outputs:
+  - {{ from: small, kafka: {{ topic: {name}-small, key: id, value: body, partitions: 1, config: {{ max.message.bytes: 2000 }} }} }}
+  - {{ from: large, kafka: {{ topic: {name}-large, key: id, value: body, partitions: 1, config: {{ max.message.bytes: 4194304 }} }} }}
+  - from: dated
+    kafka: {{ topic: {name}-dated, key: id, value: id, timestamp: at, on_bad_record: {{ dead_letter: {name}.dlq }} }}
+"
+    );
+    // More than the topic takes at once, though not one by one; and one that is larger than the memory for what is on its way.
+    let line = |id: &str, body: &str| Record::from(format!(r#"{{"id": "{id}", "body": "{body}"}}"#));
+    let dated = |id: &str, at: &str| Record::from(format!(r#"{{"id": "{id}", "at": "{at}", "body": ""}}"#));
+    let mut random = Random(7);
+    let bodies: Vec<String> = (0..100).map(|_| (0..300).map(|_| digit(&mut random)).collect()).collect();
+    let mut records: Vec<_> = bodies.iter().map(|body| line("s", body)).collect();
+    let large = "x".repeat(3_000_000);
+    broker.create_topic_with(&format!("{name}-in"), 1, &[("max.message.bytes", "4194304")]);
+    records.extend([
+        dated("past", "2026-01-31T10:00:00Z"),
+        dated("ahead", "2200-01-31T10:00:00Z"),
+        dated("epoch", "1970-01-01T00:00:00Z"),
+        Record::from("y".repeat(5_000)).key("bad").header("trace", "7"),
+    ]);
+    let count = records.len() as u64;
+    broker.produce(&name, records);
+    let text = text.replace(&format!("topics: [{name}]"), &format!("topics: [{name}, {name}-in]"));
+    let java = ["--bootstrap-server", broker.bootstrap(), "--topic", &format!("{name}-in")];
+    let size = ["--producer-property", "max.request.size=4000000", "--max-partition-memory-bytes", "4000000"];
+    let input = format!("{{\"id\": \"l\", \"body\": \"{large}\"}}\n");
+    broker.tool_with_input("org.apache.kafka.tools.ConsoleProducer", &[&java[..], &size].concat(), &input);
+
+    let app = broker.run(FILE).file(FILE, &text);
+    let mut run = app.start();
+    run.http().wait_until_read(2, count + 1, LIMIT);
+    run.stop(LIMIT);
+    // Whether a batch goes on after another one is librdkafka's affair: what counts is that each is there, once and in order.
+    let values = |topic: &str| broker.read(topic).iter().map(Row::text).collect::<Vec<_>>();
+    let mut small = values(&format!("{name}-small"));
+    small.retain(|body| !body.is_empty());
+    assert!(small == bodies, "{} of {}", small.len(), bodies.len());
+    assert!(values(&format!("{name}-large")) == [large]);
+    assert_eq!(values(&format!("{name}-dated")), ["past"]);
+
+    let letters = broker.read(&format!("{name}.dlq"));
+    let told: BTreeMap<_, _> = letters
+        .iter()
+        .map(|letter| {
+            let header = |name: &str| {
+                let name = format!("__tidemill.errors.{name}");
+                let found = letter.headers.iter().find(|(other, _)| *other == name);
+                found.map(|(_, value)| String::from_utf8(value.clone()).unwrap()).unwrap_or_default()
+            };
+            (letter.key_text(), (header("message"), header("left_out"), letter))
+        })
+        .collect();
+    assert_eq!(told.keys().collect::<Vec<_>>(), ["ahead", "bad", "epoch"]);
+    assert!(told["ahead"].0.contains("message.timestamp.after.max.ms"), "{:?}", told["ahead"]);
+    assert!(told["epoch"].0.contains("0 ms since the epoch"), "{:?}", told["epoch"]);
+    let (_, left_out, bad) = &told["bad"];
+    assert_eq!((left_out.as_str(), &bad.value), ("its value of 5000 bytes", &None));
+    assert!(bad.headers.contains(&("trace".to_owned(), b"7".to_vec())));
+    assert!(run.stderr().contains("goes there without its value of 5000 bytes"), "{}", run.stderr());
+    // What is not whole is not sent back as if it were.
+    let said = app.done(&["dead-letters", "resend", FILE, "--from", &name, "--execute"], LIMIT);
+    assert!(said.contains("it is without its value of 5000 bytes"), "{said}");
+    assert!(said.contains(r#""not_whole":1"#) && said.contains(r#""sent":0"#), "{said}");
+}
+
+/// One of 62 letters and digits.
+fn digit(random: &mut Random) -> char {
+    let all = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    char::from(all[random.below(62) as usize])
 }
 
 #[test]

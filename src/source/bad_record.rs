@@ -24,9 +24,10 @@ pub enum OnBadRecord {
     /// | `topic`, `partition`, `offset`, `timestamp` | where the record stood, and when it was written; a record that could not be sent has only the topic that it was for |
     /// | `stage` | `decode`, `process` or `produce` |
     /// | `operator` | the source, stream or output operation |
-    /// | `message` | what was wrong |
+    /// | `message` | what was wrong, up to 4 KiB of it |
     /// | `batch_time` | milliseconds since the epoch |
     /// | `app_id` | the application |
+    /// | `left_out` | what of the record its topic has no room for (its `max.message.bytes`), if not all of it is there: the value, then the headers, then the key |
     ///
     /// `tidemill dead-letters` shows such a topic and sends records back.
     DeadLetter(String),

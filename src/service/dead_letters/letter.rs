@@ -22,6 +22,8 @@ pub(super) struct Letter {
     pub operator: String,
     pub message: String,
     pub batch_time: Option<i64>,
+    /// What of it was too large for the topic of dead letters; empty if it is whole.
+    pub left_out: String,
 }
 
 impl Letter {
@@ -45,6 +47,7 @@ impl Letter {
             operator: text("operator"),
             message: text("message"),
             batch_time: text("batch_time").parse().ok(),
+            left_out: text("left_out"),
             record,
         }
     }
@@ -79,7 +82,10 @@ impl Letter {
             self.operator.clone(),
             self.record.key.as_deref().map_or("-".to_owned(), |key| text(key).chars().take(40).collect()),
             if resent { "yes" } else { "no" }.to_owned(),
-            self.message.replace('\n', " "),
+            match &*self.left_out {
+                "" => self.message.replace('\n', " "),
+                left_out => format!("{} (without {left_out})", self.message.replace('\n', " ")),
+            },
         ]
     }
 
@@ -100,6 +106,7 @@ impl Letter {
             "message": self.message,
             "batch_time": self.batch_time,
             "resent": resent,
+            "left_out": Some(&*self.left_out).filter(|text| !text.is_empty()),
             "key": key.as_deref().map(text),
             "value": value.as_deref().map(text),
             "headers": headers,

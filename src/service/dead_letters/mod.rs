@@ -15,10 +15,10 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use self::letter::Letter;
-use self::read::Reader;
 use super::EXIT_CONFIG;
 use super::check::{Cluster, Config, Sink};
 use super::target::{Out, Shape, columns};
+use super::topic_reader::TopicReader;
 use crate::error::{Error, Result};
 use crate::source::kafka::ClientSettings;
 
@@ -175,8 +175,8 @@ pub(super) fn run(command: &DeadLetterCommand) -> anyhow::Result<ExitCode> {
 }
 
 fn list(place: &Place, args: &ListArgs) -> Result<()> {
-    let reader = Reader::new(&place.client("reader"))?;
-    let resent = reader.resent(&place.resent_topic())?;
+    let reader = TopicReader::new(&place.client("reader"));
+    let resent = read::resent(&reader, &place.resent_topic())?;
     let mut out = Out::new();
     let (mut rows, mut count) = (Vec::new(), 0);
     let most = args.which.limit.unwrap_or(usize::MAX);
@@ -207,6 +207,8 @@ fn list(place: &Place, args: &ListArgs) -> Result<()> {
 }
 
 /// A summary of what is sent where, for people and programs alike.
-fn summary(sent: usize, before: usize, executed: bool) -> String {
-    json!({ "sent": if executed { sent } else { 0 }, "would_send": sent, "sent_before": before }).to_string()
+/// `not_whole` are those that cannot be sent, since the topic of dead letters had no room for all of them.
+fn summary(sent: usize, before: usize, not_whole: usize, executed: bool) -> String {
+    let done = if executed { sent } else { 0 };
+    json!({ "sent": done, "would_send": sent, "sent_before": before, "not_whole": not_whole }).to_string()
 }

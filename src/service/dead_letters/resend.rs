@@ -11,10 +11,11 @@ use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 
 use super::letter::Letter;
-use super::read::Reader;
+use super::read::resent;
 use super::{Place, ResendArgs, summary};
 use crate::error::{Error, Result};
 use crate::service::target::Out;
+use crate::service::topic_reader::TopicReader;
 use crate::source::kafka::{client_error, error_text};
 
 /// How long one call may take.
@@ -24,16 +25,16 @@ const AT_ONCE: usize = 10_000;
 
 /// Sends those that `args` names, or says which it would send.
 pub(super) fn resend(place: &Place, args: &ResendArgs) -> Result<()> {
-    let reader = Reader::new(&place.client("reader"))?;
+    let reader = TopicReader::new(&place.client("reader"));
     let marks = place.resent_topic();
     // First of all: whoever else is at it is stopped here, and what that one had begun is settled.
     let sender = match args.execute {
         true => Some(Sender::new(place, &marks)?),
         false => None,
     };
-    let before = reader.resent(&marks)?;
+    let before = resent(&reader, &marks)?;
     let mut out = Out::new();
-    let (mut sent, mut known, mut partitions) = (0, 0, BTreeMap::new());
+    let (mut sent, mut known, mut kept, mut partitions) = (0, 0, 0, BTreeMap::new());
     let most = args.which.limit.unwrap_or(usize::MAX);
     for topic in &place.topics {
         reader.read(topic, &mut |record| {
@@ -46,6 +47,15 @@ pub(super) fn resend(place: &Place, args: &ResendArgs) -> Result<()> {
             }
             if before.contains(&letter.mark()) && !args.again {
                 known += 1;
+                return Ok(true);
+            }
+            if !letter.left_out.is_empty() {
+                // What would be sent is another record than the one that was.
+                kept += 1;
+                let (place, left_out) = (letter.place(), &letter.left_out);
+                out.line(format!(
+                    "cannot send {place}: it is without {left_out}, for which its topic had no room"
+                ))?;
                 return Ok(true);
             }
             let to = destination(args, &letter)?;
@@ -71,7 +81,7 @@ pub(super) fn resend(place: &Place, args: &ResendArgs) -> Result<()> {
     if let Some(sender) = &sender {
         sender.commit()?;
     }
-    out.line(summary(sent, known, args.execute))?;
+    out.line(summary(sent, known, kept, args.execute))?;
     out.finish()
 }
 
@@ -86,7 +96,7 @@ fn destination<'a>(args: &'a ResendArgs, letter: &'a Letter) -> Result<&'a str> 
     }
 }
 
-fn existing(reader: &Reader, topic: &str) -> Result<i32> {
+fn existing(reader: &TopicReader, topic: &str) -> Result<i32> {
     match reader.partitions(topic)? {
         0 => Err(Error::config(format!("there is no topic `{topic}` to send to; nothing of it was sent"))),
         partitions => Ok(partitions),

@@ -20,7 +20,7 @@ pub(super) fn of_read(app_name: &str, time: Time, letter: DeadLetter) -> Produce
     }
     add("stage", letter.stage.name().to_owned());
     add("operator", letter.operator.to_string());
-    add("message", letter.error);
+    add("message", short(letter.error));
     add("batch_time", time.as_millis().to_string());
     add("app_id", app_name.to_owned());
     ProducerRecord { key, value, headers, timestamp: None }
@@ -40,12 +40,89 @@ pub(super) fn of_unsent(
     add("timestamp", timestamp.unwrap_or(time).as_millis().to_string());
     add("stage", "produce".to_owned());
     add("operator", operator.to_owned());
-    add("message", error.to_owned());
+    add("message", short(error.to_owned()));
     add("batch_time", time.as_millis().to_string());
     add("app_id", app_name.to_owned());
     ProducerRecord { key, value, headers, timestamp: None }
 }
 
+/// `letter` with at most `most` bytes, and what had to be left out for that: first its value, then the headers that it had, then its key.
+/// A header `left_out` says so.
+pub(super) fn fitting(letter: ProducerRecord, most: usize) -> (ProducerRecord, Option<String>) {
+    if letter.size() <= most {
+        return (letter, None);
+    }
+    let ProducerRecord { key, value, headers, .. } = &letter;
+    let bytes =
+        |what: &str, of: &Option<Vec<u8>>| format!("its {what} of {} bytes", of.as_ref().map_or(0, Vec::len));
+    let (noted, own): (Vec<_>, Vec<_>) =
+        headers.clone().into_iter().partition(|(name, _)| name.starts_with(HEADERS));
+    let of_headers = format!("its {} headers", own.len());
+    let mut less = ProducerRecord { value: None, ..letter.clone() };
+    let mut left_out = bytes("value", value);
+    let told = |mut record: ProducerRecord, left_out: &str| {
+        add(&mut record.headers, "left_out", left_out.to_owned());
+        record
+    };
+    if told(less.clone(), &left_out).size() > most {
+        less.headers = noted;
+        left_out = format!("{left_out}, {of_headers}");
+    }
+    if told(less.clone(), &left_out).size() > most {
+        left_out = format!("{left_out}, {}", bytes("key", key));
+        less.key = None;
+    }
+    (told(less, &left_out), Some(left_out))
+}
+
+/// What was wrong, as far as a header has room for it.
+fn short(mut message: String) -> String {
+    const LONGEST: usize = 4 << 10;
+    if message.len() > LONGEST {
+        message.truncate(message.floor_char_boundary(LONGEST));
+        message.push('…');
+    }
+    message
+}
+
 fn add(headers: &mut Vec<(String, Option<Vec<u8>>)>, name: &str, value: String) {
     headers.push((format!("{HEADERS}{name}"), Some(value.into_bytes())));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_letter_loses_what_does_not_fit_and_says_so() {
+        let record = ProducerRecord::new("key", vec![b'v'; 1_000]).header("own", "h".repeat(500));
+        let noted = |record: &ProducerRecord, name: &str| {
+            let found = record.headers.iter().find(|(other, _)| *other == format!("{HEADERS}{name}"));
+            found.map(|(_, value)| String::from_utf8(value.clone().unwrap()).unwrap())
+        };
+        let letter = |error: &str| of_unsent("app", Time::from_millis(7), ("to", "map"), &record, error);
+        let whole = letter("bad");
+        assert_eq!(fitting(whole.clone(), whole.size()), (whole.clone(), None));
+        let cases = [
+            (whole.size() - 1, "its value of 1000 bytes", true, true),
+            (800, "its value of 1000 bytes, its 1 headers", false, true),
+            (1, "its value of 1000 bytes, its 1 headers, its key of 3 bytes", false, false),
+        ];
+        for (most, told, has_headers, has_key) in cases {
+            let (less, left_out) = fitting(whole.clone(), most);
+            assert_eq!(left_out.as_deref(), Some(told), "{most}");
+            assert_eq!(noted(&less, "left_out").as_deref(), Some(told), "{most}");
+            assert_eq!(noted(&less, "message").as_deref(), Some("bad"), "{most}");
+            let own = less.headers.iter().any(|(name, _)| name == "own");
+            assert_eq!(
+                (less.value.as_ref(), own, less.key.is_some()),
+                (None, has_headers, has_key),
+                "{most}"
+            );
+            assert!(less.size() <= most || most == 1, "{most}");
+        }
+        // Whatever an error says, some of it must do.
+        let long = letter(&"é".repeat(10_000));
+        assert_eq!(noted(&long, "message").unwrap().chars().count(), 2_049);
+    }
 }

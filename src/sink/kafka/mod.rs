@@ -2,9 +2,11 @@
 
 mod batch_log;
 mod dead_letter;
+mod limits;
 mod outbox;
 mod partitioner;
 mod producer;
+mod sender;
 mod settings;
 mod topics;
 mod transaction;
@@ -43,7 +45,7 @@ pub struct ProducerRecord {
     pub value: Option<Vec<u8>>,
     /// Names and values of headers.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
-    /// Its timestamp; the batch time if there is none.
+    /// Its timestamp, from 1 ms after the epoch on; the batch time if there is none.
     pub timestamp: Option<Time>,
 }
 
@@ -98,7 +100,8 @@ impl StreamingContext {
     /// [`save_to_kafka`](crate::DStream::save_to_kafka).
     pub fn kafka_sink(&self, settings: KafkaSinkSettings) -> KafkaSink {
         let (runner, delivery) = (self.inner.runner.clone(), self.inner.settings.delivery);
-        let shared = Arc::new(Shared::new(self.app_name().to_owned(), runner, settings, delivery));
+        let running = (runner, self.inner.clock.clone());
+        let shared = Arc::new(Shared::new(self.app_name().to_owned(), running, settings, delivery));
         self.inner.lifecycle.admit("kafka_sink", || {
             self.inner.graph.add_sink(shared.clone());
             self.inner.graph.set_dead_letters(shared.clone());

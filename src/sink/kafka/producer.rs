@@ -7,13 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::producer::{Producer, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
 
+use super::limits::Limits;
 use super::outbox::Outbox;
 use super::partitioner::DefaultPartitioner;
-use super::topics::{Admin, TopicLimits};
+use super::sender::{Sender, key_text};
+use super::topics::Admin;
 use super::transaction::{CALL, Calls, Trouble, persist};
 use super::{
     Compression, KafkaSinkSettings, ProducerRecord, TRANSACTION_TIMEOUT, TopicSettings, dead_letter,
@@ -24,7 +26,7 @@ use crate::rdd::{Runner, StorageMemory};
 use crate::sink::{CommitTrouble, Sink, Transactions};
 use crate::source::kafka::{ClientSettings, client_error, error_text, group_offsets, marked_list, wait_for};
 use crate::source::{DeadLetter, GroupOffset, Marker, OnBadRecord, Place};
-use crate::time::{Duration, Stopwatch, Time};
+use crate::time::{Clock, Duration, Stopwatch, Time};
 
 /// Instances of an application other than the first have other numbers; there is one so far.
 const INSTANCE: u32 = 0;
@@ -33,6 +35,7 @@ const INSTANCE: u32 = 0;
 pub(super) struct Shared {
     pub app_name: String,
     pub runner: Arc<Runner>,
+    pub clock: Arc<dyn Clock>,
     pub settings: KafkaSinkSettings,
     pub delivery: Delivery,
     pub topics: Mutex<BTreeMap<Arc<str>, TopicSettings>>,
@@ -41,7 +44,7 @@ pub(super) struct Shared {
     /// Where the batch log goes, if anywhere.
     pub batch_log: Mutex<Option<Arc<str>>>,
     producer: RwLock<Option<ThisProducer>>,
-    /// What is known of the topics, if it matters.
+    /// What is known of what the topics take.
     limits: RwLock<Limits>,
     group: Mutex<Option<Group>>,
     cluster: Mutex<Option<String>>,
@@ -51,14 +54,6 @@ pub(super) struct Shared {
     transactions: Mutex<Transactions>,
     /// Records of the batch that were skipped or went to a dead-letter topic.
     bad: AtomicU64,
-}
-
-/// What topics and producer take.
-#[derive(Default)]
-struct Limits {
-    topics: BTreeMap<Arc<str>, TopicLimits>,
-    /// The producer takes no larger record.
-    max_bytes: usize,
 }
 
 /// The application's consumer group, as a producer needs it.
@@ -71,12 +66,12 @@ struct Group {
 
 /// Learns what became of each record.
 #[derive(Default)]
-struct Deliveries {
+pub(super) struct Deliveries {
     failure: Mutex<Option<String>>,
     partitioner: DefaultPartitioner,
 }
 
-type ThisProducer = ThreadedProducer<Deliveries, DefaultPartitioner>;
+pub(super) type ThisProducer = ThreadedProducer<Deliveries, DefaultPartitioner>;
 
 impl ClientContext for Deliveries {}
 
@@ -100,28 +95,17 @@ impl ProducerContext<DefaultPartitioner> for Deliveries {
     }
 }
 
-/// A record's key for a message.
-fn key_text(key: Option<&[u8]>) -> String {
-    const LONGEST: usize = 200;
-    match key {
-        None => "no key".to_owned(),
-        Some(key) if key.len() > LONGEST => {
-            format!("key `{}…` of {} bytes", String::from_utf8_lossy(&key[..LONGEST]), key.len())
-        }
-        Some(key) => format!("key `{}`", String::from_utf8_lossy(key)),
-    }
-}
-
 impl Shared {
     pub fn new(
         app_name: String,
-        runner: Arc<Runner>,
+        (runner, clock): (Arc<Runner>, Arc<dyn Clock>),
         settings: KafkaSinkSettings,
         delivery: Delivery,
     ) -> Self {
         Self {
             app_name,
             runner,
+            clock,
             room: Arc::new(StorageMemory::new(settings.buffer_memory)),
             settings,
             delivery,
@@ -160,41 +144,65 @@ impl Shared {
             OnBadRecord::Fail => None,
             _ => self.limits.read().topics.get(topic).copied(),
         };
-        let max_bytes = self.limits.read().max_bytes;
-        let (mut bad, mut sender) = (Vec::new(), self.sender(topic, time));
+        let (max_bytes, times) = (self.limits.read().max_bytes, (time, self.clock.now()));
+        let (mut bad, mut sender) = (Vec::new(), Sender::new(self, topic, time));
         for outbox in outboxes {
-            outbox.drain(|record| match limits.and_then(|limits| limits.refuse(record, max_bytes)) {
-                None => sender.send(record),
-                Some(why) => {
-                    self.bad.fetch_add(1, Ordering::Relaxed);
-                    if policy != OnBadRecord::Skip {
-                        let place = (&**topic, operator);
-                        bad.push(dead_letter::of_unsent(&self.app_name, time, place, record, &why));
+            outbox.drain(|record| {
+                match limits.and_then(|limits| limits.refuse(record, times, max_bytes)) {
+                    None => sender.send(record),
+                    Some(why) => {
+                        self.bad.fetch_add(1, Ordering::Relaxed);
+                        if policy != OnBadRecord::Skip {
+                            let place = (&**topic, operator);
+                            bad.push(dead_letter::of_unsent(&self.app_name, time, place, record, &why));
+                        }
+                        Ok(())
                     }
-                    Ok(())
                 }
             })?;
         }
         sender.finish();
         match policy.dead_letter_topic() {
-            Some(destination) if !bad.is_empty() => self.send_all(&destination.into(), time, &bad),
+            Some(destination) if !bad.is_empty() => self.send_letters(&destination.into(), time, bad),
             _ => Ok(()),
         }
     }
 
     pub fn send_all(&self, topic: &Arc<str>, time: Time, records: &[ProducerRecord]) -> Result<()> {
-        let mut sender = self.sender(topic, time);
+        let mut sender = Sender::new(self, topic, time);
         records.iter().try_for_each(|record| sender.send(record))?;
         sender.finish();
         Ok(())
     }
 
-    fn sender<'a>(&'a self, topic: &'a Arc<str>, time: Time) -> Sender<'a> {
-        Sender { shared: self, producer: self.producer.read(), topic, time, count: 0 }
+    /// Sends dead letters to `topic`, each as far as it fits.
+    fn send_letters(&self, topic: &Arc<str>, time: Time, letters: Vec<ProducerRecord>) -> Result<()> {
+        let most = self.limits.read().largest(topic);
+        let fitting = |letter| {
+            let (letter, left_out) = dead_letter::fitting(letter, most);
+            if let Some(left_out) = left_out {
+                tracing::warn!(
+                    topic = &**topic,
+                    "a dead letter is larger than the {most} bytes that its topic takes, and goes there without {left_out}"
+                );
+            }
+            letter
+        };
+        self.send_all(topic, time, &letters.into_iter().map(fitting).collect::<Vec<_>>())
+    }
+
+    /// The producer, once it was started.
+    pub fn producer(&self) -> RwLockReadGuard<'_, Option<ThisProducer>> {
+        self.producer.read()
+    }
+
+    /// Notes that the batch has `count` more records for `topic`.
+    pub fn count(&self, topic: &Arc<str>, count: u64) {
+        *self.counts.lock().entry(topic.clone()).or_default() += count;
     }
 
     /// Opens a transaction, unless one is open or none is wanted.
-    fn open(&self, producer: &ThisProducer) -> Result<()> {
+    pub fn open(&self, producer: &ThisProducer) -> Result<()> {
         if self.delivery == Delivery::ExactlyOnce && self.open.lock().is_none() {
             self.persist("begin a transaction", || producer.begin_transaction())
                 .map_err(Trouble::into_error)?;
@@ -213,30 +221,8 @@ impl Shared {
         Calls { runner: &self.runner, app: &self.app_name, patience, open: None }
     }
 
-    fn enqueue(&self, producer: &ThisProducer, mut message: BaseRecord<'_, [u8], [u8]>) -> Result<()> {
-        loop {
-            match producer.send(message) {
-                Ok(()) => return Ok(()),
-                // The queue is bounded: wait until the broker has taken some of it.
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
-                    message = back;
-                    producer.poll(std::time::Duration::from_millis(5));
-                    self.check(producer)?;
-                }
-                Err((error, message)) => {
-                    let key = key_text(message.key);
-                    return Err(Error::output(format!(
-                        "cannot send a record with {key} to topic `{}`: {}",
-                        message.topic,
-                        error_text(&error)
-                    ))
-                    .with_source(error));
-                }
-            }
-        }
-    }
-
-    fn check(&self, producer: &ThisProducer) -> Result<()> {
+    /// Whether all that was handed over may still be delivered.
+    pub fn check(&self, producer: &ThisProducer) -> Result<()> {
         if self.runner.is_cancelled() {
             let left = producer.in_flight_count();
             return Err(Error::unavailable(format!("the delivery of {left} records was given up")));
@@ -261,31 +247,23 @@ impl Shared {
         Ok(producer)
     }
 
-    /// Asks what the topics take, if a record that they do not take is not to fail its batch, or dead letters may be large.
+    /// Asks what the topics take, and has the producer go by it.
     fn learn_limits(
         &self,
         admin: &Admin,
         topics: &BTreeMap<Arc<str>, TopicSettings>,
         config: &mut ClientConfig,
     ) {
-        const LARGEST: &str = "message.max.bytes";
-        /// librdkafka's own.
-        const DEFAULT: usize = 1_000_000;
-        let matters = |settings: &TopicSettings| {
-            settings.on_bad_record != OnBadRecord::Fail || *settings == TopicSettings::dead_letters()
-        };
-        let mut limits = Limits { max_bytes: DEFAULT, ..Limits::default() };
-        if topics.values().any(matters) {
-            limits.topics = admin.limits(topics.keys().cloned());
-        }
-        match config.get(LARGEST).map(str::parse) {
-            Some(Ok(given)) => limits.max_bytes = given,
-            // Wrong: librdkafka tells.
-            Some(Err(_)) => {}
-            None => {
-                let largest = limits.topics.values().map(|limits| limits.max_bytes).max();
-                limits.max_bytes = largest.unwrap_or(DEFAULT).max(DEFAULT);
-                config.set(LARGEST, limits.max_bytes.to_string());
+        let limits = Limits::apply(admin.limits(topics.keys().cloned()), self.settings.buffer_memory, config);
+        let letters = TopicSettings::dead_letters().largest().unwrap_or_default();
+        for (topic, settings) in topics.iter().filter(|(_, settings)| settings.is_for_dead_letters()) {
+            let most = limits.largest(topic);
+            if most < letters && settings.largest().is_none_or(|wanted| most < wanted) {
+                tracing::warn!(
+                    topic = &**topic,
+                    "dead letters of more than {most} bytes will be without their value: give their topic a `max.message.bytes` of \
+                     {letters}"
+                );
             }
         }
         *self.limits.write() = limits;
@@ -309,48 +287,6 @@ impl Shared {
     }
 }
 
-/// Hands records over for one topic.
-struct Sender<'a> {
-    shared: &'a Shared,
-    producer: RwLockReadGuard<'a, Option<ThisProducer>>,
-    topic: &'a Arc<str>,
-    time: Time,
-    count: u64,
-}
-
-impl Sender<'_> {
-    fn send(&mut self, record: &ProducerRecord) -> Result<()> {
-        let Some(producer) = &*self.producer else {
-            return Err(Error::internal("the Kafka sink was used before it was started"));
-        };
-        if self.count == 0 {
-            self.shared.open(producer)?;
-        }
-        self.count += 1;
-        let at = record.timestamp.unwrap_or(self.time);
-        let mut message = BaseRecord::<[u8], [u8]>::to(self.topic).timestamp(at.as_millis());
-        if let Some(key) = &record.key {
-            message = message.key(key.as_slice());
-        }
-        if let Some(value) = &record.value {
-            message = message.payload(value.as_slice());
-        }
-        if !record.headers.is_empty() {
-            let headers = record.headers.iter().fold(OwnedHeaders::new(), |headers, (name, value)| {
-                headers.insert(Header { key: name, value: value.as_ref() })
-            });
-            message = message.headers(headers);
-        }
-        self.shared.enqueue(producer, message)
-    }
-
-    fn finish(self) {
-        if self.count > 0 {
-            *self.shared.counts.lock().entry(self.topic.clone()).or_default() += self.count;
-        }
-    }
-}
-
 fn create(config: &ClientConfig) -> Result<ThisProducer> {
     config.create_with_context(Deliveries::default()).map_err(|e| client_error("producer", e))
 }
@@ -364,11 +300,9 @@ impl Sink for Shared {
         *self.cluster.lock() = Some(admin.cluster(&self.runner, self.settings.wait)?);
 
         let mut config = self.client("producer").config()?;
-        let buffer = (self.settings.buffer_memory >> 10).to_string();
         for (name, value) in [
             ("linger.ms", "5"),
             ("queue.buffering.max.messages", "500000"),
-            ("queue.buffering.max.kbytes", &buffer),
             ("compression.type", Compression::default().name()),
         ] {
             if config.get(name).is_none() {
@@ -520,7 +454,7 @@ impl Sink for Shared {
     fn dead_letters(&self, time: Time, letters: Vec<DeadLetter>) -> Result<()> {
         for letter in letters {
             let Some(destination) = letter.destination.clone() else { continue };
-            self.send_all(&destination, time, &[dead_letter::of_read(&self.app_name, time, letter)])?;
+            self.send_letters(&destination, time, vec![dead_letter::of_read(&self.app_name, time, letter)])?;
         }
         Ok(())
     }

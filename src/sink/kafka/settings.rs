@@ -156,6 +156,16 @@ impl TopicSettings {
         Self::new().config("max.message.bytes", DEAD_LETTER_BYTES)
     }
 
+    /// Whether it is one for records that cannot be used, and nothing else was said of it.
+    pub(super) fn is_for_dead_letters(&self) -> bool {
+        *self == Self::dead_letters()
+    }
+
+    /// How large records it is made for, if that is said.
+    pub(super) fn largest(&self) -> Option<usize> {
+        self.config.get("max.message.bytes").and_then(|bytes| bytes.parse().ok())
+    }
+
     /// A topic that must be there: if it is missing at start, that is an error.
     pub fn existing(mut self) -> Self {
         self.create = false;
@@ -188,8 +198,9 @@ impl TopicSettings {
     }
 
     /// What becomes of a record that the topic cannot take: one that is larger than its `max.message.bytes` allows (as in
-    /// Kafka's own producer, before compression), or without a key where it is compacted. [`OnBadRecord::Fail`] unless set.
-    /// What the topic takes is asked at start.
+    /// Kafka's own producer, before compression), without a key where it is compacted, or of a time that is further from the
+    /// clock's than `message.timestamp.before.max.ms` and `message.timestamp.after.max.ms` allow (an hour ahead, unless set), or
+    /// not after 1970 began, which Kafka's client cannot send. [`OnBadRecord::Fail`] unless set. What the topic takes is asked at start.
     pub fn on_bad_record(mut self, policy: OnBadRecord) -> Self {
         self.on_bad_record = policy;
         self

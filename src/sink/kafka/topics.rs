@@ -7,7 +7,8 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, Top
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::{ProducerRecord, TopicSettings};
+use super::TopicSettings;
+use super::limits::TopicLimits;
 use crate::error::{Error, Result};
 use crate::rdd::Runner;
 use crate::source::kafka::{ClientSettings, client_error, cluster_id, error_text, wait_for};
@@ -82,6 +83,9 @@ impl Admin {
     /// What `topics` take, as far as the broker tells.
     pub(super) fn limits(&self, topics: impl Iterator<Item = Arc<str>>) -> BTreeMap<Arc<str>, TopicLimits> {
         let topics: Vec<_> = topics.collect();
+        if topics.is_empty() {
+            return BTreeMap::new();
+        }
         let wanted: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
         let options = AdminOptions::new().request_timeout(Some(REQUEST));
         let told = match futures_executor::block_on(self.client.describe_configs(&wanted, &options)) {
@@ -94,31 +98,10 @@ impl Admin {
         };
         let limits = topics.iter().zip(told).filter_map(|(topic, told)| {
             let told = told.ok()?;
-            let value = |name| told.get(name).and_then(|entry| entry.value.as_deref());
-            let max_bytes = value("max.message.bytes").and_then(|value| value.parse().ok());
-            let is_compacted = value("cleanup.policy").is_some_and(|policy| policy.contains("compact"));
-            Some((topic.clone(), TopicLimits { max_bytes: max_bytes?, is_compacted }))
+            let value = |name: &str| told.get(name).and_then(|entry| entry.value.as_deref());
+            Some((topic.clone(), TopicLimits::of(value)?))
         });
         limits.collect()
-    }
-}
-
-/// Which records a topic takes.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct TopicLimits {
-    pub max_bytes: usize,
-    pub is_compacted: bool,
-}
-
-impl TopicLimits {
-    /// Why the topic cannot take `record`, if it cannot; the producer takes no more than `max_bytes`.
-    pub fn refuse(self, record: &ProducerRecord, max_bytes: usize) -> Option<String> {
-        let (size, most) = (record.size(), self.max_bytes.min(max_bytes));
-        if size > most {
-            return Some(format!("it has {size} bytes, and the topic takes {most} (`max.message.bytes`)"));
-        }
-        let keyless = self.is_compacted && record.key.is_none();
-        keyless.then(|| "it has no key, and the topic is compacted".to_owned())
     }
 }
 
