@@ -118,6 +118,13 @@ pub(crate) fn check(report: &mut Report) -> Option<Config> {
         return None;
     }
     warn_of_unused(written_streams, &streams, &outputs, report);
+    if let Some(written) = &file.backpressure
+        && sources.iter().any(|s| s.kafka().is_some_and(|k| matches!(k.slicing, Slicing::Timestamp { .. })))
+    {
+        report
+            .warning(written.key_at.clone(), "`backpressure` does nothing here")
+            .label("under `slicing: timestamp` timestamps alone say what belongs to a batch");
+    }
     Some(Config {
         app_id: app_id?,
         batch_interval: batch_interval?,

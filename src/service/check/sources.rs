@@ -146,6 +146,18 @@ fn slicing(kafka: &file::KafkaSource, report: &mut Report) -> Option<Slicing> {
             *max_future = At::get(&kafka.max_future).unwrap_or(*max_future);
             *grace = At::get(&kafka.grace).unwrap_or(*grace);
         }
+        for (name, given) in [
+            ("max_rate_per_partition", kafka.max_rate_per_partition.as_ref().map(|given| &given.key_at)),
+            ("min_rate_per_partition", kafka.min_rate_per_partition.as_ref().map(|given| &given.key_at)),
+            ("max_records_per_batch", kafka.max_records_per_batch.as_ref().map(|given| &given.key_at)),
+            ("max_bytes_per_batch", kafka.max_bytes_per_batch.as_ref().map(|given| &given.key_at)),
+        ] {
+            if let Some(at) = given {
+                report
+                    .warning(at.clone(), format!("`{name}` does nothing here"))
+                    .label("under `slicing: timestamp` timestamps alone say what belongs to a batch");
+            }
+        }
         return Some(slicing);
     }
     let mut fine = true;

@@ -34,6 +34,24 @@ pub(crate) const OWNED: [(&str, &str); 21] = [
     ("sticky.partitioning.linger.ms", "records without a key fill one partition for a while, then another"),
 ];
 
+/// Second names that librdkafka has for properties, and the first ones: of two names for one thing, which counts must not be a
+/// matter of chance.
+const ALIASES: [(&str, &str); 8] = [
+    ("compression.codec", "compression.type"),
+    ("queue.buffering.max.ms", "linger.ms"),
+    ("max.partition.fetch.bytes", "fetch.message.max.bytes"),
+    ("sasl.mechanisms", "sasl.mechanism"),
+    ("max.in.flight", "max.in.flight.requests.per.connection"),
+    ("retries", "message.send.max.retries"),
+    ("delivery.timeout.ms", "message.timeout.ms"),
+    ("metadata.broker.list", "bootstrap.servers"),
+];
+
+/// The name by which a property goes here.
+pub(super) fn first_name(name: &str) -> &str {
+    ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, first)| first)
+}
+
 /// How to reach a cluster.
 #[derive(Clone)]
 pub(crate) struct ClientSettings {
@@ -55,7 +73,8 @@ impl ClientSettings {
                     "Kafka option `{name}` is Tidemill's own to set: {instead}"
                 )));
             }
-            config.set(name, value);
+            // Of an option that is given twice the last one counts.
+            config.set(first_name(name), value);
         }
         // A broker that is back is found within a second; librdkafka would wait up to ten.
         if config.get("reconnect.backoff.max.ms").is_none() {
@@ -130,8 +149,16 @@ pub(crate) type Client = BaseConsumer<Events>;
 /// Hears what became of things that nobody waits for.
 pub(crate) struct Events {
     group: String,
-    /// Why a broker does not serve this client, and the error's code. Questions are told of it as of an answer that does not come.
-    refused: Mutex<Option<(RDKafkaErrorCode, String)>>,
+    refused: Mutex<Refusals>,
+}
+
+/// What brokers say that refuse something. Whoever waits for their answer just gets none; and they say so once, and not each time.
+#[derive(Default)]
+struct Refusals {
+    /// Why they do not serve this client.
+    client: Option<String>,
+    /// Why they do not let it use its group.
+    group: Option<String>,
 }
 
 impl Events {
@@ -139,29 +166,35 @@ impl Events {
         Self { group: group.to_owned(), refused: Mutex::default() }
     }
 
-    /// What a broker has refused since the last call; the client must have been polled.
-    pub fn take_refusal(&self) -> Option<(RDKafkaErrorCode, String)> {
-        self.refused.lock().take()
+    /// Why the brokers do not serve this client, if they have said so since they last did; it must have been polled.
+    pub fn refusal(&self) -> Option<String> {
+        self.refused.lock().client.clone()
+    }
+
+    /// What was said since the last call of why the group may not be used; the client must have been polled.
+    pub fn take_refusal_of_group(&self) -> Option<String> {
+        self.refused.lock().group.take()
+    }
+
+    /// Says that a broker has answered this client.
+    pub fn is_served(&self) {
+        self.refused.lock().client = None;
     }
 }
 
 impl ClientContext for Events {
     fn error(&self, error: KafkaError, reason: &str) {
+        use RDKafkaErrorCode as Code;
         tracing::debug!("{error}: {reason}");
-        if let Some(code) = error.rdkafka_error_code()
-            && is_refusal(code)
-        {
-            *self.refused.lock() = Some((code, reason.to_owned()));
+        let mut refused = self.refused.lock();
+        match error.rdkafka_error_code() {
+            Some(Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL) => {
+                refused.client = Some(reason.to_owned());
+            }
+            Some(Code::GroupAuthorizationFailed) => refused.group = Some(reason.to_owned()),
+            _ => {}
         }
     }
-}
-
-fn is_refusal(code: RDKafkaErrorCode) -> bool {
-    use RDKafkaErrorCode as Code;
-    matches!(
-        code,
-        Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL | Code::GroupAuthorizationFailed
-    )
 }
 
 impl ConsumerContext for Events {
@@ -183,5 +216,29 @@ pub(crate) fn client_error(kind: &str, error: KafkaError) -> Error {
             Error::config(format!("cannot make a Kafka {kind}: option `{option}`: {what}"))
         }
         other => Error::config(format!("cannot make a Kafka {kind}: {other}")).with_source(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(options: &[(&str, &str)]) -> Result<ClientConfig> {
+        let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        ClientSettings { brokers: "b:1".into(), client_id: "app".into(), options: options.collect() }.config()
+    }
+
+    #[test]
+    fn of_two_names_for_one_option_the_last_that_is_given_counts() {
+        for (options, name, value) in [
+            (&[("compression.codec", "gzip")][..], "compression.type", "gzip"),
+            (&[("linger.ms", "7"), ("queue.buffering.max.ms", "9")], "linger.ms", "9"),
+            (&[("queue.buffering.max.ms", "9"), ("linger.ms", "7")], "linger.ms", "7"),
+            (&[("max.partition.fetch.bytes", "4096")], "fetch.message.max.bytes", "4096"),
+            (&[("sasl.mechanisms", "PLAIN")], "sasl.mechanism", "PLAIN"),
+        ] {
+            assert_eq!(config(options).unwrap().get(name), Some(value), "{options:?}");
+        }
+        assert!(config(&[("metadata.broker.list", "x")]).unwrap_err().to_string().contains("set `brokers`"));
     }
 }

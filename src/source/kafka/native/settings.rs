@@ -9,6 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::sasl::{Mechanism, Sasl};
 use crate::error::{Error, Result};
+use crate::source::kafka::client::first_name;
 
 /// Properties that it understands, or that say how librdkafka fetches and nothing else.
 const UNDERSTOOD: [&str; 22] = [
@@ -56,11 +57,17 @@ const DEFAULT_FETCH_BYTES: usize = 4 << 20;
 pub(in super::super) fn needs_librdkafka(options: &[(String, String)]) -> Option<&str> {
     let unknown =
         |name: &str| !UNDERSTOOD.contains(&name) && OF_CONCERN.iter().any(|prefix| name.starts_with(prefix));
-    let odd = options.iter().find(|(name, value)| {
+    // Of an option that is given twice, by whichever of its names, the last one counts.
+    let counts = |i: usize, name: &str| {
+        !options[i + 1..].iter().any(|(later, _)| first_name(later) == first_name(name))
+    };
+    let options =
+        || options.iter().enumerate().filter(|(i, (name, _))| counts(*i, name)).map(|(_, option)| option);
+    let odd = options().find(|(name, value)| {
         let is = |wanted: &str| !value.eq_ignore_ascii_case(wanted);
         unknown(name)
-            || match name.as_str() {
-                "sasl.mechanism" | "sasl.mechanisms" => Mechanism::named(value).is_none(),
+            || match first_name(name) {
+                "sasl.mechanism" => Mechanism::named(value).is_none(),
                 "enable.ssl.certificate.verification" => is("true"),
                 "ssl.endpoint.identification.algorithm" => is("https"),
                 "ssl.ca.location" => value == "probe" || std::path::Path::new(value).is_dir(),
@@ -71,11 +78,9 @@ pub(in super::super) fn needs_librdkafka(options: &[(String, String)]) -> Option
         return Some(name);
     }
     // Unless told, librdkafka logs in by Kerberos.
-    let find =
-        |wanted: &str| options.iter().find(|(name, _)| name == wanted).map(|(name, value)| (&**name, value));
+    let find = |wanted: &str| options().find(|(name, _)| first_name(name) == wanted);
     let (protocol, value) = find("security.protocol")?;
-    let by_kerberos = value.to_ascii_lowercase().starts_with("sasl")
-        && find("sasl.mechanism").or(find("sasl.mechanisms")).is_none();
+    let by_kerberos = value.to_ascii_lowercase().starts_with("sasl") && find("sasl.mechanism").is_none();
     by_kerberos.then_some(protocol)
 }
 
@@ -118,16 +123,12 @@ impl Settings {
                 ));
             }
         };
-        let fetch_bytes =
-            match options.get("fetch.message.max.bytes").or(options.get("max.partition.fetch.bytes")) {
-                Some(_) => usize::try_from(
-                    options
-                        .number("fetch.message.max.bytes", options.number("max.partition.fetch.bytes", 0)?)?,
-                )
+        let fetch_bytes = match options.get("fetch.message.max.bytes") {
+            Some(_) => usize::try_from(options.number("fetch.message.max.bytes", 0)?)
                 .unwrap_or(DEFAULT_FETCH_BYTES)
                 .clamp(1 << 10, 1 << 30),
-                None => DEFAULT_FETCH_BYTES,
-            };
+            None => DEFAULT_FETCH_BYTES,
+        };
         Ok(Self {
             client_id,
             tls: if tls { Some(Arc::new(options.tls()?)) } else { None },
@@ -152,9 +153,9 @@ impl Settings {
 struct Options<'a>(&'a [(String, String)]);
 
 impl Options<'_> {
-    /// The value that counts is the last one.
+    /// The value that counts is the last one, by whichever of its names it was given.
     fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().rev().find(|(n, _)| n == name).map(|(_, value)| &**value)
+        self.0.iter().rev().find(|(n, _)| first_name(n) == name).map(|(_, value)| &**value)
     }
 
     fn number(&self, name: &str, default: u64) -> Result<u64> {
@@ -167,7 +168,7 @@ impl Options<'_> {
     }
 
     fn sasl(&self) -> Result<Sasl> {
-        let mechanism = self.get("sasl.mechanism").or(self.get("sasl.mechanisms")).and_then(Mechanism::named);
+        let mechanism = self.get("sasl.mechanism").and_then(Mechanism::named);
         let (Some(mechanism), Some(username), Some(password)) =
             (mechanism, self.get("sasl.username"), self.get("sasl.password"))
         else {

@@ -18,6 +18,10 @@ fn librdkafka_is_needed_for_what_only_it_understands() {
         (&[("enable.ssl.certificate.verification", "false")], Some("enable.ssl.certificate.verification")),
         (&[("ssl.endpoint.identification.algorithm", "none")], Some("ssl.endpoint.identification.algorithm")),
         (&[("client.rack", "a")], Some("client.rack")),
+        // The last one counts.
+        (&[("sasl.mechanism", "GSSAPI"), ("sasl.mechanisms", "PLAIN")], None),
+        (&[("sasl.mechanisms", "PLAIN"), ("sasl.mechanism", "GSSAPI")], Some("sasl.mechanism")),
+        (&[("security.protocol", "sasl_plaintext"), ("security.protocol", "ssl")], None),
         (&[("fetch.min.bytes", "1000")], Some("fetch.min.bytes")),
     ] {
         assert_eq!(needs_librdkafka(&options(pairs)), needed, "{pairs:?}");
@@ -28,6 +32,8 @@ fn librdkafka_is_needed_for_what_only_it_understands() {
 fn settings_are_read_or_refused() {
     let settings = Settings::new("app".into(), &options(&[("fetch.message.max.bytes", "65536")])).unwrap();
     assert_eq!((settings.fetch_bytes, settings.timeout.as_secs()), (65_536, 60));
+    let given = options(&[("fetch.message.max.bytes", "65536"), ("max.partition.fetch.bytes", "70000")]);
+    assert_eq!(Settings::new("app".into(), &given).unwrap().fetch_bytes, 70_000);
     assert!(settings.tls.is_none() && settings.sasl.is_none());
     for (pairs, told) in [
         (&[("security.protocol", "tls")][..], "security.protocol"),
