@@ -1,5 +1,6 @@
 //! The context's inputs besides Kafka: receivers, sockets, folders.
 
+use std::collections::BTreeSet;
 use std::io::BufRead;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +16,19 @@ use crate::source::{
 };
 use crate::state::StateDb;
 use crate::time::Duration;
+
+/// # Errors
+/// If two inputs have one name: their positions in the checkpoint would be one.
+pub(super) fn check_uids(inputs: &[Arc<dyn Input>]) -> Result<()> {
+    let mut known = BTreeSet::new();
+    match inputs.iter().find(|input| !known.insert(input.uid())) {
+        None => Ok(()),
+        Some(input) => Err(Error::config(format!(
+            "two inputs are called `{}`, which names their position in the checkpoint: give one another name (`uid`)",
+            input.uid()
+        ))),
+    }
+}
 
 impl StreamingContextBuilder {
     /// How often a receiver's current block ends, by the context's clock; 200 ms unless set, at least a millisecond (Spark's

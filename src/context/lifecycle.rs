@@ -171,6 +171,7 @@ fn prepare(ssc: &StreamingContext) -> Result<(Scheduler, Recovered, Option<Inter
         ));
     }
     check_ends(&inner.graph.inputs())?;
+    inputs::check_uids(&inner.graph.inputs())?;
     let intervals = Intervals::of(inner.graph.inputs(), inner.clock.clone(), ssc.batch_interval())?;
     let outputs = inner.graph.outputs();
     let mut committer = Committer::new(Parts {
@@ -262,8 +263,10 @@ fn launch(
 
     let mut phase = ssc.inner.lifecycle.phase.lock();
     if phase.stopping {
-        // Stopped while it was starting: nothing has run.
-        phase.stopped = true;
+        // Stopped while it was starting: nothing has run, and what was started since then was not told.
+        drop(phase);
+        ssc.inner.graph.inputs().iter().for_each(|input| input.stop(false));
+        ssc.inner.lifecycle.phase.lock().stopped = true;
         ssc.inner.lifecycle.changed.notify_all();
         return Ok(());
     }
@@ -299,14 +302,18 @@ fn launch(
                 })
             }
             (None, None) => {
-                let (has_end, mut backlog) = backlog(&inputs, last, now, interval);
+                let (has_end, backlog) = backlog(&inputs, last, now, interval);
+                let mut backlog = Some(backlog);
                 scheduler.run(recovered.unfinished, first, || {
                     if has_end && inputs.iter().all(|input| input.is_at_end()) {
                         return Ok(None);
                     }
-                    // It may take fewer batches than was thought.
+                    // It may take fewer batches than was thought; and once the clock has given one, its times are over.
                     let is_behind = inputs.iter().any(|input| !input.is_caught_up());
-                    match backlog.next().filter(|_| is_behind && !lifecycle.is_stopping()) {
+                    if !is_behind || lifecycle.is_stopping() {
+                        backlog = None;
+                    }
+                    match backlog.as_mut().and_then(Iterator::next) {
                         Some(time) => Ok(Some(submitted(&context, time))),
                         None => Ok(lifecycle.queue.pop()),
                     }
