@@ -5,9 +5,10 @@ use std::time::Duration;
 use crate::support::crash::{
     PARTITIONS, Sender, Sent, application, batches, examine, first_batch, numbers, pipeline, read_on,
 };
-use crate::support::{Broker, eventually};
+use crate::support::{Broker, Http, Record, Run, eventually, unique_name, word_count_as};
 
 const LIMIT: Duration = Duration::from_secs(120);
+const FILE: &str = "pipeline.yaml";
 const OUTPUTS: [&str; 2] = ["each", "totals"];
 
 fn exactly_once(name: &str) -> String {
@@ -55,6 +56,87 @@ fn a_coordinator_and_leaders_that_move_lose_nothing() {
     run.stop(LIMIT);
     assert_eq!(examine(&broker, &name, &OUTPUTS, sent), (0, 0));
     drop(second);
+}
+
+#[test]
+fn a_partition_without_a_leader_is_told_waited_for_and_keeps_no_other_waiting() {
+    let broker = Broker::start();
+    let name = unique_name("leaderless");
+    broker.create_topic(&name, 1);
+    let numbers =
+        |partition: i32| (0..10).map(move |n| Record::from(format!("word{n}")).partition(partition));
+    broker.produce(&name, numbers(0));
+    // All that they need is on the first broker, before there is another one.
+    let mut running = ["arrival", "timestamp"].map(|slicing| {
+        let app = format!("{name}-{slicing}");
+        let topics = format!("topics: [{name}]\n      slicing: {slicing}\n      discovery_interval: 500ms");
+        let own = format!("topics: [{app}]");
+        let text = word_count_as(&app, &[(own.as_str(), topics.as_str())]);
+        let mut run = broker.run(FILE).file(FILE, &text).start();
+        (run.http(), run)
+    });
+    let committed = |running: &[(Http, Run)], partition: &str, count: f64| {
+        for (http, run) in running {
+            eventually(LIMIT, "the records", || {
+                let read =
+                    http.metrics().sum("tidemill_source_committed_offset", &[("partition", partition)]);
+                (read == count).then_some(()).ok_or_else(|| format!("{read} of {count}: {}", run.stderr()))
+            });
+        }
+    };
+    committed(&running, "0", 10.0);
+    let mut second = broker.join(2);
+    let grow = ["--alter", "--topic", &*name, "--partitions", "2", "--replica-assignment", "1,2"];
+    let server = ["--bootstrap-server", broker.bootstrap()];
+    broker.tool("org.apache.kafka.tools.TopicCommand", &[&server[..], &grow].concat());
+    broker.produce(&name, numbers(1));
+    committed(&running, "1", 10.0);
+
+    second.kill();
+    for (http, run) in &mut running {
+        let line = run.wait_for_stderr("no leader now", LIMIT);
+        assert!(line.contains(&format!("{name}-1")) && !line.contains(&format!("{name}-0")), "{line}");
+        let away = eventually(LIMIT, "what health is to tell", || {
+            let (status, text) = http.get("/readyz");
+            let is_told = status == 503 && text.contains("no leader");
+            is_told.then(|| http.metrics().sum("tidemill_source_away_seconds", &[])).ok_or(text)
+        });
+        assert!(away > 0.0, "{away}");
+    }
+    // It stays so, whoever asks the cluster meanwhile; and by arrival the other partition is read on.
+    broker.produce(&name, numbers(0));
+    committed(&running[..1], "0", 20.0);
+    for (http, _) in &running {
+        let (status, text) = http.get("/readyz");
+        assert_eq!(status, 503, "{text}");
+    }
+    // Who begins at the end has to know where that is.
+    let late = format!("{name}-late");
+    let topics = format!("topics: [{name}]");
+    let text = word_count_as(
+        &late,
+        &[
+            (&format!("topics: [{late}]"), &topics),
+            ("wait: 30s", "wait: 3s"),
+            ("start: earliest", "start: latest"),
+        ],
+    );
+    let mut run = broker.run(FILE).file(FILE, &text).start();
+    assert_eq!(run.wait_exit(LIMIT).code(), Some(1), "{}", run.stderr());
+    let told = run.stderr();
+    assert!(told.contains(&format!("no leader now for {name}-1")), "{told}");
+
+    second.restart();
+    broker.produce(&name, numbers(1));
+    committed(&running, "0", 20.0);
+    committed(&running, "1", 20.0);
+    for (http, run) in &mut running {
+        eventually(LIMIT, "readiness", || match http.get("/readyz") {
+            (200, _) => Ok(()),
+            (_, text) => Err(text),
+        });
+        run.stop(LIMIT);
+    }
 }
 
 /// Has the broker refuse `operation` on `resource` (`--topic NAME`, …), or allow it again.

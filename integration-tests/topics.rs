@@ -3,13 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidemill::{
-    BatchInfo, ConsumerRecord, HttpServer, HttpSettings, KafkaSource, OffsetRange, OnDataLoss, Slicing,
-    Start, StreamingContext, StreamingListener,
+    BatchInfo, ConsumerRecord, KafkaSource, OffsetRange, OnDataLoss, Reader, Slicing, Start, State,
+    StateSpec, StreamingContext, StreamingListener,
 };
 
 use crate::support::{Broker, Http, Record, eventually, unique_name};
@@ -235,16 +237,7 @@ fn a_topic_that_is_made_anew_is_noticed_by_its_id() {
 #[test]
 fn retention_that_overtakes_is_told_with_what_is_lost() {
     let broker = Broker::shared();
-    let delete_below = |topic: &str, offset: i64| {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let json = format!(
-            r#"{{"partitions":[{{"topic":"{topic}","partition":0,"offset":{offset}}}],"version":1}}"#
-        );
-        std::fs::write(file.path(), json).unwrap();
-        let path = file.path().to_str().unwrap();
-        let class = "org.apache.kafka.tools.DeleteRecordsCommand";
-        broker.tool(class, &["--bootstrap-server", broker.bootstrap(), "--offset-json-file", path]);
-    };
+    let delete_below = |topic: &str, offset: i64| delete_below(broker, &[topic], offset);
     let range = |topic: &str, from, until| OffsetRange { topic: topic.into(), partition: 0, from, until };
     for slicing in [Slicing::Arrival, BY_TIME] {
         let topic = broker.unique_topic("retained", 1);
@@ -313,12 +306,7 @@ fn retention_that_overtakes_a_planned_batch_leaves_the_rest_of_it() {
     let (ssc, ..) = run(true);
     ssc.await_termination().unwrap_err();
     drop(ssc);
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let json = format!(r#"{{"partitions":[{{"topic":"{topic}","partition":0,"offset":7}}],"version":1}}"#);
-    std::fs::write(file.path(), json).unwrap();
-    let class = "org.apache.kafka.tools.DeleteRecordsCommand";
-    let path = file.path().to_str().unwrap();
-    broker.tool(class, &["--bootstrap-server", broker.bootstrap(), "--offset-json-file", path]);
+    delete_below(broker, &[&topic], 7);
 
     let (ssc, seen, lost) = run(false);
     eventually(LIMIT, "what is left", || {
@@ -329,6 +317,268 @@ fn retention_that_overtakes_a_planned_batch_leaves_the_rest_of_it() {
     // The start noticed it, and the batch that was planned before it, once.
     let lost: Vec<_> = lost.0.lock().unwrap().iter().map(|range| (range.from, range.until)).collect();
     assert_eq!(lost, [(0, 7)]);
+}
+
+/// Has Kafka's own tool delete the records of partition 0 of `topics` below `offset`.
+fn delete_below(broker: &Broker, topics: &[&str], offset: i64) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let places =
+        topics.iter().map(|topic| format!(r#"{{"topic":"{topic}","partition":0,"offset":{offset}}}"#));
+    let json = format!(r#"{{"partitions":[{}],"version":1}}"#, places.collect::<Vec<_>>().join(","));
+    std::fs::write(file.path(), json).unwrap();
+    let class = "org.apache.kafka.tools.DeleteRecordsCommand";
+    let path = file.path().to_str().unwrap();
+    broker.tool(class, &["--bootstrap-server", broker.bootstrap(), "--offset-json-file", path]);
+}
+
+/// A program that is held while something becomes of its topic.
+struct Held {
+    ssc: StreamingContext,
+    topic: String,
+    case: (Reader, Slicing, OnDataLoss),
+    seen: Arc<Mutex<Vec<i64>>>,
+    lost: Arc<Lost>,
+    waits: Arc<AtomicBool>,
+    release: Sender<()>,
+    _folder: tempfile::TempDir,
+}
+
+/// Records per request, so that little is fetched ahead, and in all.
+const FIRST: i64 = 20;
+const ALL: i64 = 200;
+
+impl Held {
+    /// Reads the first records, and is held: at the end of their batch, or at the beginning of the next one, which is planned.
+    fn start(
+        broker: &Broker,
+        case: (Reader, Slicing, OnDataLoss),
+        at_end: bool,
+        discovery: Duration,
+    ) -> Self {
+        let (reader, slicing, policy) = case;
+        let topic = broker.unique_topic("held", 1);
+        let filler = "x".repeat(300);
+        // Those after the first ones are of a later interval, and of a batch that is closed.
+        let record = |n: i64| {
+            let at = now() - if n < FIRST { 120_000 } else { 60_000 };
+            Record::from(format!("{n} {filler}")).timestamp(at)
+        };
+        for begin in (0..ALL).step_by(FIRST as usize) {
+            broker.produce(&topic, (begin..begin + FIRST).map(record));
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let builder = StreamingContext::builder(&*topic).batch_interval(Duration::from_millis(100));
+        let ssc = builder.checkpoint(folder.path()).build().unwrap();
+        let source = source(broker, &topic).reader(reader).slicing(slicing).on_data_loss(policy);
+        let little = [("fetch.message.max.bytes", "1024"), ("queued.min.messages", "10")];
+        let source = little.iter().fold(source, |source, (name, value)| source.option(*name, *value));
+        let records = ssc
+            .kafka_direct_stream(source.max_records_per_batch(FIRST as u64).discovery_interval(discovery))
+            .records();
+        let seen = Arc::<Mutex<Vec<i64>>>::default();
+        let (waits, (release, gate)) = (Arc::new(AtomicBool::new(false)), channel());
+        let hold = {
+            let (seen, waits, gate) = (seen.clone(), waits.clone(), Mutex::new(gate));
+            move || {
+                if seen.lock().unwrap().len() as i64 == FIRST && !waits.swap(true, Ordering::SeqCst) {
+                    gate.lock().unwrap().recv().unwrap();
+                }
+            }
+        };
+        let hold = Arc::new(hold);
+        let before = hold.clone();
+        records.foreach_rdd(move |_| -> tidemill::Result<()> {
+            if !at_end {
+                before();
+            }
+            Ok(())
+        });
+        let offsets = seen.clone();
+        records.foreach_rdd(move |rdd| -> tidemill::Result<()> {
+            offsets.lock().unwrap().extend(rdd.collect()?.iter().map(|record| record.offset));
+            if at_end {
+                hold();
+            }
+            Ok(())
+        });
+        let lost = Arc::<Lost>::default();
+        ssc.add_streaming_listener(lost.clone());
+        ssc.start().unwrap();
+        Self { ssc, topic, case, seen, lost, waits, release, _folder: folder }
+    }
+
+    #[track_caller]
+    fn wait(&self) {
+        eventually(LIMIT, "the first batch", || {
+            let is_held = self.waits.load(Ordering::SeqCst);
+            is_held.then_some(()).ok_or_else(|| format!("{:?}: {:?}", self.case, self.seen.lock().unwrap()))
+        });
+    }
+
+    /// What it ends with.
+    #[track_caller]
+    fn failure(&self) -> String {
+        match self.ssc.await_termination_or_timeout(LIMIT) {
+            Err(error) => error.to_string(),
+            Ok(has_ended) => panic!("{:?}: no failure, has it ended: {has_ended}", self.case),
+        }
+    }
+
+    #[track_caller]
+    fn read_up_to(&self, offset: i64) {
+        eventually(LIMIT, "the last record", || {
+            let last = self.seen.lock().unwrap().last().copied();
+            (last == Some(offset)).then_some(()).ok_or_else(|| format!("{:?}: {last:?}", self.case))
+        });
+    }
+
+    /// The offsets that were lost, in order, once there are so many.
+    #[track_caller]
+    fn lost(&self, count: i64) -> Vec<i64> {
+        let mut lost = eventually(LIMIT, "what is lost", || {
+            let lost: Vec<_> = self.lost.0.lock().unwrap().iter().flat_map(|r| r.from..r.until).collect();
+            if lost.len() as i64 >= count { Ok(lost) } else { Err(format!("{:?}: {lost:?}", self.case)) }
+        });
+        lost.sort_unstable();
+        lost
+    }
+}
+
+#[test]
+fn retention_that_overtakes_a_running_program_costs_what_is_gone_and_no_more() {
+    let broker = Broker::shared();
+    const NEVER: Duration = Duration::from_secs(3_600);
+    let mut all = Vec::new();
+    for reader in [Reader::Native, Reader::RdKafka] {
+        for slicing in [Slicing::Arrival, BY_TIME] {
+            for policy in [OnDataLoss::Fail, OnDataLoss::Earliest, OnDataLoss::Latest] {
+                all.push(Held::start(broker, (reader, slicing, policy), true, NEVER));
+            }
+        }
+    }
+    all.iter().for_each(Held::wait);
+    let topics: Vec<_> = all.iter().map(|held| held.topic.as_str()).collect();
+    delete_below(broker, &topics, 100);
+    all.iter().for_each(|held| held.release.send(()).unwrap());
+    for held in &all {
+        let (topic, (.., policy)) = (&held.topic, held.case);
+        if policy == OnDataLoss::Fail {
+            let error = held.failure();
+            for part in [&format!("{topic}-0 ["), "retention", "`on_data_loss`"] {
+                assert!(error.contains(part), "{:?}: no {part:?}: {error}", held.case);
+            }
+            continue;
+        }
+        if policy == OnDataLoss::Latest {
+            held.lost(ALL - 100);
+            broker.produce(topic, ["new"]);
+        }
+        held.read_up_to(if policy == OnDataLoss::Latest { ALL } else { ALL - 1 });
+        held.ssc.stop(true).unwrap();
+        // Each record was read or told to be lost, once; what had been fetched before may have been read.
+        let (lost, mut every) = (held.lost(1), held.seen.lock().unwrap().clone());
+        let read = every.clone();
+        every.extend(&lost);
+        every.sort_unstable();
+        let end = if policy == OnDataLoss::Latest { ALL + 1 } else { ALL };
+        assert_eq!(every, (0..end).collect::<Vec<_>>(), "{:?}: lost {lost:?}", held.case);
+        assert!(read.is_sorted(), "{:?}", held.case);
+        let last = if policy == OnDataLoss::Latest { ALL - 1 } else { 99 };
+        assert_eq!(lost.last(), Some(&last), "{:?}", held.case);
+    }
+}
+
+#[test]
+fn a_topic_that_is_deleted_while_it_is_read_costs_what_was_not_read() {
+    let broker = Broker::shared();
+    const LATER: Duration = Duration::from_secs(15);
+    let mut all = Vec::new();
+    for policy in [OnDataLoss::Fail, OnDataLoss::Earliest] {
+        // A batch that is planned finds it; or it is noticed by who looks for changes, with records that wait and with none.
+        for reader in [Reader::Native, Reader::RdKafka] {
+            all.push((Held::start(broker, (reader, Slicing::Arrival, policy), false, LATER), false));
+        }
+        all.push((Held::start(broker, (Reader::Native, BY_TIME, policy), true, SOON), false));
+        for slicing in [Slicing::Arrival, BY_TIME] {
+            all.push((Held::start(broker, (Reader::Native, slicing, policy), true, SOON), true));
+        }
+    }
+    all.iter().for_each(|(held, _)| held.wait());
+    for (held, _) in all.iter().filter(|(_, reads_all)| *reads_all) {
+        held.release.send(()).unwrap();
+        held.read_up_to(ALL - 1);
+    }
+    let topics_of: Vec<_> = all.iter().map(|(held, _)| held.topic.replace('.', r"\.")).collect();
+    topics(broker, &["--delete", "--topic", &topics_of.join("|")]);
+    for (held, _) in all.iter().filter(|(_, reads_all)| !*reads_all) {
+        held.release.send(()).unwrap();
+    }
+    for (held, reads_all) in &all {
+        let (topic, (.., policy)) = (&held.topic, held.case);
+        if policy == OnDataLoss::Fail {
+            let error = held.failure();
+            for part in [&format!("{topic}-0 ["), "the topic was deleted", "`on_data_loss`"] {
+                assert!(error.contains(part), "{:?}: no {part:?}: {error}", held.case);
+            }
+            continue;
+        }
+        let mut every = held.lost(if *reads_all { 0 } else { 1 });
+        let read = held.seen.lock().unwrap().len() as i64;
+        if *reads_all {
+            assert!(every.is_empty(), "{:?}: {every:?}", held.case);
+        } else {
+            every = held.lost(ALL - read);
+        }
+        every.extend(&*held.seen.lock().unwrap());
+        every.sort_unstable();
+        assert_eq!(every, (0..ALL).collect::<Vec<_>>(), "{:?}", held.case);
+        held.ssc.stop(true).unwrap();
+    }
+}
+
+#[test]
+fn states_time_out_behind_a_topic_that_was_made_anew_and_is_shorter() {
+    let broker = Broker::shared();
+    let topic = broker.unique_topic("shorter", 1);
+    broker.produce(&topic, ["a", "b", "c", "d", "e"]);
+    let folder = tempfile::tempdir().unwrap();
+    let builder = StreamingContext::builder(&*topic).batch_interval(Duration::from_millis(100));
+    let ssc = builder.checkpoint(folder.path()).build().unwrap();
+    // It is not to be seen as deleted in between.
+    let source = source(broker, &topic).discovery_interval(Duration::from_secs(1));
+    let spec = StateSpec::function(|key: &String, value: Option<u64>, state: &mut State<u64>| {
+        if state.is_timing_out() {
+            return Some(format!("{key} ends"));
+        }
+        state.update(value?);
+        Some(key.clone())
+    });
+    let told = Arc::<Mutex<Vec<String>>>::default();
+    let seen = told.clone();
+    ssc.kafka_direct_stream(source.on_data_loss(OnDataLoss::Earliest))
+        .text()
+        .map(|key| (key, 1_u64))
+        .map_with_state(spec.timeout(Duration::from_secs(8)))
+        .foreach_rdd(move |rdd| -> tidemill::Result<()> {
+            seen.lock().unwrap().extend(rdd.collect()?);
+            Ok(())
+        });
+    ssc.start().unwrap();
+    let wait = |count: usize| {
+        eventually(LIMIT, "the keys", || {
+            let mut told = told.lock().unwrap().clone();
+            told.sort();
+            if told.len() >= count { Ok(told) } else { Err(format!("{told:?}")) }
+        })
+    };
+    assert_eq!(wait(5), ["a", "b", "c", "d", "e"]);
+    topics(broker, &["--delete", "--topic", &topic]);
+    broker.create_topic(&topic, 1);
+    broker.produce(&topic, ["x"]);
+    let ends = ["a ends", "b ends", "c ends", "d ends", "e ends", "x ends"];
+    let all = wait(12);
+    assert!(ends.iter().all(|end| all.iter().any(|told| told == end)), "{all:?}");
+    ssc.stop(true).unwrap();
 }
 
 /// The records that Kafka's own consumer shows of a topic, with `read_committed`.

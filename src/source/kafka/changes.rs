@@ -7,12 +7,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::discovery::Seen;
-use super::loss::{OVERTAKEN, OnDataLoss, lost_error};
+use super::loss::{DELETED, OVERTAKEN, OnDataLoss, lost_error};
 use super::source::{KafkaInput, Offsets, Place};
 use super::topic_ids::TopicIds;
 use crate::error::Result;
 use crate::source::OffsetRange;
-use crate::time::{Duration, Time};
+use crate::time::Time;
 
 /// How a source's topics are otherwise than they were.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,22 +118,33 @@ impl KafkaInput {
         }
         let before = self.progress.lock().next.clone();
         let mut next = before.clone();
+        let mut is_anew = false;
         if let Some(seen) = seen {
-            self.apply(&mut next, &seen, time)?;
+            is_anew = self.apply(&mut next, &seen, time)?;
         }
         if !to_latest.is_empty() {
             let places: Vec<_> = to_latest.into_iter().filter(|place| next.contains_key(place)).collect();
-            next.extend(self.reached()?.cluster.ends(&places, self.config.wait)?);
+            let ends = self.reached()?.cluster.ends(&places, self.config.wait)?;
+            for ((topic, partition), until) in &ends {
+                // What lies between the slice that could not be read and the end is read no more.
+                if let Some(from) = next.insert((topic.clone(), *partition), *until) {
+                    let (topic, partition, until) = (topic.clone(), *partition, *until);
+                    self.losses
+                        .note(OffsetRange { topic, partition, from, until: until.max(from) }, OVERTAKEN);
+                }
+            }
         }
-        if next != before { self.go_on_at(next) } else { Ok(()) }
+        // A topic that was made anew may go on at the same offset, but not with what was fetched of the former one.
+        if is_anew || next != before { self.go_on_at(next) } else { Ok(()) }
     }
 
-    /// Changes `next`, where the partitions are read on, by what `seen` says, from batch `time` on.
+    /// Changes `next`, where the partitions are read on, by what `seen` says, from batch `time` on. Tells whether a topic was made
+    /// anew.
     ///
     /// # Errors
     /// If something is lost that may not be.
-    pub(super) fn apply(&self, next: &mut Offsets, seen: &Seen, time: Time) -> Result<()> {
-        let mut ids = self.ids.lock().clone();
+    pub(super) fn apply(&self, next: &mut Offsets, seen: &Seen, time: Time) -> Result<bool> {
+        let (mut ids, mut is_anew) = (self.ids.lock().clone(), false);
         // What a stream that ends has to read was decided at its start.
         let takes_new = self.settled_end().is_none();
         for change in changes(next, &ids, seen) {
@@ -149,12 +160,16 @@ impl KafkaInput {
                          other records now"
                     );
                     self.lose(next, |own| *own == *topic, &why)?;
+                    is_anew = true;
+                    self.losses.forget(&topic);
+                    self.progress.lock().backlog.retain(|(own, _), _| *own != topic);
                     let own = |place: &&Place| place.0 == topic;
                     let places: Vec<_> = seen.found.partitions.iter().filter(own).cloned().collect();
                     next.extend(self.going_on(&places, seen)?);
                 }
                 Change::Gone(topic) => {
-                    self.lose(next, |own| *own == *topic, "the topic was deleted")?;
+                    self.lose(next, |own| *own == *topic, DELETED)?;
+                    self.losses.forget(&topic);
                     ids.remove(&topic);
                 }
                 Change::Overtaken(place, first) => {
@@ -172,7 +187,8 @@ impl KafkaInput {
             }
         }
         ids.extend(seen.found.ids.clone());
-        self.keep_ids(ids, time)
+        self.keep_ids(ids, time)?;
+        Ok(is_anew)
     }
 
     /// The partitions of topics that `are_lost` are read no more.
@@ -210,8 +226,16 @@ impl KafkaInput {
         }
         let mut next = self.progress.lock().next.clone();
         let cluster = self.reached()?.cluster;
-        let found = cluster.look()?;
-        let beginnings = cluster.beginnings(&found.partitions, Duration::ZERO)?;
+        let looked = cluster.look().and_then(|found| {
+            let beginnings = cluster.beginnings_known(&found.partitions)?.known;
+            Ok((found, beginnings))
+        });
+        let (found, beginnings) = match looked {
+            Ok(looked) => looked,
+            // It is looked at again when it has been so for as long once more.
+            Err(error) if error.is_retryable() => return Ok(false),
+            Err(error) => return Err(error),
+        };
         // It was perhaps made anew a moment ago.
         self.apply(&mut next, &Seen { found, beginnings, ..Seen::default() }, time)?;
         for (place, end) in shrunk {
@@ -220,11 +244,12 @@ impl KafkaInput {
             let why = format!(
                 "{topic}-{partition} ends at offset {end}, but this application has read up to {from}"
             );
-            let lost = OffsetRange { topic, partition, from: end, until: *from };
+            let lost = OffsetRange { topic: topic.clone(), partition, from: end, until: *from };
             if self.config.on_data_loss == OnDataLoss::Fail {
                 return Err(lost_error(&lost, &why));
             }
             self.losses.note(lost, &why);
+            self.losses.forget(&topic);
             *from = end;
         }
         self.go_on_at(next).map(|()| true)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rdkafka::consumer::Consumer;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -26,24 +26,21 @@ pub(super) struct Cluster {
     pub away: Arc<Away>,
 }
 
-/// Since when a cluster has not answered, if it does not, and what is said of that. Plans ask it, and the thread that looks for
-/// changes does while a batch waits for a commit.
-#[derive(Default)]
-pub(super) struct Away(Mutex<Option<Silence>>);
-
-/// How often it is said that a cluster does not answer.
-const SAY_EVERY: Duration = Duration::seconds(10);
-
-struct Silence {
-    since: Time,
-    why: String,
-    said: Option<Time>,
+/// Who asks a cluster: plans do, and the thread that looks for changes does while a batch waits for a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asker {
+    Plan,
+    Look,
 }
+
+/// Since when a cluster has not answered, if it does not, and what is said of that, to each of those who ask.
+#[derive(Default)]
+pub(super) struct Away(Mutex<[Option<(Time, String)>; 2]>);
 
 impl Away {
     /// Takes in the outcome of a question that was answered, or was not, at `now`.
-    pub fn note<T>(&self, outcome: &Result<T>, now: Time) {
-        let mut away = self.0.lock();
+    pub fn note<T>(&self, asker: Asker, outcome: Result<T, &dyn std::fmt::Display>, now: Time) {
+        let away = &mut self.0.lock()[asker as usize];
         match outcome {
             Ok(_) => *away = None,
             Err(error) => {
@@ -53,20 +50,32 @@ impl Away {
         }
     }
 
-    /// Since when, and why.
+    /// Since when, and why: as it is told to who has been waiting longest.
     pub fn get(&self) -> Option<(Time, String)> {
-        self.0.lock().as_ref().map(|silence| (silence.since, silence.why.clone()))
+        self.0.lock().iter().flatten().min_by_key(|(since, _)| *since).cloned()
     }
+}
 
-    /// Whether it is to be said (again): at once, then every now and then as long as it lasts.
-    pub fn is_to_be_said(&self, now: Time) -> bool {
-        match &mut *self.0.lock() {
-            Some(Silence { said: Some(at), .. }) if now - *at < SAY_EVERY => false,
-            silence => {
-                silence.iter_mut().for_each(|silence| silence.said = Some(now));
-                true
-            }
+/// What partitions answered.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    pub known: Offsets,
+    /// Those for which nobody answers: they have no leader now, or are gone.
+    pub unknown: Vec<Place>,
+}
+
+impl Answers {
+    /// What is said of those for which nobody answers, if there are any.
+    pub fn gaps(&self, brokers: &str) -> Option<String> {
+        const NAMED: usize = 5;
+        if self.unknown.is_empty() {
+            return None;
         }
+        let named = self.unknown.iter().take(NAMED).map(|(topic, partition)| format!("{topic}-{partition}"));
+        let named = named.collect::<Vec<_>>().join(", ");
+        let others = self.unknown.len().saturating_sub(NAMED);
+        let others = if others > 0 { format!(" and {others} others") } else { String::new() };
+        Some(format!("Kafka at {brokers} has no leader now for {named}{others}"))
     }
 }
 
@@ -169,9 +178,9 @@ impl Cluster {
 
     fn metadata(&self, topic: Option<&str>) -> Result<Metadata> {
         let brokers = &self.config.brokers;
-        self.client.fetch_metadata(topic, REQUEST).map_err(|e| {
+        self.served(self.client.fetch_metadata(topic, REQUEST)).map_err(|e| {
             Error::unavailable(match self.refusal() {
-                Some((_, why)) => format!("Kafka at {brokers} does not serve this client: {why}"),
+                Some(why) => format!("Kafka at {brokers} does not serve this client: {why}"),
                 None => format!(
                     "no answer from Kafka at {brokers}: {}; is it running, and is `brokers` right?",
                     error_text(&e)
@@ -181,10 +190,18 @@ impl Cluster {
         })
     }
 
-    /// What a broker has refused: the question itself just gets no answer.
-    fn refusal(&self) -> Option<(RDKafkaErrorCode, String)> {
+    /// The outcome of a question; if it was answered, brokers serve this client (again).
+    fn served<T>(&self, outcome: KafkaResult<T>) -> KafkaResult<T> {
+        if outcome.is_ok() {
+            self.client.context().is_served();
+        }
+        outcome
+    }
+
+    /// Why the brokers do not serve this client, if they refuse to: the question itself just gets no answer.
+    fn refusal(&self) -> Option<String> {
         while self.client.poll(std::time::Duration::ZERO).is_some() {}
-        self.client.context().take_refusal()
+        self.client.context().refusal()
     }
 
     /// What the group holds. Under `read_committed` the broker answers only once no transaction that could change it is open.
@@ -197,74 +214,100 @@ impl Cluster {
             return Ok(list);
         }
         wait_for(&self.runner, "the consumer group's coordinator", wait, || {
-            self.client
-                .committed_offsets(list.clone(), REQUEST)
-                .map_err(|e| self.unavailable("the group's committed offsets", e))
+            let what = "the group's committed offsets";
+            let committed = self.served(self.client.committed_offsets(list.clone(), REQUEST));
+            committed.map_err(|e| {
+                let unavailable = self.unavailable(what, &e);
+                match self.client.context().take_refusal_of_group() {
+                    Some(_) => Error::config(format!(
+                        "not allowed to ask Kafka at {} for {what}: let this client Read and Describe its consumer group",
+                        self.config.brokers
+                    )),
+                    None => unavailable,
+                }
+                .with_source(e)
+            })
         })
     }
 
     /// The first offsets of `partitions`, all of them.
     pub fn beginnings(&self, partitions: &[Place], wait: Duration) -> Result<Offsets> {
-        wait_for(&self.runner, "the partitions' first offsets", wait, || {
-            let found = self.offsets(partitions, Offset::Beginning, "the partitions' first offsets")?;
-            match partitions.iter().find(|place| !found.contains_key(place)) {
-                None => Ok(found),
-                Some((topic, partition)) => Err(Error::unavailable(format!(
-                    "Kafka at {} does not tell the first offset of {topic}-{partition}",
-                    self.config.brokers
-                ))),
+        self.all(partitions, Offset::Beginning, "the partitions' first offsets", wait)
+    }
+
+    /// The first offsets of those of `partitions` for which somebody answers.
+    pub fn beginnings_known(&self, partitions: &[Place]) -> Result<Answers> {
+        self.offsets(partitions, Offset::Beginning, "the partitions' first offsets")
+    }
+
+    /// The ends of `partitions` (under `read_committed` the last stable offsets), all of them.
+    pub fn ends(&self, partitions: &[Place], wait: Duration) -> Result<Offsets> {
+        self.all(partitions, Offset::End, "the partitions' ends", wait)
+    }
+
+    /// The ends of those of `partitions` for which somebody answers.
+    pub fn ends_known(&self, partitions: &[Place]) -> Result<Answers> {
+        self.offsets(partitions, Offset::End, "the partitions' ends")
+    }
+
+    /// Where `partitions` have the first record of `time` or later; those that have none, as is known for sure, are left out.
+    pub fn at_time(&self, partitions: &[Place], time: Time, wait: Duration) -> Result<Offsets> {
+        // Kafka takes negative numbers for questions of another kind.
+        self.all(partitions, Offset::Offset(time.as_millis().max(0)), "the offsets of a time", wait)
+    }
+
+    /// Asks until there is somebody who answers for each of `partitions`.
+    fn all(&self, partitions: &[Place], at: Offset, what: &str, wait: Duration) -> Result<Offsets> {
+        wait_for(&self.runner, what, wait, || {
+            let found = self.offsets(partitions, at, what)?;
+            match found.gaps(&self.config.brokers) {
+                None => Ok(found.known),
+                Some(gaps) => Err(Error::unavailable(format!("cannot ask for {what}: {gaps}"))),
             }
         })
     }
 
-    /// The ends of `partitions` (under `read_committed` the last stable offsets); those that nobody knows are left out.
-    pub fn ends(&self, partitions: &[Place], wait: Duration) -> Result<Offsets> {
-        let what = "the partitions' ends";
-        wait_for(&self.runner, what, wait, || self.offsets(partitions, Offset::End, what))
-    }
-
-    /// Where `partitions` have the first record of `time` or later; those that have none are left out.
-    pub fn at_time(&self, partitions: &[Place], time: Time, wait: Duration) -> Result<Offsets> {
-        let what = "the offsets of a time";
-        // Kafka takes negative numbers for questions of another kind.
-        let at = Offset::Offset(time.as_millis().max(0));
-        wait_for(&self.runner, what, wait, || self.offsets(partitions, at, what))
-    }
-
     /// One request per broker.
-    fn offsets(&self, partitions: &[Place], at: Offset, what: &str) -> Result<Offsets> {
+    fn offsets(&self, partitions: &[Place], at: Offset, what: &str) -> Result<Answers> {
         let mut list = TopicPartitionList::new();
         for (topic, partition) in partitions {
             list.add_partition_offset(topic, *partition, at)
                 .map_err(|e| Error::internal("librdkafka refused an offset").with_source(e))?;
         }
         if partitions.is_empty() {
-            return Ok(Offsets::new());
+            return Ok(Answers::default());
         }
-        let found = self.client.offsets_for_times(list, REQUEST).map_err(|e| self.unavailable(what, e))?;
-        let elements = found.elements();
-        let offsets = elements.iter().filter(|element| element.error().is_ok());
-        Ok(offsets
-            .filter_map(|element| match element.offset() {
-                Offset::Offset(offset) => Some(((element.topic().into(), element.partition()), offset)),
-                _ => None,
-            })
-            .collect())
+        let mut answers = Answers::default();
+        match self.served(self.client.offsets_for_times(list, REQUEST)) {
+            Ok(found) => {
+                for element in found.elements() {
+                    let place = (element.topic().into(), element.partition());
+                    match (element.error(), element.offset()) {
+                        (Ok(()), Offset::Offset(offset)) => drop(answers.known.insert(place, offset)),
+                        // Of the time that was asked for, or a later one, there is no record.
+                        (Ok(()), _) => {}
+                        (Err(_), _) => answers.unknown.push(place),
+                    }
+                }
+            }
+            // So says the client if there is nobody to ask at all.
+            Err(e) if e.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownPartition) => {
+                answers.unknown = partitions.to_vec();
+            }
+            Err(e) => return Err(self.unavailable(what, &e).with_source(e)),
+        }
+        // The client remembers who leads, and by itself does not ask again for a while.
+        let mut topics: Vec<_> = answers.unknown.iter().map(|(topic, _)| topic).collect();
+        topics.dedup();
+        for topic in topics {
+            self.metadata(Some(topic))?;
+        }
+        Ok(answers)
     }
 
-    fn unavailable(&self, what: &str, error: KafkaError) -> Error {
-        let brokers = &self.config.brokers;
-        match self.refusal() {
-            Some((RDKafkaErrorCode::GroupAuthorizationFailed, _)) => Error::config(format!(
-                "not allowed to ask Kafka at {brokers} for {what}: let this client Read and Describe its consumer group"
-            )),
-            Some((_, why)) => Error::unavailable(format!("cannot ask Kafka at {brokers} for {what}: {why}")),
-            None => Error::unavailable(format!(
-                "cannot ask Kafka at {brokers} for {what}: {}",
-                error_text(&error)
-            )),
-        }
-        .with_source(error)
+    fn unavailable(&self, what: &str, error: &KafkaError) -> Error {
+        let why = self.refusal().unwrap_or_else(|| error_text(error));
+        Error::unavailable(format!("cannot ask Kafka at {} for {what}: {why}", self.config.brokers))
     }
 }
 

@@ -7,10 +7,10 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 
 use parking_lot::Mutex;
 
-use super::cluster::{Cluster, Found};
+use super::cluster::{Asker, Cluster, Found};
 use super::source::Offsets;
 use crate::error::{Error, Result};
-use crate::time::{Clock, Duration};
+use crate::time::Clock;
 
 /// A topic counts as deleted when as many looks on end have not seen it: a broker that has just started does not know all.
 const MISSING_FOR_GOOD: u32 = 2;
@@ -19,7 +19,7 @@ const MISSING_FOR_GOOD: u32 = 2;
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub found: Found,
-    /// The first offsets of the partitions.
+    /// The first offsets of the partitions, of those that have a leader now.
     pub beginnings: Offsets,
     /// Topics that were there before and are not any more.
     pub gone: BTreeSet<Arc<str>>,
@@ -43,7 +43,7 @@ impl Discovery {
                 == Err(RecvTimeoutError::Timeout)
             {
                 let found = look(&cluster, &mut known);
-                cluster.away.note(&found, clock.now());
+                cluster.away.note(Asker::Look, found.as_ref().map_err(|e| e as _), clock.now());
                 match found {
                     Ok(found) => *seen.lock() = Some(found),
                     // Whoever needs the brokers says so.
@@ -66,7 +66,8 @@ impl Discovery {
 
 fn look(cluster: &Cluster, known: &mut BTreeMap<Arc<str>, u32>) -> Result<Seen> {
     let found = cluster.look()?;
-    let beginnings = cluster.beginnings(&found.partitions, Duration::ZERO)?;
+    // One without a leader keeps nobody from hearing of the others.
+    let beginnings = cluster.beginnings_known(&found.partitions)?.known;
     let there: BTreeSet<_> = found.partitions.iter().map(|(topic, _)| topic.clone()).collect();
     for topic in &there {
         known.entry(topic.clone()).or_default();

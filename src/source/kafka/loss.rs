@@ -1,15 +1,16 @@
 //! Records that are gone before they were read: the topic's retention has overtaken the application, or somebody deleted the
 //! topic.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use super::cluster::Cluster;
+use super::reader::Missing;
 use super::source::Place;
 use super::{Record, SliceReader};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::rdd::{Flow, Stop};
 use crate::source::OffsetRange;
 
@@ -40,30 +41,40 @@ pub(super) struct Losses {
 struct Lost {
     /// Not told to a batch yet.
     new: Vec<OffsetRange>,
-    /// The end of what is known to be lost, by partition: a slice is read again by whoever needs it again.
-    known: BTreeSet<(Place, i64)>,
+    /// What was told already: a slice is read again by whoever needs it again, and a start tells of what the batch that it runs again
+    /// finds for itself.
+    known: BTreeMap<Place, Vec<OffsetRange>>,
     /// Partitions that go on at their ends.
     to_latest: BTreeSet<Place>,
 }
 
 impl Losses {
-    /// Says in the log that `range` is lost, and why.
+    /// Says in the log that `range` is lost, and why, as far as that was not told before.
     pub fn note(&self, range: OffsetRange, why: &str) {
-        let place = (range.topic.clone(), range.partition);
         let mut lost = self.lost.lock();
-        if !lost.known.insert((place, range.until)) {
-            return;
+        let known = lost.known.entry((range.topic.clone(), range.partition)).or_default();
+        let mut left = vec![range.clone()];
+        for told in known.iter() {
+            left = left.into_iter().flat_map(|range| without(&range, told)).collect();
         }
-        tracing::warn!(
-            topic = &*range.topic,
-            partition = range.partition,
-            from = range.from,
-            until = range.until,
-            "records of {range} are lost: {why}"
-        );
-        if !range.is_empty() {
-            lost.new.push(range);
+        known.extend(left.iter().filter(|range| !range.is_empty()).cloned());
+        for range in left {
+            tracing::warn!(
+                topic = &*range.topic,
+                partition = range.partition,
+                from = range.from,
+                until = range.until,
+                "records of {range} are lost: {why}"
+            );
+            if !range.is_empty() {
+                lost.new.push(range);
+            }
         }
+    }
+
+    /// Says that the offsets of `topic` stand for other records from now on.
+    pub fn forget(&self, topic: &str) {
+        self.lost.lock().known.retain(|(own, _), _| **own != *topic);
     }
 
     /// The ranges that were noted since the last call.
@@ -77,6 +88,16 @@ impl Losses {
     }
 }
 
+/// What of `range` is not in `told`.
+fn without(range: &OffsetRange, told: &OffsetRange) -> Vec<OffsetRange> {
+    if range.is_empty() || told.until <= range.from || range.until <= told.from {
+        return vec![range.clone()];
+    }
+    let part = |from: i64, until: i64| OffsetRange { from, until, ..range.clone() };
+    let parts = [part(range.from, told.from), part(told.until, range.until)];
+    parts.into_iter().filter(|part| part.from < part.until).collect()
+}
+
 /// The error for what is lost and may not be.
 pub(super) fn lost_error(range: &OffsetRange, why: &str) -> Error {
     Error::data(format!(
@@ -87,6 +108,9 @@ pub(super) fn lost_error(range: &OffsetRange, why: &str) -> Error {
 /// What retention does.
 pub(super) const OVERTAKEN: &str = "the topic's retention has deleted them before they were read";
 
+/// What somebody did.
+pub(super) const DELETED: &str = "the topic was deleted";
+
 /// A reader that goes on behind what is gone, if that is wanted.
 pub(super) struct Surviving {
     pub reader: Arc<dyn SliceReader>,
@@ -96,9 +120,24 @@ pub(super) struct Surviving {
 }
 
 impl Surviving {
-    /// Where to go on in `range`, whose record at `next` could not be read.
-    fn behind_the_loss(&self, range: &OffsetRange, next: i64, failure: Error) -> Result<i64> {
+    /// Where to go on in `range`, whose record at `next` could not be read since something is `missing`.
+    fn behind_the_loss(
+        &self,
+        range: &OffsetRange,
+        next: i64,
+        missing: Missing,
+        failure: Error,
+    ) -> Result<i64> {
         let place = (range.topic.clone(), range.partition);
+        if missing == Missing::Topic {
+            // There is nobody to ask for more. What lies beyond the slice is told when the deletion is noticed by who plans.
+            let lost = OffsetRange { from: next, ..range.clone() };
+            if self.on_data_loss == OnDataLoss::Fail {
+                return Err(lost_error(&lost, DELETED));
+            }
+            self.losses.note(lost, DELETED);
+            return Ok(range.until);
+        }
         let beginnings = self.cluster.beginnings(std::slice::from_ref(&place), self.cluster.config.wait)?;
         let first = beginnings.get(&place).copied().unwrap_or(next);
         if first <= next {
@@ -124,12 +163,13 @@ impl Surviving {
         let mut next = range.from;
         loop {
             let rest = OffsetRange { from: next, ..range.clone() };
-            match read(&rest, &mut next) {
-                Err(Stop::Failed(error)) if error.kind() == ErrorKind::Data => {
-                    next = self.behind_the_loss(range, next, *error)?;
-                }
+            let error = match read(&rest, &mut next) {
+                Err(Stop::Failed(error)) => error,
                 outcome => return outcome,
-            }
+            };
+            // Any other is the visitor's, or nothing that could be gone on behind.
+            let Some(missing) = Missing::of(&error) else { return Err(Stop::Failed(error)) };
+            next = self.behind_the_loss(range, next, missing, *error)?;
         }
     }
 }
@@ -157,3 +197,7 @@ impl SliceReader for Surviving {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "loss_tests.rs"]
+mod tests;

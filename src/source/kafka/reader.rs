@@ -62,6 +62,21 @@ pub(super) enum Answer {
     Other(i16),
 }
 
+/// What it is that does not exist any more: the source of a reader's error by which it is told from what its visitor fails with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Missing {
+    #[error("are gone")]
+    Records,
+    #[error("is gone")]
+    Topic,
+}
+
+impl Missing {
+    pub fn of(error: &Error) -> Option<Self> {
+        std::error::Error::source(error)?.downcast_ref().copied()
+    }
+}
+
 /// What Kafka's error `code` means.
 pub(super) fn answer(code: i16) -> Answer {
     use kafka_protocol::ResponseError as E;
@@ -91,9 +106,11 @@ impl Answer {
             Self::Gone => Error::data(format!(
                 "records of {range} are gone: the topic's retention has overtaken this application, or the topic was made \
                  anew; set `on_data_loss` to `earliest` or `latest` to go on without them"
-            )),
+            ))
+            .with_source(Missing::Records),
             Self::NoTopic => {
                 Error::data(format!("topic `{}` or its partition {} is gone", range.topic, range.partition))
+                    .with_source(Missing::Topic)
             }
             Self::Denied => Error::config(format!("not allowed to read topic `{}`", range.topic)),
             Self::Transient => Error::unavailable(format!("{range} cannot be read at offset {at} now")),
@@ -111,6 +128,8 @@ const BATCH: usize = 4096;
 /// How long librdkafka may wait for as many messages as were asked for. Only gaps in the offsets make it wait.
 const PATIENCE_MS: i32 = 5;
 const SAY_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
+/// The position of a partition in which no slice begins.
+const NOWHERE: i64 = i64::MAX;
 
 /// A reader on librdkafka's per-partition queues, which it fills ahead of us.
 pub(super) struct RdKafkaReader {
@@ -169,7 +188,7 @@ impl SliceReader for RdKafkaReader {
         let mut wait = Wait::default();
         loop {
             while let Some(message) = partition.ahead.pop_front() {
-                match message.check(range)? {
+                match message.check(range).inspect_err(|_| partition.lose_track())? {
                     Delivered::End(offset) if offset >= range.until => {
                         partition.position = range.until;
                         return Ok(());
@@ -211,7 +230,15 @@ impl SliceReader for RdKafkaReader {
             while let Some(message) = partition.ahead.get(looked) {
                 bytes += message.size();
                 looked += 1;
-                match message.check(range)? {
+                let found = match message.check(range) {
+                    Ok(found) => found,
+                    Err(error) => {
+                        // Or it would be found again.
+                        partition.lose_track();
+                        return Err(error.into());
+                    }
+                };
+                match found {
                     Delivered::End(offset) if offset >= range.until => return Ok(()),
                     Delivered::End(_) | Delivered::Nothing => {}
                     Delivered::Record(offset) if offset >= range.until => return Ok(()),
@@ -236,6 +263,12 @@ impl SliceReader for RdKafkaReader {
 }
 
 impl Partition {
+    /// Has the next slice sought for, wherever it begins: after an error nothing more comes by itself.
+    fn lose_track(&mut self) {
+        self.ahead.clear();
+        self.position = NOWHERE;
+    }
+
     /// Lets go of the first messages ahead.
     fn skip(&mut self, count: usize) {
         for message in self.ahead.drain(..count) {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 use super::client::Client;
-use super::cluster::{Away, Cluster, Found};
+use super::cluster::{Answers, Asker, Away, Cluster, Found};
 use super::discovery::Discovery;
 use super::end::Bounds;
 use super::group::group_offsets;
@@ -32,6 +32,8 @@ use crate::time::{Clock, Duration, Time};
 const PART: i64 = 1 << 17;
 /// A new leader may answer with an old end for a while; after as many plans it is the truth.
 const SHRUNK_FOR_GOOD: u32 = 10;
+/// How often it is told that nobody answers for some partitions.
+const SAY_EVERY: Duration = Duration::seconds(10);
 /// How long one question to the broker may take.
 pub(super) const REQUEST: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -65,6 +67,8 @@ pub(super) struct KafkaInput {
     pub(super) discovery: Mutex<Option<Discovery>>,
     /// Since when the cluster has not answered, if it does not.
     pub(super) away: Arc<Away>,
+    /// When it was told last that nobody answers for some partitions.
+    gaps_said: Mutex<Option<Time>>,
 }
 
 /// Ranges, and who reads them.
@@ -112,7 +116,7 @@ pub(super) struct Progress {
     pub taken_all: Option<Time>,
     /// For how many plans on end a partition has ended before the next offset to read.
     pub shrunk: BTreeMap<Place, u32>,
-    /// The ends when the input was started.
+    /// The ends when the input was started, of partitions that are read on from where they were then.
     pub backlog: Offsets,
     /// Topics that were found to be made anew, until the next batch is planned: a batch that was planned before has nothing of
     /// them.
@@ -135,6 +139,26 @@ impl Progress {
         }
         self.latest.extend(ends);
         shrunk
+    }
+
+    /// Has the partitions read from `next` on, and no others. What stood there at the start is no backlog any more where a
+    /// partition is gone or is read again from further back: its end may never be reached.
+    pub fn go_on_at(&mut self, next: Offsets) {
+        let before = std::mem::take(&mut self.next);
+        self.backlog.retain(|place, _| {
+            next.get(place).is_some_and(|next| before.get(place).is_none_or(|before| before <= next))
+        });
+        self.latest.retain(|place, _| next.contains_key(place));
+        self.committed.retain(|place, _| next.contains_key(place));
+        for (place, offset) in &next {
+            self.committed.entry(place.clone()).or_insert(*offset);
+        }
+        self.next = next;
+    }
+
+    /// Whether all that stood there at the start was planned.
+    pub fn is_caught_up(&self) -> bool {
+        self.backlog.iter().all(|(place, end)| self.next.get(place).is_some_and(|next| next >= end))
     }
 }
 
@@ -176,6 +200,7 @@ impl KafkaInput {
             losses: Arc::default(),
             discovery: Mutex::default(),
             away: Arc::default(),
+            gaps_said: Mutex::default(),
         }
     }
 
@@ -252,14 +277,33 @@ impl KafkaInput {
             while client.poll(std::time::Duration::ZERO).is_some() {}
         }
         let next = self.progress.lock().next.clone();
-        if let Some(ends) = connection.prefetcher.as_ref().and_then(|prefetcher| prefetcher.ends(&next)) {
-            self.away.note(&Ok(()), self.clock.now());
-            return Ok(ends);
+        let found = match connection.prefetcher.as_ref().and_then(|prefetcher| prefetcher.ends(&next)) {
+            Some(known) => Ok(Answers { known, unknown: Vec::new() }),
+            None => cluster.ends_known(&next.into_keys().collect::<Vec<_>>()),
+        };
+        self.tell_of_gaps(&found);
+        found.map(|found| found.known)
+    }
+
+    /// Notes for who asks whether the cluster answers, and says now and then for which partitions nobody does.
+    fn tell_of_gaps(&self, found: &Result<Answers>) {
+        let now = self.clock.now();
+        let gaps = found.as_ref().map(|found| found.gaps(&self.config.brokers));
+        let outcome: Result<(), &dyn std::fmt::Display> = match &gaps {
+            Ok(None) => Ok(()),
+            Ok(Some(gaps)) => Err(gaps),
+            Err(error) => Err(error),
+        };
+        self.away.note(Asker::Plan, outcome, now);
+        let mut said = self.gaps_said.lock();
+        match gaps {
+            Ok(Some(gaps)) if said.is_none_or(|at| now - at >= SAY_EVERY) => {
+                tracing::warn!("{gaps}; nothing more is read of it before there is one");
+                *said = Some(now);
+            }
+            Ok(None) => *said = None,
+            _ => {}
         }
-        let partitions: Vec<_> = next.into_keys().collect();
-        let ends = cluster.ends(&partitions, Duration::ZERO);
-        self.away.note(&ends, self.clock.now());
-        ends
     }
 }
 
@@ -411,8 +455,7 @@ impl Input for KafkaInput {
         if self.cuts.is_some() || self.config.follow.is_some() {
             return true;
         }
-        let progress = self.progress.lock();
-        progress.backlog.iter().all(|(place, end)| progress.next.get(place).is_some_and(|next| next >= end))
+        self.progress.lock().is_caught_up()
     }
 
     /// Nothing cuts a slice by timestamp.
@@ -436,3 +479,7 @@ impl Input for KafkaInput {
         progress.committed.iter().map(lag).collect()
     }
 }
+
+#[cfg(test)]
+#[path = "source_tests.rs"]
+mod tests;

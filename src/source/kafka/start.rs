@@ -279,13 +279,7 @@ impl KafkaInput {
         if let Some(cuts) = &self.cuts {
             cuts.lock().moved(&before, &next);
         }
-        let mut progress = self.progress.lock();
-        progress.latest.retain(|place, _| next.contains_key(place));
-        progress.committed.retain(|place, _| next.contains_key(place));
-        for (place, offset) in &next {
-            progress.committed.entry(place.clone()).or_insert(*offset);
-        }
-        progress.next = next;
+        self.progress.lock().go_on_at(next);
         Ok(())
     }
 
