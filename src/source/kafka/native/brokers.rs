@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rdkafka::consumer::Consumer;
+use rdkafka::error::RDKafkaErrorCode;
 
 use super::Trouble;
 use super::connection::{Connection, Node};
@@ -68,9 +69,12 @@ impl Brokers {
     /// The leader of the partition of `range`.
     pub fn leader(&self, range: &OffsetRange) -> Result<Node, Trouble> {
         let unknown = || Trouble::lost(format!("{}-{} has no leader now", range.topic, range.partition));
-        let mut leaders = self.leaders.lock();
-        if let Some(known) = leaders.get(&range.topic) {
+        if let Some(known) = self.leaders.lock().get(&range.topic) {
             return known.get(&range.partition).cloned().ok_or_else(unknown);
+        }
+        // Not under the lock: while brokers are away, each would wait for all who asked before it.
+        if self.runner.is_cancelled() {
+            return Err(Trouble::GivenUp);
         }
         let metadata = self
             .asking
@@ -83,15 +87,17 @@ impl Brokers {
                 Some((b.id(), Node { host: b.host().to_owned(), port: u16::try_from(b.port()).ok()? }))
             })
             .collect();
-        let partitions = metadata
-            .topics()
-            .iter()
-            .filter(|topic| topic.name() == &*range.topic)
-            .flat_map(|t| t.partitions());
+        let topic = metadata.topics().iter().find(|topic| topic.name() == &*range.topic);
+        let partitions = topic.map_or(&[][..], |topic| topic.partitions());
+        let is_other = |error| RDKafkaErrorCode::from(error) != RDKafkaErrorCode::UnknownTopicOrPartition;
+        let is_there = partitions.iter().any(|partition| partition.id() == range.partition);
+        if !is_there && !topic.and_then(|topic| topic.error()).is_some_and(is_other) {
+            return Err(Trouble::Unheard);
+        }
         let found: HashMap<i32, Node> =
-            partitions.filter_map(|p| Some((p.id(), nodes.get(&p.leader())?.clone()))).collect();
+            partitions.iter().filter_map(|p| Some((p.id(), nodes.get(&p.leader())?.clone()))).collect();
         let leader = found.get(&range.partition).cloned().ok_or_else(unknown)?;
-        leaders.insert(range.topic.clone(), found);
+        self.leaders.lock().insert(range.topic.clone(), found);
         Ok(leader)
     }
 }

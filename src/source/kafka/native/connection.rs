@@ -85,7 +85,7 @@ pub(super) struct Connection {
 impl Connection {
     /// Connects, and logs in if that is needed.
     pub fn open(node: &Node, settings: &Arc<Settings>, runner: &Arc<Runner>) -> Result<Self, Trouble> {
-        let tcp = connect(node, settings)?;
+        let tcp = connect(node, settings, runner)?;
         tcp.set_nodelay(true)?;
         tcp.set_read_timeout(Some(LOOK))?;
         tcp.set_write_timeout(Some(settings.timeout.max(LOOK)))?;
@@ -281,7 +281,7 @@ pub(super) fn decode<R: Request>(frame: &mut Bytes, version: i16) -> Result<R::R
         .map_err(|e| Trouble::lost(format!("a response that cannot be decoded: {e}")))
 }
 
-fn connect(node: &Node, settings: &Settings) -> Result<TcpStream, Trouble> {
+fn connect(node: &Node, settings: &Settings, runner: &Runner) -> Result<TcpStream, Trouble> {
     let mut last = Trouble::lost(format!("`{}` has no address", node.host));
     for address in (node.host.as_str(), node.port).to_socket_addrs()? {
         let wanted = match settings.ip {
@@ -291,6 +291,9 @@ fn connect(node: &Node, settings: &Settings) -> Result<TcpStream, Trouble> {
         };
         if !wanted {
             continue;
+        }
+        if runner.is_cancelled() {
+            return Err(Trouble::GivenUp);
         }
         match TcpStream::connect_timeout(&address, settings.connect_timeout) {
             Ok(stream) => return Ok(stream),

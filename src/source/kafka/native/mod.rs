@@ -34,6 +34,8 @@ use crate::error::Error;
 pub(super) enum Trouble {
     /// The connection is of no use any more; another one may be.
     Lost(String),
+    /// The brokers have never heard of the partition. After a restart they say so for a while of what they have.
+    Unheard,
     /// Trying again would not help.
     Fatal(Error),
     /// The context ends.

@@ -193,7 +193,7 @@ impl<'a> Reading<'a> {
                 Ok(Fetched::Nothing(end)) if end >= self.range.until => return Ok(None),
                 Ok(Fetched::Nothing(_)) => self.say(at, "the broker has no more yet"),
                 Ok(Fetched::Throttled(time)) => self.rest(time, at)?,
-                Ok(Fetched::Unheard) => {
+                Ok(Fetched::Unheard) | Err(Trouble::Unheard) => {
                     if self.unheard.get_or_insert_with(Stopwatch::start).elapsed() > UNHEARD_FOR_GOOD {
                         return Err(Answer::NoTopic.error(self.range, at));
                     }

@@ -52,6 +52,8 @@ const OF_CONCERN: [&str; 10] = [
 ];
 
 const DEFAULT_FETCH_BYTES: usize = 4 << 20;
+/// How long connecting may take, unless told. A stop waits for it; whoever is not there by then is asked again.
+const CONNECT_MS: u64 = 5_000;
 
 /// Which of `options` only librdkafka understands, if there is one.
 pub(in super::super) fn needs_librdkafka(options: &[(String, String)]) -> Option<&str> {
@@ -135,7 +137,7 @@ impl Settings {
             sasl: if sasl { Some(options.sasl()?) } else { None },
             timeout: Duration::from_millis(options.number("socket.timeout.ms", 60_000)?),
             connect_timeout: Duration::from_millis(
-                options.number("socket.connection.setup.timeout.ms", 30_000)?.max(1),
+                options.number("socket.connection.setup.timeout.ms", CONNECT_MS)?.max(1),
             ),
             ip: match options.get("broker.address.family") {
                 None | Some("any") => IpVersion::Any,
