@@ -1,6 +1,6 @@
 //! The batch log: what belonged to the batches that were committed, so that they can be looked up, and run again as they were.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
@@ -52,8 +52,9 @@ pub(crate) struct LoggedRecord {
 impl LoggedBatch {
     /// What `plan` read, with what was seen of its records. RDDs of a queue have no offsets.
     pub(super) fn of(plan: &Plan, slices: &[SliceInfo]) -> Self {
+        let seen: HashMap<_, _> = slices.iter().rev().map(|s| ((&*s.topic, s.partition), s)).collect();
         let logged = |range: &OffsetRange| {
-            let seen = slices.iter().find(|s| s.topic == range.topic && s.partition == range.partition);
+            let seen = seen.get(&(&*range.topic, range.partition));
             let (late, future) = seen.map_or((0, 0), |s| (s.late, s.future));
             LoggedRange { range: range.clone(), late, future }
         };

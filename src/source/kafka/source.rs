@@ -260,13 +260,17 @@ impl KafkaInput {
             .ok_or_else(|| Error::internal(format!("input `{}` was used before it was started", self.uid)))
     }
 
-    /// Whether `range`, which was planned before, still stands for what it stood for: its topic may have been deleted since, or
+    /// Those of `ranges`, which were planned before, that still stand for what they stood for: a topic may have been deleted since, or
     /// made anew.
-    fn has(&self, range: &OffsetRange) -> bool {
+    fn still(&self, ranges: &[OffsetRange]) -> Vec<OffsetRange> {
         let reached = self.reached.read();
-        reached.as_ref().is_none_or(|reached| {
-            reached.found.partitions.iter().any(|(t, p)| *t == range.topic && *p == range.partition)
-        }) && !self.progress.lock().anew.contains(&range.topic)
+        let known = reached.as_ref().map(|reached| reached.found.partitions.iter().collect::<BTreeSet<_>>());
+        let progress = self.progress.lock();
+        let is_there = |range: &&OffsetRange| {
+            known.as_ref().is_none_or(|known| known.contains(&(range.topic.clone(), range.partition)))
+                && !progress.anew.contains(&range.topic)
+        };
+        ranges.iter().filter(is_there).cloned().collect()
     }
 
     /// The ends of the partitions that are read, or why nobody knows them now.
@@ -372,7 +376,7 @@ impl Input for KafkaInput {
                 self.uid
             )));
         };
-        let ranges: Vec<_> = ranges.iter().filter(|range| self.has(range)).cloned().collect();
+        let ranges = self.still(ranges);
         let mut progress = self.progress.lock();
         for range in &ranges {
             progress.next.insert((range.topic.clone(), range.partition), range.until);
@@ -380,7 +384,7 @@ impl Input for KafkaInput {
         drop(progress);
         let reader = self.connection()?.reader;
         let shared = self.readers.load(Ordering::Relaxed) > 1;
-        let kept = shared.then(|| Arc::new(KeptSlices::new(reader.clone())));
+        let kept = shared.then(|| Arc::new(KeptSlices::new(reader.clone(), self.config.max_bytes_per_batch)));
         let reader = kept.clone().map_or(reader, |kept| kept as Arc<dyn SliceReader>);
         let parallel = reader.reads_in_parallel();
         let parts = |range: &OffsetRange| if parallel { range.parts(PART) } else { range.parts(i64::MAX) };
