@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tidemill::{Backpressure, BatchInfo, KafkaSource, Start, StreamingContext, StreamingListener};
+use tidemill::{Backpressure, BatchInfo, End, KafkaSource, Start, StreamingContext, StreamingListener};
 
 use crate::support::{Broker, Record, eventually, pause, unique_name};
 
@@ -60,6 +60,84 @@ fn a_slow_consumers_batches_do_not_fall_behind() {
         .sum();
     let all: u64 = records[2..].iter().sum();
     assert!((all / 5..=all / 3).contains(&of_second), "{of_second} of {all}");
+}
+
+#[test]
+fn a_batch_has_no_more_bytes_than_it_may() {
+    let broker = Broker::shared();
+    let topic = broker.unique_topic("bytes", 2);
+    let value = "x".repeat(10_000);
+    broker.produce(&topic, (0..200).map(|n| Record::from(value.as_str()).partition(n % 2)));
+    let ssc = StreamingContext::builder(unique_name("bytes"))
+        .batch_interval(Duration::from_millis(100))
+        .backpressure(Backpressure::off())
+        .build()
+        .unwrap();
+    let source = KafkaSource::new(broker.bootstrap(), [&topic]).start(Start::Earliest).end(End::Latest);
+    ssc.kafka_direct_stream(source.max_bytes_per_batch(100_000))
+        .map(|_| ())
+        .foreach_rdd(|rdd| rdd.count().map(drop));
+    let completed = Arc::new(Completed::default());
+    ssc.add_streaming_listener(completed.clone());
+    ssc.start().unwrap();
+    ssc.await_termination().unwrap();
+    let records: Vec<_> = completed.0.lock().unwrap().iter().map(|batch| batch.num_records).collect();
+    assert_eq!(records.iter().sum::<u64>(), 200, "{records:?}");
+    // The first ones count on 16 KiB a record; once one was seen, ten are 100,000 bytes, and each partition has at least one.
+    let full = records.iter().filter(|records| **records == 10).count();
+    assert!(records.iter().all(|records| *records <= 12) && full >= 15, "{records:?}");
+}
+
+#[test]
+fn a_backfill_goes_live_without_a_seam() {
+    let broker = Broker::shared();
+    let topic = broker.unique_topic("seam", 1);
+    broker.produce(&topic, (0..300).map(|n| n.to_string()));
+    let interval = Duration::from_secs(2);
+    let ssc = StreamingContext::builder(unique_name("seam"))
+        .batch_interval(interval)
+        .backpressure(Backpressure::off())
+        .build()
+        .unwrap();
+    let source = KafkaSource::new(broker.bootstrap(), [&topic]).start(Start::Earliest);
+    let seen = Arc::<Mutex<Vec<String>>>::default();
+    let records = seen.clone();
+    ssc.kafka_direct_stream(source.max_records_per_batch(10)).text().foreach_rdd(
+        move |rdd| -> tidemill::Result<()> {
+            records.lock().unwrap().extend(rdd.collect()?);
+            Ok(())
+        },
+    );
+    let completed = Arc::new(Completed::default());
+    ssc.add_streaming_listener(completed.clone());
+    ssc.start().unwrap();
+    let read = |count: usize| {
+        eventually(LIMIT, "the records", || {
+            let seen = seen.lock().unwrap().len();
+            if seen >= count { Ok(()) } else { Err(format!("{seen} of {count}")) }
+        });
+    };
+    // Thirty batches would take a minute by the clock.
+    read(250);
+    broker.produce(&topic, (300..305).map(|n| n.to_string()));
+    read(305);
+    broker.produce(&topic, ["305"]);
+    read(306);
+    ssc.stop(true).unwrap();
+    let expected: Vec<_> = (0..306).map(|n| n.to_string()).collect();
+    assert_eq!(*seen.lock().unwrap(), expected);
+    let batches = completed.0.lock().unwrap();
+    let times: Vec<_> = batches.iter().map(|batch| batch.batch_time).collect();
+    assert!(times.windows(2).all(|pair| pair[0] < pair[1]), "{times:?}");
+    for batch in batches.iter() {
+        assert!(batch.processing_start_time.is_some_and(|at| batch.batch_time <= at), "{batch:?}");
+    }
+    let mut next = 0;
+    for range in batches.iter().flat_map(|batch| &batch.offset_ranges) {
+        assert_eq!(range.from, next);
+        next = range.until;
+    }
+    assert!(batches.len() >= 32, "{times:?}");
 }
 
 #[test]

@@ -1,9 +1,13 @@
 //! Records that cannot be used: kept aside with the reason, whichever stage they fail in, shown, and sent back once.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::Value;
-use tidemill::{KafkaSinkSettings, KafkaSource, OnBadRecord, Start, StreamingContext};
+use tidemill::{End, KafkaSinkSettings, KafkaSource, OnBadRecord, Reader, Start, StreamingContext};
 
 use crate::support::{App, Broker, Record, Row, eventually, unique_name};
 
@@ -191,4 +195,109 @@ fn programs_say_what_becomes_of_records_that_they_cannot_use() {
     let error = outcome.unwrap_err().to_string();
     assert!(error.contains(&format!("record {name}-0 at offset 1: invalid digit")), "{error}");
     assert!(rows.is_empty());
+}
+
+/// A record as it stands in a topic, whatever it is.
+type Raw = (Option<Vec<u8>>, Option<Vec<u8>>, Vec<(String, Option<Vec<u8>>)>);
+
+/// All records of the one partition of `topic`, less the headers that dead letters have.
+fn raw(broker: &Broker, topic: &str) -> Vec<Raw> {
+    let folder = tempfile::tempdir().unwrap();
+    let ssc = StreamingContext::builder(unique_name("raw")).batch_interval(Duration::from_millis(100));
+    let ssc = ssc.checkpoint(folder.path()).build().unwrap();
+    let all = Arc::<Mutex<Vec<Raw>>>::default();
+    let seen = all.clone();
+    let source = KafkaSource::new(broker.bootstrap(), [topic]).start(Start::Earliest).end(End::Latest);
+    // librdkafka's own way, by which nothing was written here that could be wrong in the same way.
+    ssc.kafka_direct_stream(source.reader(Reader::RdKafka)).records().foreach_rdd(
+        move |rdd| -> tidemill::Result<()> {
+            let raw = rdd.collect()?.into_iter().map(|record| {
+                let mut headers = record.headers;
+                headers.retain(|(name, _)| !name.starts_with("__tidemill."));
+                (record.key, record.value, headers)
+            });
+            seen.lock().unwrap().extend(raw);
+            Ok(())
+        },
+    );
+    ssc.start().unwrap();
+    ssc.await_termination().unwrap();
+    std::mem::take(&mut *all.lock().unwrap())
+}
+
+#[test]
+fn a_dead_letter_is_the_record_byte_for_byte_and_skip_leaves_it_out() {
+    let broker = Broker::shared();
+    let name = unique_name("bytes");
+    broker.create_topic(&name, 1);
+    let odd: Vec<u8> = (0..=255).rev().collect();
+    let producer: BaseProducer =
+        rdkafka::ClientConfig::new().set("bootstrap.servers", broker.bootstrap()).create().unwrap();
+    let header = |key, value| Header { key, value };
+    let none = None::<&[u8]>;
+    let headers = OwnedHeaders::new()
+        .insert(header("nothing", none))
+        .insert(header("odd", Some(&odd[..])))
+        .insert(header("nothing", Some(b"")));
+    let record = || BaseRecord::<[u8], [u8]>::to(&name).headers(headers.clone());
+    producer.send(record().key(&odd[..]).payload(&odd[..])).map_err(|(e, _)| e).unwrap();
+    producer.send(record().key(&[][..])).map_err(|(e, _)| e).unwrap();
+    producer
+        .send(BaseRecord::<[u8], [u8]>::to(&name).payload(&br#"{"n": 7}"#[..]))
+        .map_err(|(e, _)| e)
+        .unwrap();
+    producer.flush(LIMIT).unwrap();
+
+    let text = |run: &str, policy: &str| {
+        format!(
+            "app_id: {name}-{run}
+batch_interval: 100ms
+delivery: exactly-once
+checkpoint: data
+sources:
+  numbers:
+    kafka: {{ brokers: \"${{KAFKA_BROKERS}}\", topics: [{name}], start: earliest, end: latest }}
+    format: json
+    schema: {{ n: bigint }}
+    on_bad_record: {policy}
+outputs:
+  - {{ from: numbers, kafka: {{ topic: {name}-out }} }}
+"
+        )
+    };
+    for (run, policy) in [("skip", "skip"), ("kept", &format!("{{ dead_letter: {name}.dlq }}"))] {
+        let mut run = broker.run(FILE).file(FILE, &text(run, policy)).start();
+        assert_eq!(run.wait_exit(LIMIT).code(), Some(0), "{}", run.stderr());
+    }
+    assert_eq!(texts(&broker.read(&format!("{name}-out"))), [r#"{"n":7}"#; 2]);
+    let (letters, records) = (raw(broker, &format!("{name}.dlq")), raw(broker, &name));
+    assert_eq!(records.len(), 3);
+    assert_eq!(letters, records[..2]);
+    assert_eq!(letters[0].0.as_ref(), Some(&odd));
+    assert_eq!((&letters[1].0, &letters[1].1), (&Some(vec![]), &None));
+    assert_eq!(letters[1].2[0], ("nothing".to_owned(), None));
+}
+
+#[test]
+fn letters_are_all_listed_while_others_come() {
+    let broker = Broker::shared();
+    let name = unique_name("busy");
+    let dlq = broker.unique_topic("busy.dlq", 2);
+    const COUNT: usize = 20_000;
+    let filler = "x".repeat(300);
+    broker.produce(&dlq, (0..COUNT).map(|n| Record::from(format!("{n} {filler}")).partition(0)));
+    let app = broker.run(FILE).file(FILE, &pipeline(&name).replace(&format!("{name}.dlq"), &dlq));
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let others = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                broker.produce(&dlq, [Record::from("other").partition(1)]);
+            }
+        });
+        let letters = listed(&app, &[]);
+        done.store(true, Ordering::Relaxed);
+        others.join().unwrap();
+        let of_first = letters.iter().filter(|letter| letter["dead_letter"]["partition"] == 0).count();
+        assert_eq!(of_first, COUNT);
+    });
 }

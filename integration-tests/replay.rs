@@ -274,6 +274,13 @@ fn a_replay_follows_the_batch_log_beside_the_application_that_runs() {
         .start();
     assert_eq!(nothing.wait_exit(LIMIT).code(), Some(2));
     assert!(nothing.stderr().contains("has no batch of"), "{}", nothing.stderr());
+    // Nor is a source that the log does not know one without records.
+    let text = text.replace("amounts", "others");
+    let follow = ["replay", FILE, "--from", "1h", "--follow-log", &log];
+    let mut nothing = app.clone().file(FILE, &text).arguments(&follow).start();
+    assert_eq!(nothing.wait_exit(LIMIT).code(), Some(2));
+    let told = nothing.stderr();
+    assert!(told.contains("has nothing of the source `others`") && told.contains("are: amounts"), "{told}");
     let mut nothing = app.arguments(&["replay", FILE, "--from", "1h", "--to", "2h"]).start();
     eventually(LIMIT, "the refusal", || nothing.exit_status().ok_or_else(|| "it runs".to_owned()));
     assert!(nothing.stderr().contains("`--from` must be before `--to`"), "{}", nothing.stderr());

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tidemill::{End, KafkaSinkSettings, KafkaSource, ProducerRecord, Start, StreamingContext};
+
 use crate::support::words::Random;
 use crate::support::{Broker, Record, Row, eventually, unique_name};
 
@@ -202,6 +204,47 @@ outputs:
 fn digit(random: &mut Random) -> char {
     let all = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
     char::from(all[random.below(62) as usize])
+}
+
+#[test]
+fn keys_go_where_javas_producer_puts_them() {
+    let broker = Broker::shared();
+    let (from, to) = (broker.unique_topic("javas", 7), broker.unique_topic("ours", 7));
+    let keys: Vec<String> = (0..200)
+        .map(|n| match n % 4 {
+            0 => format!("key{n}"),
+            1 => format!("schlüssel-{n}-鍵"),
+            2 => "k".repeat(n),
+            _ => n.to_string(),
+        })
+        .chain([String::new()])
+        .collect();
+    let input: String = keys.iter().map(|key| format!("{key}\tvalue\n")).collect();
+    let server = ["--bootstrap-server", broker.bootstrap(), "--topic", &from];
+    let how = ["--property", "parse.key=true"];
+    broker.tool_with_input("org.apache.kafka.tools.ConsoleProducer", &[&server[..], &how].concat(), &input);
+
+    let folder = tempfile::tempdir().unwrap();
+    let ssc =
+        StreamingContext::builder(&*to).batch_interval(Duration::from_millis(100)).checkpoint(folder.path());
+    let ssc = ssc.build().unwrap();
+    let sink = ssc.kafka_sink(KafkaSinkSettings::new(broker.bootstrap()));
+    let source = KafkaSource::new(broker.bootstrap(), [&from]).start(Start::Earliest).end(End::Latest);
+    let copied = |record: &tidemill::Record<'_>| ProducerRecord {
+        key: record.key.map(<[u8]>::to_vec),
+        value: record.value.map(<[u8]>::to_vec),
+        ..ProducerRecord::default()
+    };
+    ssc.kafka_direct_stream(source).map(copied).save_to_kafka(&sink, &to);
+    ssc.start().unwrap();
+    ssc.await_termination().unwrap();
+    let places = |topic: &str| {
+        broker.read(topic).into_iter().map(|row| (row.key.clone(), row.partition)).collect::<BTreeMap<_, _>>()
+    };
+    let (javas, ours) = (places(&from), places(&to));
+    assert!(javas.len() > 190 && javas.contains_key(&Some(vec![])), "{}", javas.len());
+    assert_eq!(javas.values().collect::<std::collections::BTreeSet<_>>().len(), 7);
+    assert_eq!(ours, javas);
 }
 
 #[test]
