@@ -367,7 +367,8 @@ impl Held {
             broker.produce(&topic, (begin..begin + FIRST).map(record));
         }
         let folder = tempfile::tempdir().unwrap();
-        let builder = StreamingContext::builder(&*topic).batch_interval(Duration::from_millis(100));
+        // At shorter intervals all of it would be fetched as it comes.
+        let builder = StreamingContext::builder(&*topic).batch_interval(Duration::from_millis(500));
         let ssc = builder.checkpoint(folder.path()).build().unwrap();
         let source = source(broker, &topic).reader(reader).slicing(slicing).on_data_loss(policy);
         let little = [("fetch.message.max.bytes", "1024"), ("queued.min.messages", "10")];
@@ -538,7 +539,9 @@ fn a_topic_that_is_deleted_while_it_is_read_costs_what_was_not_read() {
         every.extend(read);
         every.sort_unstable();
         assert_eq!(every, (0..ALL).collect::<Vec<_>>(), "{:?}", held.case);
-        held.ssc.stop(true).unwrap();
+        // Kafka takes no offsets of a topic that is gone; before that is noticed, a stop tells so.
+        let stopped = held.ssc.stop(true);
+        assert!(stopped.is_ok() || *reads_all, "{:?}: {stopped:?}", held.case);
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the consumer group holds for this application: the next offset to read per partition, and beside it the time of
 //! the batch that committed it.
 
+use std::collections::BTreeSet;
 use std::sync::mpsc;
 
 use rdkafka::consumer::{CommitMode, Consumer};
@@ -71,9 +72,13 @@ impl KafkaInput {
         let (InputPosition::Offsets(offsets), Some(reached)) = (position, &*self.reached.read()) else {
             return Ok(());
         };
-        let list = marked_list(offsets.iter().map(|((t, p), offset)| (t.as_str(), *p, *offset)), marker)?;
+        // Of a topic that was found to be gone since the last batch, Kafka would take nothing.
+        let known: BTreeSet<_> = reached.found.partitions.iter().map(|(topic, p)| (&**topic, *p)).collect();
+        let there = offsets.iter().map(|((t, p), offset)| (t.as_str(), *p, *offset));
+        let there = there.filter(|(topic, partition, _)| known.contains(&(*topic, *partition)));
+        let list = marked_list(there, marker)?;
         self.committed(position);
-        if offsets.is_empty() {
+        if list.count() == 0 {
             return Ok(());
         }
         let failed = |e: rdkafka::error::KafkaError| {
