@@ -44,3 +44,7 @@ pub(crate) fn decode_value<V: DeserializeOwned>(bytes: &[u8]) -> Result<V> {
         None => Err(Error::checkpoint("a stored value is empty")),
     }
 }
+
+#[cfg(test)]
+#[path = "value_tests.rs"]
+mod tests;
