@@ -14,7 +14,7 @@ use crate::support::words::Random;
 use crate::support::{App, Broker, pause};
 
 const LIMIT: Duration = Duration::from_secs(120);
-const ALL: [&str; 4] = ["each", "totals", "windows", "slides"];
+const ALL: [&str; 6] = ["each", "totals", "windows", "slides", "inverse", "filtered"];
 
 #[test]
 fn exactly_once_into_one_topic() {

@@ -16,7 +16,10 @@ use super::{App, Broker, Record, Row, Run, eventually, pause, unique_name};
 
 pub const PARTITIONS: i32 = 4;
 pub const FILE: &str = "pipeline.yaml";
+/// How many keys are in use at a time, and in all; some make room for others after so many records.
 const KEYS: u64 = 10;
+const ALL_KEYS: u64 = 40;
+const RENEWED_AFTER: u64 = 3_000;
 const LIMIT: Duration = Duration::from_secs(120);
 /// Records that go out every ten milliseconds.
 const AT_ONCE: u64 = 10;
@@ -26,6 +29,8 @@ const ONE_BAD_IN: u64 = 50;
 const INTERVAL: i64 = 100;
 pub const WINDOW: i64 = 2_000;
 pub const SLIDE: i64 = 500;
+/// Windows of fewer records are left out of `filtered`. About as many come in a window for a key.
+const LEAST: i64 = 150;
 
 /// All kinds of output of the application `name` over the topic of that name. `KAFKA_BROKERS` is the environment's.
 pub fn pipeline(name: &str, delivery: &str, outputs: &[&str]) -> String {
@@ -59,6 +64,13 @@ streams:
   slides:
     reduce_by_key_and_window:
       {{ from: numbers, key: [k], values: {{ total: \"count(*)\", sum: \"sum(n)\" }}, window: {WINDOW}ms, slide: {SLIDE}ms }}
+  inverse:
+    reduce_by_key_and_window:
+      {{ from: numbers, key: [k], values: {{ total: \"count(*)\", sum: \"sum(n)\" }}, window: {WINDOW}ms, inverse: true }}
+  filtered:
+    reduce_by_key_and_window:
+      {{ from: numbers, key: [k], values: {{ total: \"count(*)\", sum: \"sum(n)\" }}, window: {WINDOW}ms, slide: {SLIDE}ms,
+        inverse: true, filter: \"total >= {LEAST}\" }}
 outputs:
 "
     );
@@ -109,8 +121,9 @@ impl Sent {
         self.bad_records && n % ONE_BAD_IN == ONE_BAD_IN - 1
     }
 
+    /// Some keys are no longer used after a while, so that windows lose them, and come back later.
     fn key(n: u64) -> String {
-        format!("k{}", n * 7 % KEYS)
+        format!("k{}", (n * 7 % KEYS + n / RENEWED_AFTER * 3) % ALL_KEYS)
     }
 }
 
@@ -367,12 +380,14 @@ pub fn examine(broker: &Broker, name: &str, outputs: &[&str], sent: Sent) -> (us
                 expected.extend(flat(*time, &changed.map(|(k, v)| (k.clone(), *v)).collect()));
             }
         } else {
-            let slide = if *output == "slides" { SLIDE } else { 1 };
+            let slide = if ["slides", "filtered"].contains(output) { SLIDE } else { 1 };
+            let least = if *output == "filtered" { LEAST } else { 0 };
             let times = batches.keys().copied().filter(|time| time % slide == 0);
             let times: BTreeSet<i64> = times.chain(found.iter().map(|it| it.time)).collect();
             for time in times {
                 let mut window = ByKey::new();
                 batches.range(time - WINDOW + 1..=time).for_each(|(_, batch)| add(&mut window, batch));
+                window.retain(|_, (count, _)| *count >= least);
                 expected.extend(flat(time, &window));
             }
         }
