@@ -1,7 +1,10 @@
 //! Brokers that are away: when a pipeline starts, and while it runs.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use tidemill::{ErrorKind, KafkaSinkSettings, KafkaSource, ProducerRecord, Slicing, Start, StreamingContext};
+
+use crate::support::proxy::FETCH;
 use crate::support::{Broker, Http, Run, eventually, pause, unique_name, word_count_as};
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -101,5 +104,61 @@ fn a_broker_that_is_away_is_waited_for_and_lag_and_health_tell() {
         let counted: u64 =
             broker.read(&format!("{}-counts", running.app)).iter().map(|row| count(row.text())).sum();
         assert_eq!(counted, 20, "{}", running.app);
+    }
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "how long a stop takes is what this is about")]
+fn a_program_that_is_stopped_does_not_wait_for_a_broker_that_is_away() {
+    let (broker, proxy) = Broker::start_with("");
+    // Where records say when a batch ends, none has begun; any other may wait for a while.
+    for (name, slicing, longest) in [
+        ("by-timestamp", Slicing::timestamp(), Duration::from_secs(15)),
+        ("by-arrival", Slicing::Arrival, Duration::from_secs(45)),
+    ] {
+        broker.create_topic(name, 1);
+        broker.produce(name, ["a"]);
+        let folder = tempfile::tempdir().unwrap();
+        let start = || {
+            let ssc = StreamingContext::builder(name)
+                .batch_interval(Duration::from_millis(100))
+                .checkpoint(folder.path())
+                .build()
+                .unwrap();
+            let sink = ssc.kafka_sink(KafkaSinkSettings::new(proxy.bootstrap()));
+            let source = KafkaSource::new(proxy.bootstrap(), [name]).start(Start::Earliest).slicing(slicing);
+            let texts = ssc.kafka_direct_stream(source).text();
+            let sent = texts.map(|text| ProducerRecord::new(text.clone(), text));
+            sent.save_to_kafka(&sink, &format!("{name}-out"));
+            ssc.start().unwrap();
+            ssc
+        };
+        let written = |expected: &[&str]| {
+            eventually(LIMIT, "the output", || {
+                let rows = broker.read(&format!("{name}-out"));
+                let found: Vec<_> = rows.iter().map(|row| row.text()).collect();
+                (found == expected).then_some(()).ok_or_else(|| format!("{name}: {found:?}"))
+            });
+        };
+        let ssc = start();
+        written(&["a"]);
+        // The next record is known of, and cannot be had.
+        proxy.cut_before(FETCH);
+        broker.produce(name, ["b"]);
+        proxy.wait_until_cut();
+        let begun = Instant::now();
+        let stopped = ssc.stop(true).map_err(|error| error.kind());
+        let time = begun.elapsed();
+        let expected = match slicing {
+            Slicing::Arrival => Err(ErrorKind::Unavailable),
+            Slicing::Timestamp { .. } => Ok(()),
+        };
+        assert_eq!(stopped, expected, "{name}");
+        assert!(time < longest, "{name}: {time:?}");
+        drop(ssc);
+        proxy.open();
+        let ssc = start();
+        written(&["a", "b"]);
+        ssc.stop(true).unwrap();
     }
 }

@@ -15,6 +15,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub const END_TXN: i16 = 26;
 /// Kafka's number for the request that brings records.
 pub const PRODUCE: i16 = 0;
+/// Kafka's number for the request that reads records.
+pub const FETCH: i16 = 1;
 
 /// What the proxy does with what comes by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -86,7 +86,12 @@ impl Intervals {
                 return Ok(None);
             }
             let now = self.clock.now();
-            match self.look(time, now)? {
+            let seen = match self.look(time, now) {
+                // What does not answer is not waited for: no batch has begun.
+                Err(error) if error.is_retryable() && stopping() => return Ok(None),
+                seen => seen?,
+            };
+            match seen {
                 // What is waited for is outside, and so is its time.
                 Interval::Open => crate::time::pause(pause),
                 Interval::Closed { has_records, .. } if has_records || time >= due => return Ok(Some(time)),

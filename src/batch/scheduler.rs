@@ -135,7 +135,7 @@ impl Scheduler {
             self.runner.accumulators().discard_batch();
             let may_pass = matches!(error.kind(), ErrorKind::Output | ErrorKind::Unavailable);
             match self.committer.abort() {
-                Ok(true) if may_pass && attempt < MAX_ATTEMPTS && !self.runner.is_cancelled() => {
+                Ok(true) if may_pass && attempt < MAX_ATTEMPTS && !self.runner.is_out_of_time() => {
                     tracing::warn!(
                         batch_time = time.as_millis(),
                         attempt,

@@ -394,6 +394,8 @@ pub(super) fn stop(ssc: &StreamingContext, gracefully: bool) -> Result<()> {
     if !gracefully {
         lifecycle.queue.close(true);
     }
+    // A broker that is away is not waited for for ever.
+    ssc.inner.runner.stop();
     ssc.inner.graph.inputs().iter().for_each(|input| input.stop(gracefully));
     ssc.inner.clock.wake();
     if !threads.is_empty() {

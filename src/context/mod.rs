@@ -195,6 +195,10 @@ impl StreamingContext {
     /// Stops: the running batch is finished and committed. `gracefully` lets the batches that are due
     /// run too; otherwise they are dropped. Does nothing on a context that is stopped already.
     ///
+    /// However long batches take to compute, something outside that does not answer (a broker that is away) is
+    /// waited for no longer than 20 seconds from this call. The batch that waits fails then; the next start runs it
+    /// again, or finds it committed.
+    ///
     /// # Errors
     /// If a batch failed, or the last offsets could not be committed.
     pub fn stop(&self, gracefully: bool) -> Result<()> {

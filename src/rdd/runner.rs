@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use indexmap::IndexMap;
 use parking_lot::Mutex;
@@ -17,7 +18,10 @@ use super::{Flow, Rdd, Stop, StorageMemory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::shared::{Accumulators, Additions, add_to_attempt, in_attempt};
 use crate::source::{DeadLetter, OffsetRange};
-use crate::time::Time;
+use crate::time::{Stopwatch, Time};
+
+/// What has waited for less than this may just be slow, however long the stop takes.
+const SLOW: Duration = Duration::from_secs(5);
 
 /// What tasks leave behind besides their elements; merged once per successful attempt.
 #[derive(Default, Clone)]
@@ -130,6 +134,8 @@ pub(crate) struct Runner {
     effects: Mutex<Effects>,
     accumulators: Accumulators,
     cancelled: AtomicBool,
+    /// Since when the context is to stop.
+    stopping: OnceLock<Stopwatch>,
     caught_up: AtomicBool,
     storage_memory: Arc<StorageMemory>,
     spilled: Arc<AtomicU64>,
@@ -137,6 +143,9 @@ pub(crate) struct Runner {
 }
 
 impl Runner {
+    /// How long a stop lets the running batch wait for something outside that does not answer. It is run again at the next start.
+    pub const STOP_PATIENCE: Duration = Duration::from_secs(20);
+
     /// A pool of `worker_threads`, and `storage_memory` bytes for persisted partitions.
     pub fn new(worker_threads: usize, max_attempts: u32, storage_memory: u64) -> Result<Self> {
         let pool = rayon::ThreadPoolBuilder::new()
@@ -150,6 +159,7 @@ impl Runner {
             effects: Mutex::default(),
             accumulators: Accumulators::default(),
             cancelled: AtomicBool::new(false),
+            stopping: OnceLock::new(),
             caught_up: AtomicBool::new(true),
             storage_memory: Arc::new(StorageMemory::new(storage_memory)),
             spilled: Arc::default(),
@@ -210,6 +220,26 @@ impl Runner {
 
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Says that the context is to stop: what waits for something outside has no more than [`STOP_PATIENCE`](Self::STOP_PATIENCE) left.
+    pub fn stop(&self) {
+        self.stopping.get_or_init(Stopwatch::start);
+    }
+
+    /// Whether the context is to stop. What only looks ahead need not wait then.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.get().is_some()
+    }
+
+    /// Whether what failed is not to be tried again, for want of time.
+    pub fn is_out_of_time(&self) -> bool {
+        self.is_cancelled() || self.stopping.get().is_some_and(|since| since.elapsed() >= Self::STOP_PATIENCE)
+    }
+
+    /// Whether what has waited for an answer for so long is to give up.
+    pub fn gives_up(&self, waited: Duration) -> bool {
+        self.is_cancelled() || (waited >= SLOW && self.is_out_of_time())
     }
 
     /// Runs `task`, which works on the elements alone, for each partition of `rdd` in parallel; the results stand in partition
@@ -304,7 +334,7 @@ impl Runner {
                 Ok(results) => Ok(results),
             };
             match outcome {
-                Err(error) if attempt < self.max_attempts && !self.is_cancelled() => {
+                Err(error) if attempt < self.max_attempts && !self.is_out_of_time() => {
                     tracing::warn!(attempt, error = %error, "task failed, running its stage again");
                     attempt += 1;
                 }
@@ -330,7 +360,7 @@ impl Runner {
                 Err(error)
                     if error.kind() == ErrorKind::Task
                         && attempt < self.max_attempts
-                        && !self.is_cancelled() =>
+                        && !self.is_out_of_time() =>
                 {
                     tracing::warn!(partition, attempt, error = %error, "task failed, trying it again");
                     attempt += 1;

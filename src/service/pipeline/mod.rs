@@ -25,6 +25,7 @@ use super::http;
 use super::query::{LiveTables, Publish, Questions};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
+use crate::rdd::Runner;
 use crate::sink::kafka::KafkaSinkSettings;
 use crate::state::Wanted;
 use crate::time::Duration;
@@ -32,8 +33,6 @@ use crate::{StreamingContext, StreamingContextBuilder};
 
 /// How often a running pipeline looks whether it is to stop.
 const LOOK_EVERY: Duration = Duration::millis(100);
-/// How long a stop waits for a running batch, whose broker may be away. It is run again at the next start.
-const GRACE: Duration = Duration::seconds(20);
 /// Input topics are waited for as long as their source says; the output's cluster as long as the most patient of them.
 const DEFAULT_WAIT: Duration = Duration::seconds(30);
 
@@ -58,23 +57,13 @@ pub(crate) fn run(config: &Config, options: &RunOptions) -> Result<()> {
     let started = start(&ssc, options)?;
     while started && !ssc.await_termination_or_timeout(LOOK_EVERY)? {
         if options.stop.is_requested() {
-            tracing::info!("stopping after the running batch, or in {GRACE} without it");
-            give_up_after_grace(&ssc);
+            let patience = Runner::STOP_PATIENCE;
+            tracing::info!("stopping after the running batch; in {patience:?} without a broker that is away");
             ssc.stop(false)?;
         }
     }
     tracing::info!("stopped");
     Ok(())
-}
-
-/// Ends a batch that waits for something outside, unless the process is gone by then.
-fn give_up_after_grace(ssc: &StreamingContext) {
-    let ssc = ssc.clone();
-    std::thread::spawn(move || {
-        if !ssc.await_termination_or_timeout(GRACE).unwrap_or(true) {
-            ssc.cancel();
-        }
-    });
 }
 
 /// The context with all sources, streams and outputs of the pipeline.

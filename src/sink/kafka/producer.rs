@@ -221,9 +221,9 @@ impl Shared {
         Calls { runner: &self.runner, app: &self.app_name, patience, open: None }
     }
 
-    /// Whether all that was handed over may still be delivered.
-    pub fn check(&self, producer: &ThisProducer) -> Result<()> {
-        if self.runner.is_cancelled() {
+    /// Whether all that was handed over may still be delivered; `waiting` runs since the broker took something last.
+    pub fn check(&self, producer: &ThisProducer, waiting: Stopwatch) -> Result<()> {
+        if self.runner.gives_up(waiting.elapsed()) {
             let left = producer.in_flight_count();
             return Err(Error::unavailable(format!("the delivery of {left} records was given up")));
         }
@@ -340,19 +340,23 @@ impl Sink for Shared {
         const LOOK_EVERY_MS: i32 = 100;
         let guard = self.producer.read();
         let Some(producer) = &*guard else { return Ok(()) };
-        let mut watch = Stopwatch::start();
+        let (mut watch, mut waiting) = (Stopwatch::start(), Stopwatch::start());
+        let mut left = producer.in_flight_count();
         // librdkafka gives up on a record after `delivery.timeout.ms`, so this ends.
         while producer.in_flight_count() > 0 {
-            self.check(producer)?;
+            self.check(producer, waiting)?;
             // rust-rdkafka's own looks only every 100 ms; this one wakes up with the last delivery, and has nothing linger.
             // SAFETY: the client is alive.
             unsafe { rdkafka::bindings::rd_kafka_flush(producer.client().native_ptr(), LOOK_EVERY_MS) };
+            if producer.in_flight_count() < left {
+                (left, waiting) = (producer.in_flight_count(), Stopwatch::start());
+            }
             if watch.elapsed() >= SAY_EVERY {
                 tracing::warn!("still waiting for the delivery of {} records", producer.in_flight_count());
                 watch = Stopwatch::start();
             }
         }
-        self.check(producer)
+        self.check(producer, waiting)
     }
 
     fn has_output(&self) -> bool {

@@ -72,7 +72,7 @@ impl<'a> Sender<'a> {
     }
 
     fn enqueue(&self, producer: &ThisProducer, mut message: BaseRecord<'_, [u8], [u8]>) -> Result<()> {
-        let (mut was_empty, mut waiting) = (false, None);
+        let (mut was_empty, mut said, waiting) = (false, None, Stopwatch::start());
         loop {
             match producer.send(message) {
                 Ok(()) => return Ok(()),
@@ -89,14 +89,14 @@ impl<'a> Sender<'a> {
                     message = back;
                     was_empty = producer.in_flight_count() == 0;
                     producer.poll(LOOK_EVERY);
-                    self.shared.check(producer)?;
-                    if waiting.get_or_insert_with(Stopwatch::start).elapsed() >= SAY_EVERY {
+                    self.shared.check(producer, waiting)?;
+                    if said.get_or_insert_with(Stopwatch::start).elapsed() >= SAY_EVERY {
                         let left = producer.in_flight_count();
                         tracing::warn!(
                             topic = &**self.topic,
                             "the producer's queue is full: still waiting for the delivery of {left} records"
                         );
-                        waiting = None;
+                        said = None;
                     }
                 }
                 Err((error, message)) => {

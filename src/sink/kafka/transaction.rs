@@ -118,7 +118,7 @@ pub(super) fn persist(
             }
             _ => {}
         }
-        if watch.elapsed() >= patience.to_std() || runner.is_cancelled() {
+        if watch.elapsed() >= patience.to_std() || runner.gives_up(watch.elapsed()) {
             return Err(Trouble::Patience(
                 Error::unavailable(format!("cannot {doing}: {text}, for {} s", watch.elapsed().as_secs()))
                     .with_source(error),

@@ -105,7 +105,7 @@ pub(crate) fn wait_for<T>(
             Err(error) => error,
         };
         let elapsed = watch.elapsed();
-        if elapsed >= wait.to_std() || runner.is_cancelled() {
+        if elapsed >= wait.to_std() || runner.gives_up(elapsed) {
             let waited = if wait == Duration::ZERO { String::new() } else { format!(" (waited {wait})") };
             return Err(Error::unavailable(format!("{error}{waited}")));
         }

@@ -11,11 +11,9 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::error_text;
 use super::source::KafkaInput;
 use crate::error::{Error, Result};
+use crate::rdd::Runner;
 use crate::source::{GroupOffset, GroupOffsets, Input, InputPosition, Marker};
 use crate::time::Time;
-
-/// How long the last commit before a stop may take.
-const LAST_COMMIT: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Leads the metadata of offsets that this application committed.
 const MARK: &str = "tidemill:";
@@ -95,13 +93,13 @@ impl KafkaInput {
         let (done, outcome) = mpsc::channel();
         let consumer = reached.cluster.client.clone();
         std::thread::spawn(move || done.send(consumer.commit(&list, CommitMode::Sync)));
-        match outcome.recv_timeout(LAST_COMMIT) {
+        match outcome.recv_timeout(Runner::STOP_PATIENCE) {
             Ok(result) => result.map_err(failed),
             Err(_) => Err(Error::unavailable(format!(
                 "the last offsets of group `{}` could not be committed within {} s; the checkpoint has them, and the \
                  group follows at the next start",
                 self.group,
-                LAST_COMMIT.as_secs()
+                Runner::STOP_PATIENCE.as_secs()
             ))),
         }
     }

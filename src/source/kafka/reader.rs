@@ -151,8 +151,12 @@ struct Partition {
 }
 
 /// A wait for records, which must end when the context does.
-#[derive(Default)]
-struct Wait(Option<Stopwatch>);
+#[derive(Default, Clone, Copy)]
+struct Wait {
+    since: Option<Stopwatch>,
+    /// No batch waits for it, so it ends with the context.
+    looks_ahead: bool,
+}
 
 impl RdKafkaReader {
     /// Assigns the partitions to `consumer`, each from its offset on.
@@ -225,7 +229,8 @@ impl SliceReader for RdKafkaReader {
         if range.from < partition.position {
             self.seek(&mut partition, range)?;
         }
-        let (mut looked, mut bytes, mut wait) = (0, 0, Wait::default());
+        let looking = Wait { looks_ahead: true, ..Wait::default() };
+        let (mut looked, mut bytes, mut wait) = (0, 0, looking);
         loop {
             while let Some(message) = partition.ahead.get(looked) {
                 bytes += message.size();
@@ -244,7 +249,7 @@ impl SliceReader for RdKafkaReader {
                     Delivered::Record(offset) if offset >= range.until => return Ok(()),
                     Delivered::Record(offset) if offset < range.from => {}
                     Delivered::Record(offset) => {
-                        wait = Wait::default();
+                        wait = looking;
                         visit(offset, message.timestamp())?;
                         if offset + 1 == range.until {
                             return Ok(());
@@ -317,15 +322,16 @@ impl RdKafkaReader {
         if ahead.len() > before {
             return Ok(());
         }
-        if self.runner.is_cancelled() {
+        let waited = wait.since.get_or_insert_with(Stopwatch::start).elapsed();
+        if (wait.looks_ahead && self.runner.is_stopping()) || self.runner.gives_up(waited) {
             return Err(Error::unavailable(format!(
                 "reading {range} was given up at offset {}",
                 partition.position
             )));
         }
-        if wait.0.get_or_insert_with(Stopwatch::start).elapsed() >= SAY_EVERY {
+        if waited >= SAY_EVERY {
             tracing::warn!("still waiting for records of {range}, at offset {}", partition.position);
-            wait.0 = None;
+            wait.since = None;
         }
         Ok(())
     }

@@ -169,8 +169,12 @@ impl Connection {
     }
 
     /// Reads the response to the request that was sent last into `buffer`, and gives the request's version. `waiting` is called
-    /// while nothing comes.
-    pub fn receive(&mut self, buffer: &mut Vec<u8>, waiting: &mut dyn FnMut()) -> Result<i16, Trouble> {
+    /// while nothing comes, and tells whether to give up.
+    pub fn receive(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        waiting: &mut dyn FnMut() -> bool,
+    ) -> Result<i16, Trouble> {
         let Some(sent) = self.sent.take() else {
             return Err(Trouble::Fatal(Error::internal("a response was expected to no request")));
         };
@@ -198,7 +202,7 @@ impl Connection {
         buffer: &mut Vec<u8>,
         size: usize,
         watch: Stopwatch,
-        waiting: &mut dyn FnMut(),
+        waiting: &mut dyn FnMut() -> bool,
     ) -> Result<(), Trouble> {
         while buffer.len() < size {
             let left = (size - buffer.len()) as u64;
@@ -213,13 +217,12 @@ impl Connection {
                 }
                 Ok(_) => {}
                 Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                    if self.runner.is_cancelled() {
+                    if waiting() || self.runner.gives_up(watch.elapsed()) {
                         return Err(Trouble::GivenUp);
                     }
                     if buffer.len() == before && watch.elapsed() > self.settings.timeout {
                         return Err(Trouble::lost("no answer in time"));
                     }
-                    waiting();
                 }
                 Err(e) => return Err(tls_trouble(&self.node, e)),
             }
@@ -231,7 +234,7 @@ impl Connection {
     fn ask<R: Request>(&mut self, request: &R, version: i16) -> Result<R::Response, Trouble> {
         self.send(request, version)?;
         let mut buffer = Vec::new();
-        self.receive(&mut buffer, &mut || ())?;
+        self.receive(&mut buffer, &mut || false)?;
         decode::<R>(&mut Bytes::from(buffer), version)
     }
 

@@ -183,12 +183,12 @@ impl Shared {
         };
         let mut buffer = Vec::new();
         if leased.is_waiting() {
-            leased.receive(&mut buffer, &mut || ())?;
+            leased.receive(&mut buffer, &mut || self.has_ended())?;
         }
         let (least, most) = fetch::VERSIONS;
         let version = leased.version_of::<FetchRequest>(least, most)?;
         leased.send(&fetch::request_of(asked, BYTES, WAIT), version)?;
-        leased.receive(&mut buffer, &mut || ())?;
+        leased.receive(&mut buffer, &mut || self.has_ended())?;
         *connection = Some(leased);
         let response = decode::<FetchRequest>(&mut Bytes::from(buffer), version)?;
         if response.error_code != 0 {

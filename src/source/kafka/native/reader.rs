@@ -121,7 +121,7 @@ impl NativeReader {
 
 impl SliceReader for NativeReader {
     fn read(&self, range: &OffsetRange, visit: &mut dyn FnMut(&Record<'_>) -> Flow) -> Flow {
-        let mut reading = Reading::new(self, range);
+        let mut reading = Reading::new(self, range, false);
         let (mut unpacked, ever) = (Vec::new(), Cell::new(i64::MIN));
         let mut at = range.from;
         while at < range.until {
@@ -134,7 +134,7 @@ impl SliceReader for NativeReader {
     }
 
     fn peek(&self, range: &OffsetRange, since: i64, visit: &mut dyn FnMut(i64, Option<i64>) -> Flow) -> Flow {
-        let mut reading = Reading::new(self, range);
+        let mut reading = Reading::new(self, range, true);
         let mut unpacked = Vec::new();
         // The first record is of interest whatever its time is.
         let wanted = Cell::new(i64::MIN);
@@ -159,6 +159,8 @@ impl SliceReader for NativeReader {
 struct Reading<'a> {
     reader: &'a NativeReader,
     range: &'a OffsetRange,
+    /// No batch waits for it, so it ends with the context.
+    looks_ahead: bool,
     partition: Arc<Partition>,
     connection: Option<Connection>,
     /// The offset that a request is under way for.
@@ -169,9 +171,15 @@ struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    fn new(reader: &'a NativeReader, range: &'a OffsetRange) -> Self {
-        let partition = reader.partition(range);
-        Self { reader, range, partition, connection: None, asked: None, waiting: None, unheard: None }
+    fn new(reader: &'a NativeReader, range: &'a OffsetRange, looks_ahead: bool) -> Self {
+        let (partition, connection) = (reader.partition(range), None);
+        Self { reader, range, looks_ahead, partition, connection, asked: None, waiting: None, unheard: None }
+    }
+
+    fn gives_up(&self) -> bool {
+        let runner = &self.reader.runner;
+        let waited = self.waiting.map_or(Duration::ZERO, Stopwatch::elapsed);
+        (self.looks_ahead && runner.is_stopping()) || runner.gives_up(waited)
     }
 
     /// The chunk with the records at `at`; none if there is nothing more in the range.
@@ -210,7 +218,7 @@ impl<'a> Reading<'a> {
                     return Err(self.given_up(at));
                 }
             }
-            if self.reader.runner.is_cancelled() {
+            if self.gives_up() {
                 return Err(self.given_up(at));
             }
         }
@@ -268,7 +276,7 @@ impl<'a> Reading<'a> {
         if connection.is_waiting() {
             // Somebody had enough before the response came.
             let mut buffer = self.reader.buffers.lock().pop().unwrap_or_default();
-            connection.receive(&mut buffer, &mut || ())?;
+            connection.receive(&mut buffer, &mut || self.gives_up())?;
             self.reader.buffers.lock().push(buffer);
         }
         let (least, most) = fetch::VERSIONS;
@@ -288,7 +296,10 @@ impl<'a> Reading<'a> {
             return Err(Trouble::lost("no connection"));
         };
         let mut buffer = self.reader.buffers.lock().pop().unwrap_or_default();
-        let version = connection.receive(&mut buffer, &mut || self.say(at, "no answer yet"))?;
+        let version = connection.receive(&mut buffer, &mut || {
+            self.say(at, "no answer yet");
+            self.gives_up()
+        })?;
         self.connection = Some(connection);
         let (fetched, buffer) = fetch::interpret(buffer, version, self.range, at)?;
         if let Some(buffer) = buffer {
@@ -308,7 +319,7 @@ impl<'a> Reading<'a> {
     fn rest(&self, time: Duration, at: i64) -> Result<()> {
         let watch = Stopwatch::start();
         while watch.elapsed() < time {
-            if self.reader.runner.is_cancelled() {
+            if self.gives_up() {
                 return Err(self.given_up(at));
             }
             pause(time.saturating_sub(watch.elapsed()).min(BACKOFF));
