@@ -83,6 +83,8 @@ fn main() {
     println!("{keys} to {small} keys: any {:.2}, the same ones {:.2}", ratio(|m| m.0), ratio(|m| m.1));
     let path = folder.path().join("many");
     let mut filling = Command::new(std::env::current_exe().unwrap());
+    // glibc keeps what each of its arenas was given back, some 100 MiB here, unless it is told otherwise.
+    filling.envs([("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "1048576")]);
     let limit = variable("BENCH_PROCESS_MIB", 512) << 20;
     // SAFETY: only a system call is made between fork and exec.
     unsafe { filling.env("BENCH_FILL_ONLY", &path).pre_exec(move || limit_memory(limit)) };
@@ -136,13 +138,13 @@ fn fill(folder: &Path, keys: u64) -> f64 {
 /// Medians of batches, in milliseconds.
 struct Batches {
     whole: f64,
-    /// Of all threads, per batch.
-    cpu: f64,
+    /// Per batch, of the threads that run them, and of those that put the store in order beside them.
+    cpu: Cpu,
     phases: Vec<(&'static str, f64)>,
 }
 
 impl Batches {
-    fn of(batches: &[BatchInfo], cpu_seconds: f64) -> Self {
+    fn of(batches: &[BatchInfo], used: Cpu) -> Self {
         let median = |of: &dyn Fn(&BatchInfo) -> Duration| {
             let mut all: Vec<f64> = batches.iter().map(|b| of(b).as_secs_f64() * 1e3).collect();
             all.sort_by(f64::total_cmp);
@@ -150,14 +152,15 @@ impl Batches {
         };
         let phase = |i: usize| (batches[0].phases[i].0, median(&|b| b.phases[i].1));
         let phases = (0..batches[0].phases.len()).map(phase).collect();
-        let cpu = cpu_seconds * 1e3 / batches.len() as f64;
+        let each = |seconds: f64| seconds * 1e3 / batches.len() as f64;
+        let cpu = Cpu { batches: each(used.batches), beside: each(used.beside) };
         Self { whole: median(&|b| b.processing_duration.unwrap()), cpu, phases }
     }
 }
 
 impl fmt::Display for Batches {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.1} ms, CPU {:.1}", self.whole, self.cpu)?;
+        write!(f, "{:.1} ms, CPU {:.1} + {:.1} beside", self.whole, self.cpu.batches, self.cpu.beside)?;
         self.phases.iter().try_for_each(|(name, ms)| write!(f, ", {name} {ms:.1}"))
     }
 }
@@ -204,7 +207,7 @@ fn recover(folder: &Path, keys: u64, touched: u64, done: u64) -> f64 {
 
 /// Seconds to start, and how long batches take that touch any keys, and always the same ones.
 fn measure(folder: &Path, keys: u64, touched: u64, batches: u64) -> (f64, Batches, Batches) {
-    // The first ones are not measured: what was filled in at a stretch is still put in order behind them.
+    // The first ones are not measured.
     let mut next = random(keys, touched, 0..2 * batches);
     next.extend(vec![next[0]; batches as usize]);
     let begun = Instant::now();
@@ -212,9 +215,12 @@ fn measure(folder: &Path, keys: u64, touched: u64, batches: u64) -> (f64, Batche
     test.ssc.start().unwrap();
     let started = begun.elapsed().as_secs_f64();
     let run = || {
-        let before = cpu_seconds();
+        // What was written before is still put in order: whoever fills a store at a stretch pays for that, and not these.
+        settle();
+        let before = Cpu::used();
         (0..batches).for_each(|_| test.step().unwrap());
-        cpu_seconds() - before
+        let after = Cpu::used();
+        Cpu { batches: after.batches - before.batches, beside: after.beside - before.beside }
     };
     let [_, random_cpu, hot_cpu] = [(); 3].map(|()| run());
     test.ssc.stop(true).unwrap();
@@ -224,16 +230,43 @@ fn measure(folder: &Path, keys: u64, touched: u64, batches: u64) -> (f64, Batche
     (started, Batches::of(random, random_cpu), Batches::of(hot, hot_cpu))
 }
 
-/// What this process has used so far.
-fn cpu_seconds() -> f64 {
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: it writes a `rusage` to where there is room for one; all zeros are one.
-    let usage = unsafe {
-        libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
-        usage.assume_init()
+/// Seconds of the processor.
+#[derive(Clone, Copy, Default)]
+struct Cpu {
+    batches: f64,
+    beside: f64,
+}
+
+impl Cpu {
+    /// What this process's threads have used so far. Those that run batches live as long as their context.
+    fn used() -> Self {
+        let mut used = Self::default();
+        // SAFETY: it only reads a setting.
+        let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as f64;
+        for thread in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
+            let Ok(stat) = std::fs::read_to_string(thread.path().join("stat")) else { continue };
+            let (name, rest) = stat.rsplit_once(')').unwrap();
+            let fields: Vec<&str> = rest.split_whitespace().collect();
+            // User and system time are the 14th and the 15th field; the name was the second.
+            let seconds = fields[11..13].iter().map(|n| n.parse::<f64>().unwrap()).sum::<f64>() / ticks;
+            *(if name.contains("rocksdb") { &mut used.beside } else { &mut used.batches }) += seconds;
+        }
+        used
+    }
+}
+
+/// Waits until this process has nothing to do.
+fn settle() {
+    const LOOK_EVERY: Duration = Duration::from_millis(500);
+    let all = || {
+        let Cpu { batches, beside } = Cpu::used();
+        batches + beside
     };
-    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
-    seconds(usage.ru_utime) + seconds(usage.ru_stime)
+    let mut before = f64::MIN;
+    while all() - before > 0.03 {
+        before = all();
+        std::thread::sleep(LOOK_EVERY);
+    }
 }
 
 fn peak_mib() -> f64 {

@@ -84,7 +84,7 @@ impl StreamingContextBuilder {
     }
 
     /// How many bytes of memory the state of all operators may take; 256 MiB unless set. One half is for the operators'
-    /// caches, which share it evenly, one half for the store below them (RocksDB), which takes at least 16 MiB. Only how
+    /// caches, which share it evenly, three eighths for the store below them (RocksDB), which takes at least 16 MiB. Only how
     /// fast the state is depends on it. A running batch's changes and the panes of windows come on top.
     ///
     /// Without a [checkpoint](StreamingContextBuilder::checkpoint), the store itself is in memory too, compressed.

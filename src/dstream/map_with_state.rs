@@ -112,7 +112,7 @@ impl<K: Key, V: Data, S: Stored, E: Data> MapWithState<K, V, S, E> {
 
         let mut writes = Writes::new(partition, &shard);
         for (key, touched) in overlay {
-            self.write(time, partition, key, touched, &mut writes)?;
+            self.write(time, &mut shard, partition, key, touched, &mut writes)?;
         }
         for Expired { key, stored, before, .. } in expired {
             writes.add(Change::Delete(touched_key(before.touched, &stored)?));
@@ -172,6 +172,7 @@ impl<K: Key, V: Data, S: Stored, E: Data> MapWithState<K, V, S, E> {
     fn write(
         &self,
         time: Time,
+        shard: &mut StateShard<K>,
         partition: usize,
         key: K,
         touched: Touched<S>,
@@ -185,14 +186,14 @@ impl<K: Key, V: Data, S: Stored, E: Data> MapWithState<K, V, S, E> {
         };
         match (state.changed, state.value) {
             (Changed::No, None) => {}
-            (Changed::No, Some(_)) if !timeout => {}
+            (Changed::No, Some(_)) if !timeout => self.unchanged(shard, key, before, stored)?,
             // With a timeout set any touch counts, an update or not.
             (_, Some(value)) => {
                 let new = TouchedValue::encode(time, &value)?;
                 let at = before.as_ref().map(|b| b.touched);
                 let stays = !timeout || at == Some(time);
                 if stays && before.as_ref().is_some_and(|b| new.is_state_of(b.touched, &b.bytes)) {
-                    return Ok(());
+                    return self.unchanged(shard, key, before, stored);
                 }
                 let stored = place(stored)?;
                 if timeout && at != Some(time) {
@@ -213,6 +214,20 @@ impl<K: Key, V: Data, S: Stored, E: Data> MapWithState<K, V, S, E> {
             }
         }
         Ok(())
+    }
+
+    /// Has a key at hand that the batch read only.
+    fn unchanged(
+        &self,
+        shard: &mut StateShard<K>,
+        key: K,
+        before: Option<Before>,
+        stored: Option<Vec<u8>>,
+    ) -> Result<()> {
+        match (before, stored) {
+            (Some(before), Some(stored)) => self.state.keep(shard, key, &stored, before.bytes),
+            _ => Ok(()),
+        }
     }
 }
 

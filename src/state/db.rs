@@ -229,7 +229,7 @@ impl StateDb {
     /// The values of `keys`, which are sorted.
     pub fn multi_get(&self, uid: &str, keys: &[&[u8]]) -> Result<Vec<Option<DBPinnableSlice<'_>>>> {
         let family = self.family(uid)?;
-        let found = self.db.batched_multi_get_cf(&family, keys.iter().copied(), true);
+        let found = self.db.batched_multi_get_cf_opt(&family, keys.iter().copied(), true, &options::keys());
         found.into_iter().map(|value| value.map_err(|e| self.error("read the state", e))).collect()
     }
 

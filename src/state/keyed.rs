@@ -244,7 +244,8 @@ pub(crate) struct Found {
 const READ_AT_ONCE: usize = 1024;
 
 impl<K: Key> KeyedState<K, Cache<K>> {
-    /// What the state is of each of `keys`: from the cache, else from the store.
+    /// What the state is of each of `keys`: from the cache, else from the store. What was read there is not kept: most of it will be
+    /// written, and is kept then; for the rest there is [`keep`](Self::keep).
     pub fn look_up<'k>(
         &self,
         shard: &mut Shard<K, Cache<K>>,
@@ -259,7 +260,7 @@ impl<K: Key> KeyedState<K, Cache<K>> {
                 Some(value) => found.push(Found { stored: None, value: Some(value.to_vec()) }),
                 None => {
                     if !complete {
-                        misses.push((record_key(partition, kind::ENTRY, key)?, found.len(), key));
+                        misses.push((record_key(partition, kind::ENTRY, key)?, found.len()));
                     }
                     found.push(Found::default());
                 }
@@ -268,23 +269,25 @@ impl<K: Key> KeyedState<K, Cache<K>> {
         self.cache_hits.fetch_add((found.len() - misses.len()) as u64, Ordering::Relaxed);
         self.cache_misses.fetch_add(misses.len() as u64, Ordering::Relaxed);
         misses.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        let Opened { store, uid, budget } = self.opened()?;
+        let Opened { store, uid, .. } = self.opened()?;
         let mut misses = misses.into_iter();
         loop {
             let chunk: Vec<_> = misses.by_ref().take(READ_AT_ONCE).collect();
             if chunk.is_empty() {
                 return Ok(found);
             }
-            let keys: Vec<&[u8]> = chunk.iter().map(|(stored, ..)| &**stored).collect();
+            let keys: Vec<&[u8]> = chunk.iter().map(|(stored, _)| &**stored).collect();
             let values = store.multi_get(uid, &keys)?;
-            for ((stored, place, key), value) in chunk.into_iter().zip(values) {
-                let value = value.map(|value| value.to_vec());
-                if let Some(value) = &value {
-                    shard.memory.insert(key.clone(), stored.len(), value.clone(), *budget);
-                }
-                found[place] = Found { stored: Some(stored), value };
+            for ((stored, place), value) in chunk.into_iter().zip(values) {
+                found[place] = Found { stored: Some(stored), value: value.map(|value| value.to_vec()) };
             }
         }
+    }
+
+    /// Keeps what was found in the store at `stored`, and was not changed.
+    pub fn keep(&self, shard: &mut Shard<K, Cache<K>>, key: K, stored: &[u8], value: Vec<u8>) -> Result<()> {
+        shard.memory.insert(key, stored.len(), value, self.opened()?.budget);
+        Ok(())
     }
 }
 
