@@ -10,7 +10,7 @@
 use std::fmt;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -66,21 +66,24 @@ fn main() {
         }
     }
     let folder = tempfile::tempdir().unwrap();
-    let mut medians = Vec::new();
-    for n in [small, keys] {
-        let path = folder.path().join(n.to_string());
-        let rate = fill(&path, n);
-        println!("{n} keys: made at {rate:.0} keys/s, {} MiB on disk", size_mib(&path));
-        let (started, random, hot) = measure(&path, n, touched, batches);
+    let states = [small, keys].map(|n| (folder.path().join(n.to_string()), n));
+    for (path, n) in &states {
+        let rate = fill(path, *n);
+        println!("{n} keys: made at {rate:.0} keys/s, {} MiB on disk", size_mib(path));
+    }
+    let measured = measure(&states, touched, batches);
+    for ((_, n), (started, random, hot)) in states.iter().zip(&measured) {
         println!("{n} keys: started in {:.0} ms", started * 1e3);
         println!("{n} keys: a batch that touches {touched} keys, any ones: {random}");
         println!("{n} keys: a batch that touches {touched} keys, the same ones: {hot}");
-        medians.push((random.whole, hot.whole));
     }
-    let recovered = recover(&folder.path().join(keys.to_string()), keys, touched, 3 * batches);
+    let recovered = recover(&states[1].0, keys, touched, 3 * batches);
     println!("{keys} keys: from kill -9 to the first committed batch in {:.0} ms", recovered * 1e3);
-    let ratio = |f: fn(&(f64, f64)) -> f64| f(&medians[1]) / f(&medians[0]);
-    println!("{keys} to {small} keys: any {:.2}, the same ones {:.2}", ratio(|m| m.0), ratio(|m| m.1));
+    let [(_, random, hot), (_, large_random, large_hot)] = &measured;
+    for (which, small, large) in [("any", random, large_random), ("the same", hot, large_hot)] {
+        let (time, cpu) = (large.whole / small.whole, large.cpu.batches / small.cpu.batches);
+        println!("{keys} to {}, {which} keys: {time:.2}, of CPU {cpu:.2}", states[0].1);
+    }
     let path = folder.path().join("many");
     let mut filling = Command::new(std::env::current_exe().unwrap());
     // glibc keeps what each of its arenas was given back, some 100 MiB here, unless it is told otherwise.
@@ -206,28 +209,40 @@ fn recover(folder: &Path, keys: u64, touched: u64, done: u64) -> f64 {
 }
 
 /// Seconds to start, and how long batches take that touch any keys, and always the same ones.
-fn measure(folder: &Path, keys: u64, touched: u64, batches: u64) -> (f64, Batches, Batches) {
-    // The first ones are not measured.
-    let mut next = random(keys, touched, 0..2 * batches);
-    next.extend(vec![next[0]; batches as usize]);
-    let begun = Instant::now();
-    let test = go_on(folder, keys, 0, &next);
-    test.ssc.start().unwrap();
-    let started = begun.elapsed().as_secs_f64();
-    let run = || {
+type Measured = (f64, Batches, Batches);
+
+/// Measures both states by turns, batch by batch, so that whatever else the machine does weighs on both alike.
+fn measure(states: &[(PathBuf, u64); 2], touched: u64, batches: u64) -> [Measured; 2] {
+    let mut contexts = states.each_ref().map(|(folder, keys)| {
+        // The first ones are not measured.
+        let mut next = random(*keys, touched, 0..2 * batches);
+        next.extend(vec![next[0]; batches as usize]);
+        let begun = Instant::now();
+        let test = go_on(folder, *keys, 0, &next);
+        test.ssc.start().unwrap();
+        (test, begun.elapsed().as_secs_f64(), [Cpu::default(); 3])
+    });
+    for phase in 0..3 {
         // What was written before is still put in order: whoever fills a store at a stretch pays for that, and not these.
         settle();
-        let before = Cpu::used();
-        (0..batches).for_each(|_| test.step().unwrap());
-        let after = Cpu::used();
-        Cpu { batches: after.batches - before.batches, beside: after.beside - before.beside }
-    };
-    let [_, random_cpu, hot_cpu] = [(); 3].map(|()| run());
-    test.ssc.stop(true).unwrap();
-    let done = test.completed_batches();
-    assert_eq!(done.last().unwrap().state[0].1.keys, keys);
-    let (random, hot) = done[batches as usize..].split_at(batches as usize);
-    (started, Batches::of(random, random_cpu), Batches::of(hot, hot_cpu))
+        for _ in 0..batches {
+            for (test, _, used) in &mut contexts {
+                let before = Cpu::used();
+                test.step().unwrap();
+                let after = Cpu::used();
+                used[phase].batches += after.batches - before.batches;
+                used[phase].beside += after.beside - before.beside;
+            }
+        }
+    }
+    let mut keys = states.iter().map(|(_, keys)| *keys);
+    contexts.map(|(test, started, [_, random_cpu, hot_cpu])| {
+        test.ssc.stop(true).unwrap();
+        let done = test.completed_batches();
+        assert_eq!(Some(done.last().unwrap().state[0].1.keys), keys.next());
+        let (random, hot) = done[batches as usize..].split_at(batches as usize);
+        (started, Batches::of(random, random_cpu), Batches::of(hot, hot_cpu))
+    })
 }
 
 /// Seconds of the processor.
