@@ -72,17 +72,28 @@ impl Http {
         Metrics(body)
     }
 
-    /// Waits until all `partitions` have their lag told, and it is 0, and `records` were read into committed batches.
+    /// Waits until all `partitions` have their lag told, and it is 0, and `records` were read into committed batches. `limit` is for
+    /// how long nothing more may be read: a backlog of many batches takes its time.
     #[track_caller]
     pub fn wait_until_read(&self, partitions: usize, records: u64, limit: Duration) {
-        eventually(limit, "the end of the input", || {
-            let metrics = self.metrics();
-            let lag = metrics.all("tidemill_source_lag_records", &[]);
-            let offsets = metrics.sum("tidemill_source_committed_offset", &[]);
-            let done =
-                lag.len() == partitions && lag.iter().all(|lag| *lag == 0.0) && offsets == records as f64;
-            done.then_some(()).ok_or_else(|| format!("lag {lag:?}, {offsets} of {records} are committed"))
-        });
+        let mut before = 0.0;
+        loop {
+            let (offsets, done) = eventually(limit, "the end of the input", || {
+                let metrics = self.metrics();
+                let lag = metrics.all("tidemill_source_lag_records", &[]);
+                let offsets = metrics.sum("tidemill_source_committed_offset", &[]);
+                let none = lag.len() == partitions && lag.iter().all(|lag| *lag == 0.0);
+                let done = none && offsets == records as f64;
+                let moved = done || offsets > before;
+                moved
+                    .then_some((offsets, done))
+                    .ok_or_else(|| format!("lag {lag:?}, {offsets} of {records} are committed"))
+            });
+            if done {
+                return;
+            }
+            before = offsets;
+        }
     }
 }
 
