@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidemill::{
-    BatchInfo, ConsumerRecord, KafkaSource, OffsetRange, OnDataLoss, Reader, Slicing, Start, State,
-    StateSpec, StreamingContext, StreamingListener,
+    BatchInfo, ConsumerRecord, HttpServer, HttpSettings, KafkaSource, OffsetRange, OnDataLoss, Reader,
+    Slicing, Start, State, StateSpec, StreamingContext, StreamingListener,
 };
 
 use crate::support::{Broker, Http, Record, eventually, unique_name};

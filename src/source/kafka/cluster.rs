@@ -35,7 +35,16 @@ pub(super) enum Asker {
 
 /// Since when a cluster has not answered, if it does not, and what is said of that, to each of those who ask.
 #[derive(Default)]
-pub(super) struct Away(Mutex<[Option<(Time, String)>; 2]>);
+pub(super) struct Away(Mutex<[Option<Silence>; 2]>);
+
+/// How often it is said that a cluster does not answer.
+const SAY_EVERY: Duration = Duration::seconds(10);
+
+struct Silence {
+    since: Time,
+    why: String,
+    said: Option<Time>,
+}
 
 impl Away {
     /// Takes in the outcome of a question that was answered, or was not, at `now`.
@@ -52,7 +61,20 @@ impl Away {
 
     /// Since when, and why: as it is told to who has been waiting longest.
     pub fn get(&self) -> Option<(Time, String)> {
-        self.0.lock().iter().flatten().min_by_key(|(since, _)| *since).cloned()
+        let away = self.0.lock();
+        let first = away.iter().flatten().min_by_key(|silence| silence.since);
+        first.map(|silence| (silence.since, silence.why.clone()))
+    }
+
+    /// Whether a plan is to say (again) that it got no answer: at once, then every now and then as long as it lasts.
+    pub fn is_to_be_said(&self, now: Time) -> bool {
+        match &mut self.0.lock()[Asker::Plan as usize] {
+            Some(Silence { said: Some(at), .. }) if now - *at < SAY_EVERY => false,
+            silence => {
+                silence.iter_mut().for_each(|silence| silence.said = Some(now));
+                true
+            }
+        }
     }
 }
 

@@ -32,8 +32,6 @@ use crate::time::{Clock, Duration, Time};
 const PART: i64 = 1 << 17;
 /// A new leader may answer with an old end for a while; after as many plans it is the truth.
 const SHRUNK_FOR_GOOD: u32 = 10;
-/// How often it is told that nobody answers for some partitions.
-const SAY_EVERY: Duration = Duration::seconds(10);
 /// How long one question to the broker may take.
 pub(super) const REQUEST: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -67,8 +65,6 @@ pub(super) struct KafkaInput {
     pub(super) discovery: Mutex<Option<Discovery>>,
     /// Since when the cluster has not answered, if it does not.
     pub(super) away: Arc<Away>,
-    /// When it was told last that nobody answers for some partitions.
-    gaps_said: Mutex<Option<Time>>,
 }
 
 /// Ranges, and who reads them.
@@ -200,7 +196,6 @@ impl KafkaInput {
             losses: Arc::default(),
             discovery: Mutex::default(),
             away: Arc::default(),
-            gaps_said: Mutex::default(),
         }
     }
 
@@ -299,14 +294,10 @@ impl KafkaInput {
             Err(error) => Err(error),
         };
         self.away.note(Asker::Plan, outcome, now);
-        let mut said = self.gaps_said.lock();
-        match gaps {
-            Ok(Some(gaps)) if said.is_none_or(|at| now - at >= SAY_EVERY) => {
-                tracing::warn!("{gaps}; nothing more is read of it before there is one");
-                *said = Some(now);
-            }
-            Ok(None) => *said = None,
-            _ => {}
+        if let Ok(Some(gaps)) = gaps
+            && self.away.is_to_be_said(now)
+        {
+            tracing::warn!("{gaps}; nothing more is read of it before there is one");
         }
     }
 }
