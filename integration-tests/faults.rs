@@ -88,8 +88,9 @@ fn an_output_topic_that_is_deleted_ends_the_run() {
     broker.tool("org.apache.kafka.tools.TopicCommand", &delete);
     broker.produce(&name, numbers(100..200));
     let message = failure(&mut run);
-    // Whichever topic's records librdkafka happens to name.
-    assert_parts(&message, &[&name]);
+    // Whichever topic's records librdkafka happens to name, if it has come so far.
+    let named = message.contains(&name) || message.contains("an output topic is gone");
+    assert!(named, "{message}");
     // Made anew at the next start, it has what came since.
     started(&app, 200).stop(LIMIT);
     assert_eq!(broker.read(&format!("{name}-each")).len(), 200);

@@ -121,7 +121,8 @@ fn a_program_that_is_stopped_does_not_wait_for_a_broker_that_is_away() {
         let folder = tempfile::tempdir().unwrap();
         let start = || {
             let ssc = StreamingContext::builder(name)
-                .batch_interval(Duration::from_millis(100))
+                // So long that nothing is fetched before a batch wants it.
+                .batch_interval(Duration::from_millis(500))
                 .checkpoint(folder.path())
                 .build()
                 .unwrap();

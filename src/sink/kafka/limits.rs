@@ -9,6 +9,8 @@ use super::ProducerRecord;
 use super::sender::no_time;
 use crate::time::{Duration, Time};
 
+/// No topic is served by smaller batches than this: a request for each record would be too slow.
+const LEAST_BATCH: usize = 1_000;
 /// librdkafka's own bound for a record, and about that for a batch of them.
 const DEFAULT: usize = 1_000_000;
 
@@ -100,7 +102,7 @@ impl Limits {
         if let Some(least) = sizes().min().filter(|least| *least < DEFAULT)
             && number(config, "batch.size").is_none()
         {
-            config.set("batch.size", least.max(1).to_string());
+            config.set("batch.size", least.max(LEAST_BATCH).to_string());
         }
         if number(config, "queue.buffering.max.kbytes").is_none() {
             // One that is larger than the whole queue would never get into it.

@@ -111,7 +111,13 @@ pub(super) fn persist(
                 }));
             }
             KafkaError::Transaction(e) if e.txn_requires_abort() => {
-                return Err(Trouble::Abortable(told(format!("cannot {doing}: {text}"))));
+                let hint = match e.code() {
+                    RDKafkaErrorCode::UnknownTopicOrPartition => {
+                        " (an output topic is gone; a start makes it anew)"
+                    }
+                    _ => "",
+                };
+                return Err(Trouble::Abortable(told(format!("cannot {doing}: {text}{hint}"))));
             }
             KafkaError::Transaction(e) if !e.is_retriable() => {
                 return Err(Trouble::Fatal(told(format!("cannot {doing}: {text}"))));
