@@ -101,7 +101,12 @@ impl<'c> Streams<'c> {
 
     /// A source whose records' values are those of `records`.
     pub fn add_given(&mut self, source: &Source, records: &DStream<String>) -> Result<()> {
-        let rows = SourceDecoder::new(source)?.lines(records);
+        let mut decoder = SourceDecoder::new(source)?;
+        // Without Kafka there is no topic for dead letters.
+        if decoder.on_bad_record.dead_letter_topic().is_some() {
+            decoder.on_bad_record = OnBadRecord::Skip;
+        }
+        let rows = decoder.lines(records);
         self.insert(&source.name, rows);
         Ok(())
     }
