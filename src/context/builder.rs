@@ -83,9 +83,9 @@ impl StreamingContextBuilder {
         self
     }
 
-    /// How many bytes of memory the state of all operators may take; 256 MiB unless set. One half is for the operators'
-    /// caches, which share it evenly, three eighths for the store below them (RocksDB), which takes at least 16 MiB. Only how
-    /// fast the state is depends on it. A running batch's changes and the panes of windows come on top.
+    /// How many bytes of memory the state of all operators may take; 256 MiB unless set. Five eighths are for the
+    /// operators' caches, which share them evenly, the rest for the store below them (RocksDB), which takes at least 16 MiB. Only
+    /// how fast the state is depends on it. A running batch's changes and the panes of windows come on top.
     ///
     /// Without a [checkpoint](StreamingContextBuilder::checkpoint), the store itself is in memory too, compressed.
     pub fn state_memory_limit(mut self, bytes: usize) -> Self {

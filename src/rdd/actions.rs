@@ -12,11 +12,7 @@ impl<T: Data> Rdd<T> {
         &self,
         task: impl Fn(Vec<T>, &TaskContext) -> Result<R> + Sync,
     ) -> Result<Vec<R>> {
-        let operator = Operator::current();
-        self.runner.run(self, |p, context| {
-            let elements = gathered(&*self.node, p, context)?;
-            operator.run(|| task(elements, context))
-        })
+        self.runner.run(self, self.on_elements(task))
     }
 
     /// As [`run_partitions`](Rdd::run_partitions), for a task that has work to do without elements, too.
@@ -24,12 +20,20 @@ impl<T: Data> Rdd<T> {
         &self,
         task: impl Fn(Vec<T>, &TaskContext) -> Result<R> + Sync,
     ) -> Result<Vec<R>> {
-        let operator = Operator::current();
         self.node.prepare(&self.runner)?;
-        self.runner.run_tasks(self.node.num_partitions(), |p, context| {
+        self.runner.run_tasks(self.node.num_partitions(), self.on_elements(task))
+    }
+
+    /// `task` with the elements of the partition that it is to run for.
+    fn on_elements<R>(
+        &self,
+        task: impl Fn(Vec<T>, &TaskContext) -> Result<R> + Sync,
+    ) -> impl Fn(usize, &TaskContext) -> Result<R> + Sync {
+        let operator = Operator::current();
+        move |p, context| {
             let elements = gathered(&*self.node, p, context)?;
             operator.run(|| task(elements, context))
-        })
+        }
     }
 
     /// Folds each partition's elements in order, without keeping them.

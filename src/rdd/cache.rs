@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::narrow::ReadPartition;
+use super::narrow::{ReadPartition, all};
 use super::runner::Effects;
 use super::storage::{Kept, MemoryAndDisk, StorageLevel};
 use super::{Data, Flow, Rdd, RddNode, Runner, Stop, TaskContext};
@@ -33,22 +33,13 @@ enum Lineage<T> {
 pub(crate) type Keep<T> =
     Box<dyn Fn(ReadPartition<'_, T>) -> std::result::Result<Arc<dyn Kept<T>>, Stop> + Send + Sync>;
 
-fn gathered<T>(read: ReadPartition<'_, T>) -> std::result::Result<Vec<T>, Stop> {
-    let mut elements = Vec::new();
-    read(&mut |element| {
-        elements.push(element);
-        Ok(())
-    })?;
-    Ok(elements)
-}
-
 /// A partition's elements, and what computing them left behind: whoever uses the elements adopts it, since the attempt
 /// that computed them may fail further on.
 type Partition<T> = (Arc<dyn Kept<T>>, Effects);
 
 impl<T: Data> CachedRdd<T> {
     pub fn in_memory(rdd: &Rdd<T>) -> Self {
-        Self::new(rdd, Box::new(|read| Ok(Arc::new(gathered(read)?))))
+        Self::new(rdd, Box::new(|read| Ok(Arc::new(all(read)?))))
     }
 
     /// The same, unless the elements of `rdd` are in memory by themselves.
@@ -70,7 +61,7 @@ impl<T: Data> CachedRdd<T> {
             StorageLevel::MemoryOnly => Self::in_memory(rdd),
             StorageLevel::MemoryAndDisk => {
                 let store = MemoryAndDisk::new(rdd.runner.storage_memory().clone());
-                Self::new(rdd, Box::new(move |read| Ok(store.keep(gathered(read)?)?)))
+                Self::new(rdd, Box::new(move |read| Ok(store.keep(all(read)?)?)))
             }
         }
     }

@@ -285,8 +285,13 @@ pub(super) fn gather<T>(
     partition: usize,
     task: &TaskContext,
 ) -> std::result::Result<Vec<T>, Stop> {
+    all(&mut |visit| parent.compute(partition, task, visit))
+}
+
+/// All elements that `read` gives.
+pub(super) fn all<T>(read: ReadPartition<'_, T>) -> std::result::Result<Vec<T>, Stop> {
     let mut elements = Vec::new();
-    parent.compute(partition, task, &mut |element| {
+    read(&mut |element| {
         elements.push(element);
         Ok(())
     })?;

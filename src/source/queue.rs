@@ -126,14 +126,8 @@ impl<T: Data> Input for QueueInput<T> {
         let current = self.current.lock();
         let rdds: Vec<_> = current.values().flatten().collect();
         let elements = rdds.iter().flat_map(|partitions| partitions.iter()).map(|p| p.len() as u64).sum();
-        StreamInputInfo::new(
-            &self.uid,
-            Some(elements),
-            format!(
-                "{} of a queue",
-                if rdds.len() == 1 { "1 RDD".to_owned() } else { format!("{} RDDs", rdds.len()) }
-            ),
-        )
+        let noun = if rdds.len() == 1 { "RDD" } else { "RDDs" };
+        StreamInputInfo::new(&self.uid, Some(elements), format!("{} {noun} of a queue", rdds.len()))
     }
 }
 

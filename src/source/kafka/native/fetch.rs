@@ -12,17 +12,32 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::Trouble;
 use super::chunk::Chunk;
-use super::connection::decode;
+use super::connection::{Connection, decode};
 use crate::error::Error;
 use crate::source::OffsetRange;
 use crate::source::kafka::reader::{Answer, answer};
 
 /// The versions of Fetch in which topics have names.
-pub(super) const VERSIONS: (i16, i16) = (4, 12);
+const VERSIONS: (i16, i16) = (4, 12);
 const READ_COMMITTED: i8 = 1;
 /// How long a broker that has nothing yet may wait for something to come. Slices end where the partition ended when they
 /// were planned, so it has.
 const WAIT: Duration = Duration::from_millis(100);
+
+/// Sends `request`, after the response to the last one if nobody wanted that any more; `waiting` is called while it does not come, and
+/// tells whether to give up.
+pub(super) fn send(
+    connection: &mut Connection,
+    request: &FetchRequest,
+    waiting: &mut dyn FnMut() -> bool,
+) -> Result<(), Trouble> {
+    if connection.is_waiting() {
+        connection.receive(&mut Vec::new(), waiting)?;
+    }
+    let (least, most) = VERSIONS;
+    let version = connection.version_of::<FetchRequest>(least, most)?;
+    connection.send(request, version)
+}
 
 /// What is asked of one partition.
 pub(super) struct Asked {

@@ -182,13 +182,8 @@ impl Shared {
             None => self.reader.brokers.lease(&first.range)?,
         };
         let mut buffer = Vec::new();
-        if leased.is_waiting() {
-            leased.receive(&mut buffer, &mut || self.has_ended())?;
-        }
-        let (least, most) = fetch::VERSIONS;
-        let version = leased.version_of::<FetchRequest>(least, most)?;
-        leased.send(&fetch::request_of(asked, BYTES, WAIT), version)?;
-        leased.receive(&mut buffer, &mut || self.has_ended())?;
+        fetch::send(&mut leased, &fetch::request_of(asked, BYTES, WAIT), &mut || self.has_ended())?;
+        let version = leased.receive(&mut buffer, &mut || self.has_ended())?;
         *connection = Some(leased);
         let response = decode::<FetchRequest>(&mut Bytes::from(buffer), version)?;
         if response.error_code != 0 {

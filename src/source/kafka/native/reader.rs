@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use kafka_protocol::messages::FetchRequest;
 use parking_lot::Mutex;
 
 use super::Trouble;
@@ -273,15 +272,7 @@ impl<'a> Reading<'a> {
             Some(connection) => connection,
             None => self.reader.brokers.lease(self.range)?,
         };
-        if connection.is_waiting() {
-            // Somebody had enough before the response came.
-            let mut buffer = self.reader.buffers.lock().pop().unwrap_or_default();
-            connection.receive(&mut buffer, &mut || self.gives_up())?;
-            self.reader.buffers.lock().push(buffer);
-        }
-        let (least, most) = fetch::VERSIONS;
-        let version = connection.version_of::<FetchRequest>(least, most)?;
-        connection.send(&fetch::request(self.range, at, bytes), version)?;
+        fetch::send(&mut connection, &fetch::request(self.range, at, bytes), &mut || self.gives_up())?;
         self.connection = Some(connection);
         self.asked = Some(at);
         Ok(())
