@@ -3,7 +3,8 @@
 //! batch commits state, offsets and output. Every record must arrive once, or the benchmark fails.
 //!
 //! `BENCH_RATE` sets the records per second (10,000 unless set), `BENCH_SECONDS` how long each interval is measured (20), after
-//! 15 s that are not (a broker that has just started is slow); `BENCH_INTERVALS` the intervals in milliseconds (`10,100,1000`).
+//! `BENCH_WARM_UP` seconds that are not (60: the broker has just started, and still compiles its code for a third of a core after
+//! half a minute); `BENCH_INTERVALS` the intervals in milliseconds (`10,100,1000`).
 #![allow(clippy::print_stdout, clippy::disallowed_methods, clippy::unwrap_used, reason = "a benchmark")]
 
 #[path = "../integration-tests/support/mod.rs"]
@@ -28,16 +29,16 @@ use tidemill::{
 
 const PARTITIONS: i32 = 4;
 const KEYS: u64 = 1_000;
-const WARM_UP: Duration = Duration::from_secs(15);
 
 fn main() {
     let rate: u64 = variable("BENCH_RATE", "10000").parse().unwrap();
     let seconds: u64 = variable("BENCH_SECONDS", "20").parse().unwrap();
+    let warm_up = Duration::from_secs(variable("BENCH_WARM_UP", "60").parse().unwrap());
     let broker = Broker::start();
     println!("{rate} records/s, {PARTITIONS} partitions, {KEYS} keys; milliseconds from produce to consume");
     println!("{:>9} {:>9} {:>8} {:>8} {:>8} {:>8}", "interval", "records", "p50", "p99", "p99.9", "max");
     for interval in variable("BENCH_INTERVALS", "10,100,1000").split(',') {
-        measure(&broker, interval.trim().parse().unwrap(), rate, Duration::from_secs(seconds));
+        measure(&broker, interval.trim().parse().unwrap(), rate, warm_up, Duration::from_secs(seconds));
     }
 }
 
@@ -71,7 +72,7 @@ fn means((batches, sums): &Sums) -> String {
     format!("{batches} batches: {}", sums.iter().map(mean).collect::<Vec<_>>().join(", "))
 }
 
-fn measure(broker: &Broker, interval: u64, rate: u64, length: Duration) {
+fn measure(broker: &Broker, interval: u64, rate: u64, warm_up: Duration, length: Duration) {
     let (input, output) = (format!("in-{interval}"), format!("out-{interval}"));
     broker.create_topic(&input, PARTITIONS);
     broker.create_topic(&output, PARTITIONS);
@@ -98,7 +99,7 @@ fn measure(broker: &Broker, interval: u64, rate: u64, length: Duration) {
     thread::sleep(Duration::from_millis(interval * 20).max(Duration::from_secs(2)));
 
     let begin = Instant::now();
-    let total = rate * (WARM_UP + length).as_secs();
+    let total = rate * (warm_up + length).as_secs();
     let consumed = Arc::new(AtomicU64::new(0));
     let done = Arc::new(AtomicBool::new(false));
     let consumer = {
@@ -114,7 +115,7 @@ fn measure(broker: &Broker, interval: u64, rate: u64, length: Duration) {
     done.store(true, Ordering::Relaxed);
     let mut latencies = consumer.join().unwrap();
     assert_eq!(latencies.len() as u64, total, "records that arrived");
-    latencies.retain(|(sent, _)| *sent >= WARM_UP);
+    latencies.retain(|(sent, _)| *sent >= warm_up);
     let mut millis: Vec<f64> = latencies.iter().map(|(_, took)| took.as_secs_f64() * 1e3).collect();
     millis.sort_by(f64::total_cmp);
     let at = |part: f64| millis[((millis.len() - 1) as f64 * part) as usize];

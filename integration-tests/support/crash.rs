@@ -314,9 +314,9 @@ pub fn drained(broker: &Broker, app: &str, outputs: &[&str]) -> BTreeMap<String,
         rows
     };
     let time = |rows: &[(i64, String, String)]| rows.last().map_or(0, |row| row.0);
-    let last = time(&read("each")) + WINDOW - INTERVAL;
     eventually(LIMIT, "the last window", || {
-        let latest = time(&read("windows"));
+        // Both anew each time: a reader may see a transaction only a moment after it was committed.
+        let (last, latest) = (time(&read("each")) + WINDOW - INTERVAL, time(&read("windows")));
         (latest == last).then_some(()).ok_or_else(|| format!("{latest} instead of {last}"))
     });
     outputs.iter().map(|output| ((*output).to_owned(), read(output))).collect()

@@ -14,7 +14,7 @@ pub mod proxy;
 pub mod words;
 
 pub use app::{App, Run, tidemill};
-pub use broker::{Broker, GroupLag};
+pub use broker::{Broker, GroupLag, free_ports};
 pub use client::{Record, Row};
 pub use http::{Http, Metrics};
 pub use pipeline::{shipped, word_count_as};

@@ -1,4 +1,5 @@
-//! A TCP proxy before a broker that understands just enough of Kafka's protocol to lose the answer to a request of one kind.
+//! A TCP proxy before a broker that understands just enough of Kafka's protocol to lose the answer to a request of one kind, and
+//! to have a cluster without brokers.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -6,6 +7,9 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
+
+use kafka_protocol::messages::{ApiKey, BrokerId, MetadataResponse};
+use kafka_protocol::protocol::{Decodable, Encodable};
 
 use super::eventually;
 
@@ -26,6 +30,8 @@ enum Mode {
     Cut,
     /// Connections stay, nothing comes through.
     Frozen,
+    /// Answers to questions for metadata name no broker, and partitions without a leader.
+    NoBrokers,
     /// Turns to `Cut` before a request of this kind reaches the broker.
     CutBefore(i16),
     /// Turns to `Cut` once the broker has answered a request of this kind, and keeps the answer.
@@ -82,6 +88,11 @@ impl Proxy {
 
     pub fn freeze(&self) {
         self.state.turn(Mode::Frozen);
+    }
+
+    /// Tells who asks what a broker tells that is not registered yet, or not any more.
+    pub fn name_no_brokers(&self) {
+        self.state.turn(Mode::NoBrokers);
     }
 
     /// Cuts when the next request of this kind comes; the broker does not see it.
@@ -152,7 +163,8 @@ impl State {
     }
 
     fn join(self: &Arc<Self>, client: TcpStream, broker: TcpStream) {
-        type Requests = Arc<Mutex<HashMap<[u8; 4], i16>>>;
+        // The kind and the version of each request that waits for its answer, by its correlation id.
+        type Requests = Arc<Mutex<HashMap<[u8; 4], (i16, i16)>>>;
         let requests = Requests::default();
         let both = || Some((client.try_clone().ok()?, broker.try_clone().ok()?));
         let (Some((from_client, to_broker)), Some((kept, kept_too))) = (both(), both()) else { return };
@@ -160,21 +172,23 @@ impl State {
         let (state, sent) = (self.clone(), requests.clone());
         thread::spawn(move || {
             pump(from_client, to_broker, |frame| {
-                // Api key, version, correlation id.
-                let (Some(&[high, low]), Some(id)) = (frame.first_chunk(), frame.get(4..8)) else {
-                    return false;
-                };
-                let request = i16::from_be_bytes([high, low]);
-                sent.lock().expect("no thread panicked").insert(id.try_into().expect("four bytes"), request);
-                state.lets_through(Mode::CutBefore(request))
+                let &[k0, k1, v0, v1, ref id @ ..] = frame.first_chunk::<8>()?;
+                let (key, version) = (i16::from_be_bytes([k0, k1]), i16::from_be_bytes([v0, v1]));
+                sent.lock().expect("no thread panicked").insert(*id, (key, version));
+                state.lets_through(Mode::CutBefore(key)).then_some(frame)
             });
         });
         let state = self.clone();
         thread::spawn(move || {
             pump(broker, client, |frame| {
-                let Some(id) = frame.first_chunk::<4>() else { return false };
+                let id = frame.first_chunk::<4>()?;
                 let request = requests.lock().expect("no thread panicked").remove(id);
-                request.is_none_or(|request| state.lets_through(Mode::CutAfter(request)))
+                let Some((key, version)) = request else { return Some(frame) };
+                if !state.lets_through(Mode::CutAfter(key)) {
+                    return None;
+                }
+                let names_none = key == ApiKey::Metadata as i16 && state.mode() == Mode::NoBrokers;
+                Some(if names_none { without_brokers(&frame, version) } else { frame })
             });
         });
     }
@@ -195,17 +209,32 @@ impl State {
     }
 }
 
-/// Forwards frames until one may not pass or a side is closed; then closes both.
-fn pump(mut from: TcpStream, mut to: TcpStream, mut may_pass: impl FnMut(&[u8]) -> bool) {
+/// The answer to a question for metadata, as it is from a broker that knows of none.
+fn without_brokers(frame: &[u8], version: i16) -> Vec<u8> {
+    let header = if ApiKey::Metadata.response_header_version(version) > 0 { 5 } else { 4 };
+    let (header, mut body) = frame.split_at(header);
+    let mut metadata = MetadataResponse::decode(&mut body, version).expect("a broker's answer");
+    metadata.brokers.clear();
+    metadata.controller_id = BrokerId(-1);
+    for partition in metadata.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+        // LEADER_NOT_AVAILABLE
+        partition.error_code = 5;
+        partition.leader_id = BrokerId(-1);
+    }
+    let mut altered = header.to_vec();
+    metadata.encode(&mut altered, version).expect("what was decoded can be encoded");
+    altered
+}
+
+/// Forwards frames, as `change` has them, until it lets one not pass or a side is closed; then closes both.
+fn pump(mut from: TcpStream, mut to: TcpStream, mut change: impl FnMut(Vec<u8>) -> Option<Vec<u8>>) {
     let mut forward = || -> io::Result<bool> {
         let mut length = [0; 4];
         from.read_exact(&mut length)?;
         let mut frame = vec![0; u32::from_be_bytes(length) as usize];
         from.read_exact(&mut frame)?;
-        if !may_pass(&frame) {
-            return Ok(false);
-        }
-        to.write_all(&length)?;
+        let Some(frame) = change(frame) else { return Ok(false) };
+        to.write_all(&(frame.len() as u32).to_be_bytes())?;
         to.write_all(&frame)?;
         Ok(true)
     };

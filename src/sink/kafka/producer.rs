@@ -24,7 +24,9 @@ use crate::commit::Delivery;
 use crate::error::{Error, Result};
 use crate::rdd::{Runner, StorageMemory};
 use crate::sink::{CommitTrouble, Sink, Transactions};
-use crate::source::kafka::{ClientSettings, client_error, error_text, group_offsets, marked_list, wait_for};
+use crate::source::kafka::{
+    ClientSettings, Rebootstrap, client_error, error_text, group_offsets, marked_list, wait_for,
+};
 use crate::source::{DeadLetter, GroupOffset, Marker, OnBadRecord, Place};
 use crate::time::{Clock, Duration, Stopwatch, Time};
 
@@ -65,10 +67,10 @@ struct Group {
 }
 
 /// Learns what became of each record.
-#[derive(Default)]
 pub(super) struct Deliveries {
     failure: Mutex<Option<String>>,
     partitioner: DefaultPartitioner,
+    rebootstrap: Rebootstrap,
 }
 
 pub(super) type ThisProducer = ThreadedProducer<Deliveries, DefaultPartitioner>;
@@ -204,17 +206,24 @@ impl Shared {
     /// Opens a transaction, unless one is open or none is wanted.
     pub fn open(&self, producer: &ThisProducer) -> Result<()> {
         if self.delivery == Delivery::ExactlyOnce && self.open.lock().is_none() {
-            self.persist("begin a transaction", || producer.begin_transaction())
+            self.persist(producer, "begin a transaction", || producer.begin_transaction())
                 .map_err(Trouble::into_error)?;
             *self.open.lock() = Some(Stopwatch::start());
         }
         Ok(())
     }
 
-    fn persist(&self, doing: &str, call: impl FnMut() -> Result<(), KafkaError>) -> Result<(), Trouble> {
+    fn persist(
+        &self,
+        producer: &ThisProducer,
+        doing: &str,
+        mut call: impl FnMut() -> Result<(), KafkaError>,
+    ) -> Result<(), Trouble> {
         let timeout = self.settings.transaction_timeout;
         let open = self.open.lock().map(|age| (age, timeout));
-        persist(&Calls { open, ..self.calls(timeout) }, doing, call)
+        persist(&Calls { open, ..self.calls(timeout) }, doing, || {
+            call().inspect_err(|_| producer.context().rebootstrap.look(producer.client()))
+        })
     }
 
     fn calls(&self, patience: Duration) -> Calls<'_> {
@@ -223,6 +232,7 @@ impl Shared {
 
     /// Whether all that was handed over may still be delivered; `waiting` runs since the broker took something last.
     pub fn check(&self, producer: &ThisProducer, waiting: Stopwatch) -> Result<()> {
+        producer.context().rebootstrap.look(producer.client());
         if self.runner.gives_up(waiting.elapsed()) {
             let left = producer.in_flight_count();
             return Err(Error::unavailable(format!("the delivery of {left} records was given up")));
@@ -240,7 +250,7 @@ impl Shared {
         if config.get(TRANSACTION_TIMEOUT).is_none() {
             config.set(TRANSACTION_TIMEOUT, self.settings.transaction_timeout.as_millis().to_string());
         }
-        let producer = create(&config)?;
+        let producer = self.create(&config)?;
         let doing = "take over the application's transactions";
         persist(&self.calls(self.settings.wait), doing, || producer.init_transactions(CALL))
             .map_err(Trouble::into_error)?;
@@ -269,6 +279,15 @@ impl Shared {
         *self.limits.write() = limits;
     }
 
+    fn create(&self, config: &ClientConfig) -> Result<ThisProducer> {
+        let deliveries = Deliveries {
+            failure: Mutex::default(),
+            partitioner: DefaultPartitioner::default(),
+            rebootstrap: Rebootstrap::new(&self.settings.brokers),
+        };
+        config.create_with_context(deliveries).map_err(|e| client_error("producer", e))
+    }
+
     /// A client of the application's group that fetches nothing.
     fn join_group(&self, source_clusters: &BTreeSet<String>) -> Result<Group> {
         let mut config = self.client("group").config()?;
@@ -285,10 +304,6 @@ impl Shared {
         let marker_topic = (!holds_offsets).then(|| format!("{}-commits", self.app_name));
         Ok(Group { consumer, metadata, marker_topic })
     }
-}
-
-fn create(config: &ClientConfig) -> Result<ThisProducer> {
-    config.create_with_context(Deliveries::default()).map_err(|e| client_error("producer", e))
 }
 
 impl Sink for Shared {
@@ -329,7 +344,7 @@ impl Sink for Shared {
         }
         let producer = match producer.filter(|_| self.delivery == Delivery::ExactlyOnce) {
             Some(producer) => producer,
-            None => create(&config)?,
+            None => self.create(&config)?,
         };
         *self.producer.write() = Some(producer);
         Ok(())
@@ -404,7 +419,7 @@ impl Sink for Shared {
         let marker_place = group.marker_topic.iter().map(|topic| (topic.as_str(), 0, 0));
         let of_sources = offsets.iter().map(|(topic, p, offset)| (topic.as_str(), *p, *offset));
         let list = marked_list(of_sources.chain(marker_place), Some(marker)).map_err(not_begun)?;
-        self.persist("put the offsets into the transaction", || {
+        self.persist(producer, "put the offsets into the transaction", || {
             producer.send_offsets_to_transaction(&list, &group.metadata, CALL)
         })
         .map_err(|trouble| match trouble {
@@ -423,7 +438,7 @@ impl Sink for Shared {
         fail::fail_point!("commit::refused", |_| Err(CommitTrouble::NotCommitted(Error::output(
             "the transaction was refused by a fail point"
         ))));
-        self.persist("commit the transaction", || producer.commit_transaction(CALL))
+        self.persist(producer, "commit the transaction", || producer.commit_transaction(CALL))
             .map_err(Trouble::of_commit)?;
         *self.open.lock() = None;
         self.transactions.lock().committed += 1;
@@ -435,7 +450,7 @@ impl Sink for Shared {
         let guard = self.producer.read();
         let Some(producer) = &*guard else { return Ok(()) };
         if self.open.lock().is_some() {
-            self.persist("abort the transaction", || producer.abort_transaction(CALL))
+            self.persist(producer, "abort the transaction", || producer.abort_transaction(CALL))
                 .map_err(Trouble::into_error)?;
             *self.open.lock() = None;
             self.transactions.lock().aborted += 1;

@@ -5,6 +5,7 @@ use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
 
+use super::rebootstrap::Rebootstrap;
 use crate::error::{Error, Result};
 use crate::rdd::Runner;
 use crate::time::{Duration, Stopwatch};
@@ -150,6 +151,7 @@ pub(crate) type Client = BaseConsumer<Events>;
 pub(crate) struct Events {
     group: String,
     refused: Mutex<Refusals>,
+    pub rebootstrap: Rebootstrap,
 }
 
 /// What brokers say that refuse something. Whoever waits for their answer just gets none; and they say so once, and not each time.
@@ -162,8 +164,10 @@ struct Refusals {
 }
 
 impl Events {
-    pub fn of_group(group: &str) -> Self {
-        Self { group: group.to_owned(), refused: Mutex::default() }
+    /// For a client in `group` of the cluster at `brokers`.
+    pub fn new(group: &str, brokers: &str) -> Self {
+        let rebootstrap = Rebootstrap::new(brokers);
+        Self { group: group.to_owned(), refused: Mutex::default(), rebootstrap }
     }
 
     /// Why the brokers do not serve this client, if they have said so since they last did; it must have been polled.

@@ -214,8 +214,9 @@ impl Cluster {
 
     /// The outcome of a question; if it was answered, brokers serve this client (again).
     fn served<T>(&self, outcome: KafkaResult<T>) -> KafkaResult<T> {
-        if outcome.is_ok() {
-            self.client.context().is_served();
+        match &outcome {
+            Ok(_) => self.client.context().is_served(),
+            Err(_) => self.client.context().rebootstrap.look(self.client.client()),
         }
         outcome
     }

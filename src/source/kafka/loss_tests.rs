@@ -39,7 +39,7 @@ fn surviving(reader: impl SliceReader + 'static, on_data_loss: OnDataLoss) -> Su
     let client = ClientConfig::new()
         .set("bootstrap.servers", "127.0.0.1:1")
         .set("group.id", "t")
-        .create_with_context(Events::of_group("t"))
+        .create_with_context(Events::new("t", "localhost:9"))
         .unwrap();
     let cluster = Cluster {
         client: Arc::new(client),

@@ -13,6 +13,7 @@ mod limits;
 mod loss;
 mod native;
 mod reader;
+mod rebootstrap;
 mod record;
 mod source;
 mod start;
@@ -39,6 +40,7 @@ pub use stream::KafkaStream;
 pub(crate) use client::OWNED;
 pub(crate) use client::{Client, ClientSettings, client_error, cluster_id, error_text, wait_for};
 pub(crate) use group::{group_offsets, marked_list};
+pub(crate) use rebootstrap::Rebootstrap;
 pub(crate) use topics::Topics;
 
 /// Records of one batch unless set otherwise: a backlog is read in slices that fit the memory.

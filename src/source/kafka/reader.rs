@@ -322,6 +322,7 @@ impl RdKafkaReader {
         if ahead.len() > before {
             return Ok(());
         }
+        self.consumer.context().rebootstrap.look(self.consumer.client());
         let waited = wait.since.get_or_insert_with(Stopwatch::start).elapsed();
         if (wait.looks_ahead && self.runner.is_stopping()) || self.runner.gives_up(waited) {
             return Err(Error::unavailable(format!(

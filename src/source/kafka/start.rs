@@ -76,7 +76,7 @@ impl KafkaInput {
             .set("auto.offset.reset", "error")
             .set("enable.partition.eof", "true")
             .set("isolation.level", "read_committed")
-            .create_with_context(Events::of_group(&self.group))
+            .create_with_context(Events::new(&self.group, &self.config.brokers))
             .map_err(|e| client_error("consumer", e))
     }
 
