@@ -2,6 +2,7 @@
 //! its outputs hold each record's effect once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{CStr, CString};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -136,9 +137,11 @@ impl Sender {
             .create()
             .expect("a sound configuration");
         let (stopped, topic) = (stop.clone(), topic.to_owned());
+        let brokers = CString::new(broker.bootstrap()).expect("an address");
         let thread = thread::spawn(move || {
             let mut sent = Sent { numbers: 0, bad_records };
             while !stopped.load(Ordering::Relaxed) {
+                remind(&producer, &brokers);
                 for _ in 0..AT_ONCE {
                     let n = sent.numbers;
                     let key = Sent::key(n);
@@ -155,6 +158,7 @@ impl Sender {
                 pause(Duration::from_millis(10));
             }
             eventually(LIMIT, "the delivery of the numbers", || {
+                remind(&producer, &brokers);
                 let left = producer.in_flight_count();
                 (left == 0).then_some(()).ok_or_else(|| format!("{left} are in flight"))
             });
@@ -167,6 +171,17 @@ impl Sender {
     pub fn stop(self) -> Sent {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("the numbers are sent")
+    }
+}
+
+/// Gives a producer that was told of no broker its brokers again: librdkafka has let go of all of them for good.
+fn remind(producer: &ThreadedProducer<DefaultProducerContext>, brokers: &CStr) {
+    let client = producer.client().native_ptr();
+    // SAFETY: the client is alive; the first call does not wait, the second one copies the text.
+    unsafe {
+        if rdkafka::bindings::rd_kafka_controllerid(client, 0) < 0 {
+            rdkafka::bindings::rd_kafka_brokers_add(client, brokers.as_ptr());
+        }
     }
 }
 
