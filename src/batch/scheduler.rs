@@ -78,6 +78,7 @@ impl Scheduler {
         let watch = Stopwatch::start();
         let outcome = self.attempts(time, planned, waiting, &mut info);
         self.graph.clear(time);
+        self.runner.letters().clear();
         if outcome.is_err()
             && let Err(error) = self.graph.forget(time)
         {
@@ -186,12 +187,13 @@ impl Scheduler {
         effects.keep_within(&info.offset_ranges, time);
         info.read(&plan.inputs, &effects);
         failed.map_or(outcome, Err)?;
-        let letters: Vec<_> = effects.bad_records.into_values().filter(|l| l.destination.is_some()).collect();
-        if !letters.is_empty() {
+        let kept = self.runner.letters();
+        let mut letters = effects.bad_records.letters().map(|at| kept.read(at)).peekable();
+        if letters.peek().is_some() {
             self.graph
                 .dead_letters()
                 .ok_or_else(|| Error::internal("dead letters have no sink"))?
-                .dead_letters(time, letters)?;
+                .dead_letters(time, &mut letters)?;
         }
         info.bad_records += self.graph.sinks().iter().map(|sink| sink.bad_records()).sum::<u64>();
         lap(info, "output");

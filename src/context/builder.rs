@@ -213,6 +213,8 @@ impl StreamingContextBuilder {
                 self.state_memory_limit,
             )?)),
         };
+        let folder = self.checkpoint.clone();
+        let runner = Arc::new(Runner::new(threads, self.max_attempts, self.storage_memory, folder)?);
         let settings = Settings {
             app_name: self.app_name,
             batch_interval: self.batch_interval,
@@ -229,7 +231,7 @@ impl StreamingContextBuilder {
             inner: Arc::new(Inner {
                 settings,
                 graph: Arc::new(Graph::default()),
-                runner: Arc::new(Runner::new(threads, self.max_attempts, self.storage_memory)?),
+                runner,
                 clock: self.clock,
                 listeners: Arc::new(ListenerBus::new(self.listener_queue)),
                 db,

@@ -12,6 +12,7 @@ mod combined;
 mod counted;
 mod files;
 mod join;
+mod letters;
 mod memory;
 mod narrow;
 mod objects;

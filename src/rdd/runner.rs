@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use rayon::prelude::*;
 
 use super::blame::caught;
 use super::counted::Weigh;
+use super::letters::{BadRecords, Letters};
 use super::{Flow, Rdd, Stop, StorageMemory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::shared::{Accumulators, Additions, add_to_attempt, in_attempt};
@@ -28,7 +30,7 @@ const SLOW: Duration = Duration::from_secs(5);
 pub(crate) struct Effects {
     /// By place, so that a slice that was read twice in a batch counts once.
     pub slices: BTreeMap<(Arc<str>, i32, i64), SliceStats>,
-    pub bad_records: BTreeMap<(String, i32, i64), DeadLetter>,
+    pub bad_records: BadRecords,
     /// How many records an operator gave in a partition of a batch, if that is counted.
     pub given: BTreeMap<(Time, usize, usize), u64>,
     /// What was added to accumulators, by address: a cached partition's may come in several times.
@@ -55,9 +57,9 @@ impl Effects {
             })
         };
         self.slices.retain(|(topic, partition, from), _| inside(topic, *partition, *from));
-        self.bad_records.retain(|(topic, partition, offset), letter| match letter.read_in {
+        self.bad_records.retain(|topic, partition, read_in, offset| match read_in {
             Some(batch) => batch == time,
-            None => inside(topic, *partition, *offset),
+            None => inside(topic, partition, offset),
         });
     }
 
@@ -69,7 +71,7 @@ impl Effects {
                 *kept = stats;
             }
         }
-        self.bad_records.extend(other.bad_records);
+        self.bad_records.merge(other.bad_records);
         for (place, records) in other.given {
             // Likewise.
             let kept = self.given.entry(place).or_default();
@@ -87,12 +89,17 @@ impl Effects {
 pub(crate) struct TaskContext {
     pub partition: usize,
     effects: RefCell<Effects>,
+    letters: Arc<Letters>,
 }
 
 impl TaskContext {
     /// Runs `body` as an attempt at `partition`, and gives what it left behind beside its result.
-    fn run<R>(partition: usize, body: impl FnOnce(&TaskContext) -> R) -> (R, Effects) {
-        let context = Self { partition, effects: RefCell::default() };
+    fn run<R>(
+        partition: usize,
+        letters: &Arc<Letters>,
+        body: impl FnOnce(&TaskContext) -> R,
+    ) -> (R, Effects) {
+        let context = Self { partition, effects: RefCell::default(), letters: letters.clone() };
         let (result, additions) = in_attempt(|| body(&context));
         let mut effects = context.effects.into_inner();
         effects.add(additions);
@@ -101,7 +108,7 @@ impl TaskContext {
 
     /// Runs `body` with a context of its own, and gives what it left there beside its result.
     pub fn apart<R>(&self, body: impl FnOnce(&TaskContext) -> R) -> (R, Effects) {
-        Self::run(self.partition, body)
+        Self::run(self.partition, &self.letters, body)
     }
 
     /// Adds what was left by work that this task makes use of.
@@ -121,9 +128,21 @@ impl TaskContext {
         *kept = records.max(*kept);
     }
 
-    pub fn bad_record(&self, letter: DeadLetter) {
-        let place = (letter.record.topic.clone(), letter.record.partition, letter.record.offset);
-        self.effects.borrow_mut().bad_records.insert(place, letter);
+    /// A record could not be used: the one at `offset`, which the batch `read_in` has read if offsets do not tell that. What is to
+    /// become of it is in its `letter`; without one it is only counted.
+    ///
+    /// # Errors
+    /// `Unavailable` if the letter can be kept nowhere.
+    pub fn bad_record(
+        &self,
+        (topic, partition, offset): (&Arc<str>, i32, i64),
+        read_in: Option<Time>,
+        letter: Option<&DeadLetter>,
+    ) -> Result<()> {
+        let letter = letter.map(|letter| self.letters.keep(letter)).transpose()?;
+        let source = (topic.clone(), partition, read_in);
+        self.effects.borrow_mut().bad_records.insert(source, offset, letter);
+        Ok(())
     }
 }
 
@@ -139,6 +158,7 @@ pub(crate) struct Runner {
     caught_up: AtomicBool,
     storage_memory: Arc<StorageMemory>,
     spilled: Arc<AtomicU64>,
+    letters: Arc<Letters>,
     weigh: OnceLock<Weigh>,
 }
 
@@ -146,13 +166,20 @@ impl Runner {
     /// How long a stop lets the running batch wait for something outside that does not answer. It is run again at the next start.
     pub const STOP_PATIENCE: Duration = Duration::from_secs(20);
 
-    /// A pool of `worker_threads`, and `storage_memory` bytes for persisted partitions.
-    pub fn new(worker_threads: usize, max_attempts: u32, storage_memory: u64) -> Result<Self> {
+    /// A pool of `worker_threads`, and `storage_memory` bytes for persisted partitions. Letters that do not fit in memory go to a
+    /// file in `folder`; in that of the system for temporary files, if none is given.
+    pub fn new(
+        worker_threads: usize,
+        max_attempts: u32,
+        storage_memory: u64,
+        folder: Option<PathBuf>,
+    ) -> Result<Self> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(worker_threads)
             .thread_name(|i| format!("tidemill-worker-{i}"))
             .build()
             .map_err(|e| Error::internal("cannot start the worker threads").with_source(e))?;
+        let spilled = Arc::<AtomicU64>::default();
         Ok(Self {
             pool,
             max_attempts,
@@ -162,7 +189,8 @@ impl Runner {
             stopping: OnceLock::new(),
             caught_up: AtomicBool::new(true),
             storage_memory: Arc::new(StorageMemory::new(storage_memory)),
-            spilled: Arc::default(),
+            letters: Arc::new(Letters::new(folder, spilled.clone())),
+            spilled,
             weigh: OnceLock::new(),
         })
     }
@@ -185,6 +213,11 @@ impl Runner {
     /// How many bytes did not fit in memory and went to temporary files.
     pub fn spilled(&self) -> &Arc<AtomicU64> {
         &self.spilled
+    }
+
+    /// What the running batch's tasks leave behind for dead-letter topics.
+    pub fn letters(&self) -> &Letters {
+        &self.letters
     }
 
     /// The accumulators that tasks add to.
@@ -318,8 +351,9 @@ impl Runner {
             let (outcome, additions) = in_attempt(|| {
                 let made = first().map_err(Err)?;
                 let task = |partition| {
-                    let (result, effects) =
-                        TaskContext::run(partition, |_| caught(|| Ok(second(&made, partition))));
+                    let (result, effects) = TaskContext::run(partition, &self.letters, |_| {
+                        caught(|| Ok(second(&made, partition)))
+                    });
                     let place = || format!("task of partition {partition}, attempt {attempt}");
                     Ok((result.map_err(|error| error.within(place()))?, effects))
                 };
@@ -354,7 +388,7 @@ impl Runner {
         let mut attempt = 1;
         loop {
             let (result, effects) =
-                TaskContext::run(partition, |context| caught(|| task(partition, context)));
+                TaskContext::run(partition, &self.letters, |context| caught(|| task(partition, context)));
             match result {
                 Ok(result) => return Ok((result, effects)),
                 Err(error)
@@ -388,7 +422,8 @@ mod tests {
     #[test]
     fn what_was_read_of_another_batchs_slices_is_no_effect_of_this_one() {
         let range = |partition, from, until| OffsetRange { topic: "t".into(), partition, from, until };
-        let ((), mut effects) = TaskContext::run(0, |context| {
+        let letters = Arc::new(Letters::new(None, Arc::default()));
+        let ((), mut effects) = TaskContext::run(0, &letters, |context| {
             for read in [range(0, 5, 9), range(0, 9, 12), range(1, 9, 12)] {
                 context.slice_read(&read, SliceStats::default());
             }

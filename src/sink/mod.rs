@@ -105,8 +105,12 @@ pub(crate) trait Sink: Send + Sync {
         0
     }
 
-    /// Takes records that could not be used, each with the topic that it goes to.
-    fn dead_letters(&self, _time: Time, _letters: Vec<DeadLetter>) -> Result<()> {
+    /// Takes records that could not be used, each with the topic that it goes to, as they are read from where they were kept.
+    fn dead_letters(
+        &self,
+        _time: Time,
+        _letters: &mut dyn Iterator<Item = Result<DeadLetter>>,
+    ) -> Result<()> {
         Err(Error::internal("this sink takes no dead letters"))
     }
 

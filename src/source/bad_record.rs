@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::kafka::{ConsumerRecord, Record};
 use crate::error::{Error, Result};
 use crate::rdd::TaskContext;
@@ -46,7 +48,7 @@ impl OnBadRecord {
     /// its number in the partition, which stands for an offset.
     ///
     /// # Errors
-    /// `Data`, if the batch is to fail.
+    /// `Data`, if the batch is to fail; `Unavailable`, if there is no room for the letter.
     pub(crate) fn apply(
         &self,
         task: &TaskContext,
@@ -60,20 +62,20 @@ impl OnBadRecord {
             let Record { topic, partition, offset, .. } = record;
             return Err(Error::data(format!("record {topic}-{partition} at offset {offset}: {error}")));
         }
-        task.bad_record(DeadLetter {
+        // What is skipped is only counted.
+        let letter = self.dead_letter_topic().map(|topic| DeadLetter {
             record: record.to_owned(),
             stage,
-            operator: operator.clone(),
-            error,
-            destination: self.dead_letter_topic().map(Into::into),
-            read_in,
+            operator: operator.to_string(),
+            error: short(error),
+            destination: topic.to_owned(),
         });
-        Ok(())
+        task.bad_record((record.topic, record.partition, record.offset), read_in, letter.as_ref())
     }
 }
 
 /// Where in a batch a record turned out to be bad.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Stage {
     /// Its bytes could not be read.
     Decode,
@@ -91,16 +93,25 @@ impl Stage {
     }
 }
 
+/// What was wrong, as far as a header has room for it: there are errors that quote a whole record.
+pub(crate) fn short(mut message: String) -> String {
+    const LONGEST: usize = 4 << 10;
+    if message.len() > LONGEST {
+        message.truncate(message.floor_char_boundary(LONGEST));
+        message.shrink_to_fit();
+        message.push('…');
+    }
+    message
+}
+
 /// A record that was read and could not be used, as it came, with what was wrong.
-#[derive(Debug, Clone)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DeadLetter {
     pub record: ConsumerRecord,
     pub stage: Stage,
     /// The stream (or operator) that could not use it.
-    pub operator: Arc<str>,
+    pub operator: String,
     pub error: String,
-    /// The topic that it goes to; none if it is only counted.
-    pub destination: Option<Arc<str>>,
-    /// The batch that read it, where no offset tells that.
-    pub read_in: Option<Time>,
+    /// The topic that it goes to.
+    pub destination: String,
 }

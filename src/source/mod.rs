@@ -16,7 +16,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use bad_record::OnBadRecord;
-pub(crate) use bad_record::{DeadLetter, Stage};
+pub(crate) use bad_record::{DeadLetter, Stage, short};
 pub use files::FileOptions;
 pub(crate) use files::{FileInput, FilesPosition, read_lines, read_records, read_whole};
 pub(crate) use followed::FollowedLog;

@@ -115,7 +115,7 @@ impl Delivery {
                 config.set(name, value);
             }
         }
-        let runner = Arc::new(Runner::new(1, 1, 0)?);
+        let runner = Arc::new(Runner::new(1, 1, 0, None)?);
         let mut topics =
             BTreeMap::from([(Arc::from(&*to.topic), TopicSettings::new().partitions(to.partitions))]);
         if let Some(topic) = &to.dead_letters {

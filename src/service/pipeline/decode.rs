@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::DStream;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::rdd::TaskContext;
 use crate::service::check::{OnBadRecord, Source};
 use crate::source::Stage;
@@ -169,7 +169,10 @@ impl<'s> Chunk<'s> {
         for (index, error) in &decoded.bad {
             let record = record(&topic, &self.bytes, &self.records[*index]);
             let told = on_bad_record.apply(task, &record, Stage::Decode, name, error.clone(), self.read_in);
-            told.map_err(|_| {
+            told.map_err(|told| {
+                if told.kind() != ErrorKind::Data {
+                    return told;
+                }
                 let Record { partition, offset, .. } = record;
                 Error::data(format!(
                     "source `{name}`: record {topic}-{partition} at offset {offset} cannot be read: {error}; set \

@@ -1,8 +1,8 @@
 //! Records that could not be used, for a dead-letter topic.
 
 use super::ProducerRecord;
-use crate::source::DeadLetter;
 use crate::source::kafka::ConsumerRecord;
+use crate::source::{DeadLetter, short};
 use crate::time::Time;
 
 /// What the names of the headers begin with that tell where a dead letter is from (as KIP-1034 has them).
@@ -19,8 +19,8 @@ pub(super) fn of_read(app_name: &str, time: Time, letter: DeadLetter) -> Produce
         add("timestamp", timestamp.to_string());
     }
     add("stage", letter.stage.name().to_owned());
-    add("operator", letter.operator.to_string());
-    add("message", short(letter.error));
+    add("operator", letter.operator);
+    add("message", letter.error);
     add("batch_time", time.as_millis().to_string());
     add("app_id", app_name.to_owned());
     ProducerRecord { key, value, headers, timestamp: None }
@@ -32,7 +32,7 @@ pub(super) fn of_unsent(
     time: Time,
     (topic, operator): (&str, &str),
     record: &ProducerRecord,
-    error: &str,
+    error: String,
 ) -> ProducerRecord {
     let ProducerRecord { key, value, mut headers, timestamp } = record.clone();
     let mut add = |name, value: String| add(&mut headers, name, value);
@@ -40,25 +40,26 @@ pub(super) fn of_unsent(
     add("timestamp", timestamp.unwrap_or(time).as_millis().to_string());
     add("stage", "produce".to_owned());
     add("operator", operator.to_owned());
-    add("message", short(error.to_owned()));
+    add("message", short(error));
     add("batch_time", time.as_millis().to_string());
     add("app_id", app_name.to_owned());
     ProducerRecord { key, value, headers, timestamp: None }
 }
 
-/// `letter` with at most `most` bytes, and what had to be left out for that: first its value, then the headers that it had, then its key.
-/// A header `left_out` says so.
-pub(super) fn fitting(letter: ProducerRecord, most: usize) -> (ProducerRecord, Option<String>) {
+/// If `letter` has more than `most` bytes: what of it has no more, and what had to be left out for that: first its value, then
+/// the headers that it had, then its key. A header `left_out` says so.
+pub(super) fn fitting(letter: &ProducerRecord, most: usize) -> Option<(ProducerRecord, String)> {
     if letter.size() <= most {
-        return (letter, None);
+        return None;
     }
-    let ProducerRecord { key, value, headers, .. } = &letter;
+    let ProducerRecord { key, value, headers, timestamp } = letter;
     let bytes =
         |what: &str, of: &Option<Vec<u8>>| format!("its {what} of {} bytes", of.as_ref().map_or(0, Vec::len));
     let (noted, own): (Vec<_>, Vec<_>) =
         headers.clone().into_iter().partition(|(name, _)| name.starts_with(HEADERS));
     let of_headers = format!("its {} headers", own.len());
-    let mut less = ProducerRecord { value: None, ..letter.clone() };
+    let mut less =
+        ProducerRecord { key: key.clone(), value: None, headers: headers.clone(), timestamp: *timestamp };
     let mut left_out = bytes("value", value);
     let told = |mut record: ProducerRecord, left_out: &str| {
         add(&mut record.headers, "left_out", left_out.to_owned());
@@ -72,17 +73,7 @@ pub(super) fn fitting(letter: ProducerRecord, most: usize) -> (ProducerRecord, O
         left_out = format!("{left_out}, {}", bytes("key", key));
         less.key = None;
     }
-    (told(less, &left_out), Some(left_out))
-}
-
-/// What was wrong, as far as a header has room for it.
-fn short(mut message: String) -> String {
-    const LONGEST: usize = 4 << 10;
-    if message.len() > LONGEST {
-        message.truncate(message.floor_char_boundary(LONGEST));
-        message.push('…');
-    }
-    message
+    Some((told(less, &left_out), left_out))
 }
 
 fn add(headers: &mut Vec<(String, Option<Vec<u8>>)>, name: &str, value: String) {
@@ -100,17 +91,18 @@ mod tests {
             let found = record.headers.iter().find(|(other, _)| *other == format!("{HEADERS}{name}"));
             found.map(|(_, value)| String::from_utf8(value.clone().unwrap()).unwrap())
         };
-        let letter = |error: &str| of_unsent("app", Time::from_millis(7), ("to", "map"), &record, error);
+        let letter =
+            |error: &str| of_unsent("app", Time::from_millis(7), ("to", "map"), &record, error.to_owned());
         let whole = letter("bad");
-        assert_eq!(fitting(whole.clone(), whole.size()), (whole.clone(), None));
+        assert_eq!(fitting(&whole, whole.size()), None);
         let cases = [
             (whole.size() - 1, "its value of 1000 bytes", true, true),
             (800, "its value of 1000 bytes, its 1 headers", false, true),
             (1, "its value of 1000 bytes, its 1 headers, its key of 3 bytes", false, false),
         ];
         for (most, told, has_headers, has_key) in cases {
-            let (less, left_out) = fitting(whole.clone(), most);
-            assert_eq!(left_out.as_deref(), Some(told), "{most}");
+            let (less, left_out) = fitting(&whole, most).expect("it is too large");
+            assert_eq!(left_out, told, "{most}");
             assert_eq!(noted(&less, "left_out").as_deref(), Some(told), "{most}");
             assert_eq!(noted(&less, "message").as_deref(), Some("bad"), "{most}");
             let own = less.headers.iter().any(|(name, _)| name == "own");

@@ -147,7 +147,7 @@ impl Shared {
             _ => self.limits.read().topics.get(topic).copied(),
         };
         let (max_bytes, times) = (self.limits.read().max_bytes, (time, self.clock.now()));
-        let (mut bad, mut sender) = (Vec::new(), Sender::new(self, topic, time));
+        let (mut letters, mut sender) = (Outbox::new(self.room.clone()), Sender::new(self, topic, time));
         for outbox in outboxes {
             outbox.drain(|record| {
                 match limits.and_then(|limits| limits.refuse(record, times, max_bytes)) {
@@ -156,7 +156,7 @@ impl Shared {
                         self.bad.fetch_add(1, Ordering::Relaxed);
                         if policy != OnBadRecord::Skip {
                             let place = (&**topic, operator);
-                            bad.push(dead_letter::of_unsent(&self.app_name, time, place, record, &why));
+                            letters.push(dead_letter::of_unsent(&self.app_name, time, place, record, why))?;
                         }
                         Ok(())
                     }
@@ -165,8 +165,14 @@ impl Shared {
         }
         sender.finish();
         match policy.dead_letter_topic() {
-            Some(destination) if !bad.is_empty() => self.send_letters(&destination.into(), time, bad),
-            _ => Ok(()),
+            Some(destination) => {
+                let topic = destination.into();
+                let mut sender = Sender::new(self, &topic, time);
+                letters.drain(|letter| self.send_letter(&mut sender, &topic, letter))?;
+                sender.finish();
+                Ok(())
+            }
+            None => Ok(()),
         }
     }
 
@@ -177,20 +183,15 @@ impl Shared {
         Ok(())
     }
 
-    /// Sends dead letters to `topic`, each as far as it fits.
-    fn send_letters(&self, topic: &Arc<str>, time: Time, letters: Vec<ProducerRecord>) -> Result<()> {
+    /// Sends a dead letter to `topic`, which is the sender's, as far as it fits.
+    fn send_letter(&self, sender: &mut Sender<'_>, topic: &str, letter: &ProducerRecord) -> Result<()> {
         let most = self.limits.read().largest(topic);
-        let fitting = |letter| {
-            let (letter, left_out) = dead_letter::fitting(letter, most);
-            if let Some(left_out) = left_out {
-                tracing::warn!(
-                    topic = &**topic,
-                    "a dead letter is larger than the {most} bytes that its topic takes, and goes there without {left_out}"
-                );
-            }
-            letter
-        };
-        self.send_all(topic, time, &letters.into_iter().map(fitting).collect::<Vec<_>>())
+        let Some((less, left_out)) = dead_letter::fitting(letter, most) else { return sender.send(letter) };
+        tracing::warn!(
+            topic,
+            "a dead letter is larger than the {most} bytes that its topic takes, and goes there without {left_out}"
+        );
+        sender.send(&less)
     }
 
     /// The producer, once it was started.
@@ -470,10 +471,13 @@ impl Sink for Shared {
         self.add_dead_letters(topic);
     }
 
-    fn dead_letters(&self, time: Time, letters: Vec<DeadLetter>) -> Result<()> {
+    fn dead_letters(&self, time: Time, letters: &mut dyn Iterator<Item = Result<DeadLetter>>) -> Result<()> {
         for letter in letters {
-            let Some(destination) = letter.destination.clone() else { continue };
-            self.send_letters(&destination, time, vec![dead_letter::of_read(&self.app_name, time, letter)])?;
+            let letter = letter?;
+            let topic = letter.destination.as_str().into();
+            let mut sender = Sender::new(self, &topic, time);
+            self.send_letter(&mut sender, &topic, &dead_letter::of_read(&self.app_name, time, letter))?;
+            sender.finish();
         }
         Ok(())
     }

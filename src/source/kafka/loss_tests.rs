@@ -43,7 +43,7 @@ fn surviving(reader: impl SliceReader + 'static, on_data_loss: OnDataLoss) -> Su
         .unwrap();
     let cluster = Cluster {
         client: Arc::new(client),
-        runner: Arc::new(Runner::new(1, 1, 0).unwrap()),
+        runner: Arc::new(Runner::new(1, 1, 0, None).unwrap()),
         config: Arc::new(KafkaSource::new("127.0.0.1:1", ["t"]).wait(Duration::ZERO)),
         away: Arc::default(),
     };
