@@ -42,7 +42,7 @@ struct Phase {
     /// Whether it ends as if the process had been killed: the outside is told nothing more.
     abandoned: bool,
     /// Operators that were made too late, or with wrong arguments.
-    mistake: Option<String>,
+    mistake: Option<(ErrorKind, String)>,
     threads: Vec<JoinHandle<()>>,
     /// Those that run batches: they cannot wait for their own end.
     engine: Vec<ThreadId>,
@@ -52,7 +52,7 @@ impl Phase {
     fn failure(&self) -> Result<()> {
         match (&self.failure, &self.mistake) {
             (Some((kind, message)), _) => Err(Error::new(*kind, message.clone())),
-            (None, Some(mistake)) => Err(Error::usage(mistake.clone())),
+            (None, Some((kind, mistake))) => Err(Error::new(*kind, mistake.clone())),
             (None, None) => Ok(()),
         }
     }
@@ -77,11 +77,17 @@ impl Lifecycle {
             let mistake =
                 format!("`{operator}` was added to a context that is {state}: add operators before start");
             tracing::error!("{mistake}");
-            phase.mistake.get_or_insert(mistake);
+            phase.mistake.get_or_insert((ErrorKind::Usage, mistake));
             return false;
         }
         add();
         true
+    }
+
+    /// Notes that an operator got an argument that makes no sense, where it could give no error: `start` tells it.
+    pub fn refuse(&self, mistake: String) {
+        tracing::error!("{mistake}");
+        self.phase.lock().mistake.get_or_insert((ErrorKind::Config, mistake));
     }
 
     pub fn wait(&self, timeout: Option<Duration>) -> Result<bool> {

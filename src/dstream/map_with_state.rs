@@ -464,6 +464,7 @@ impl<K: Key, V: Data> DStream<(K, V)> {
     ) -> MapWithStateDStream<K, S, E> {
         let partitioner =
             spec.partitioner.clone().unwrap_or_else(|| Arc::new(self.ssc.default_partitioner()));
+        let timeout = spec.timeout;
         let (stream, operator) = self.stateful_node("map_with_state", |name| MapWithState {
             name,
             parent: self.core.clone(),
@@ -474,6 +475,12 @@ impl<K: Key, V: Data> DStream<(K, V)> {
             partitioner,
             output: Mutex::new(None),
         });
+        if let Some(timeout) = timeout.filter(|timeout| *timeout <= Duration::ZERO) {
+            self.ssc.inner.lifecycle.refuse(format!(
+                "the timeout {timeout} of `{}` must be longer than 0: a key would be gone before anything could touch it again",
+                operator.uid()
+            ));
+        }
         MapWithStateDStream { stream, operator }
     }
 }

@@ -130,7 +130,7 @@ impl<K: Key, V: Data, S: Stored, E: Data> StateSpec<K, V, S, E> {
     }
 
     /// Keys that no record touched for longer than `timeout` before the batch time lose their state,
-    /// after the batch's records were applied.
+    /// after the batch's records were applied. The start refuses a timeout that is not longer than 0.
     ///
     /// Where the state is older than its first timeout, the start notes each key's last update once.
     pub fn timeout(mut self, timeout: impl Into<Duration>) -> Self {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 
 use tidemill::testing::TestContext;
-use tidemill::{DStream, State, StateSpec, Time};
+use tidemill::{DStream, ErrorKind, State, StateSpec, Time};
 
 use super::{Pair, at, builder, failure, queue_of, run, s, shown};
 
@@ -123,6 +123,22 @@ fn the_output_of_map_with_state_has_only_what_was_returned() {
 fn a_removed_state_is_gone_for_later_records_of_the_batch_and_for_later_batches() {
     let out = run_in_order(&["a5 a0 a2", "a0", "a0", "a3"], |p| p.map_with_state(sums()));
     assert_eq!(out, [vec![('a', 5), ('a', 2)], vec![], vec![], vec![('a', 3)]]);
+}
+
+#[test]
+fn a_timeout_that_is_not_longer_than_0_is_refused_at_start() {
+    for (timeout, shown) in [(s(0), "0ms"), (s(-2), "-2s")] {
+        let test = TestContext::new("test").unwrap();
+        let pairs = test.ssc.queue_stream(&queue_of(&["a1"]));
+        test.collect(&pairs.map_with_state(sums().timeout(s(1))));
+        test.collect(&pairs.map_with_state(sums().timeout(timeout)));
+        let error = test.ssc.start().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        let expected = format!("the timeout {shown} of `map_with_state-2` must be longer than 0");
+        assert!(error.to_string().contains(&expected), "{error}");
+    }
+    let shortest = run(&["a1", "", ""], |p| p.map_with_state(sums().timeout(tidemill::Duration::millis(1))));
+    assert_eq!(shortest, ["1s: a1", "2s: a-1", "3s:"]);
 }
 
 #[test]
