@@ -4,6 +4,9 @@ use std::io::Read;
 use std::net::TcpListener;
 use std::time::Duration;
 
+use kafka_protocol::messages::{ApiKey, FetchRequest, ProduceRequest, RequestHeader};
+use kafka_protocol::protocol::{Decodable, Request};
+
 use crate::support::{App, Broker, Row, certificate, tidemill, unique_name};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -113,4 +116,54 @@ fn clients_say_which_application_and_what_of_it_they_are() {
     let text = String::from_utf8_lossy(&request[..length]).into_owned();
     assert!(text.contains(&format!("{name}-offsets-lines")), "{text:?}");
     run.sigkill();
+}
+
+#[test]
+fn every_client_has_its_name_and_the_options_that_were_given() {
+    let (broker, proxy) = Broker::start_with("");
+    broker.create_topic("lines", 1);
+    let line = "x".repeat(1_000);
+    // More than a request asks for of which nothing else is said.
+    broker.produce("lines", (0..10_000).map(|_| line.as_str()));
+    for (reader, name) in [("native", "of-its-own"), ("rdkafka", "of-librdkafka")] {
+        let options = "fetch.message.max.bytes: \"70000\"";
+        let text =
+            pipeline(name, options).replace("wait: 10s", &format!("wait: 10s\n      reader: {reader}"));
+        let text =
+            text.replace("value: value }", "value: value, options: { request.timeout.ms: \"12345\" } }");
+        let mut run = app(name, proxy.bootstrap(), options).file(FILE, &text).start();
+        run.http().wait_until_read(1, 10_000, LIMIT);
+        run.stop(LIMIT);
+        let requests = proxy.requests();
+        let own = |kind: ApiKey| -> Vec<_> {
+            let of_kind = requests.iter().filter(|((key, _), _)| *key == kind as i16);
+            of_kind.filter(|((_, client), _)| client.starts_with(&format!("{name}-"))).collect()
+        };
+        let mut names: Vec<_> =
+            requests.keys().map(|(_, client)| client.strip_prefix(&format!("{name}-"))).collect();
+        names.sort_unstable();
+        names.dedup();
+        let names: Vec<_> = names.into_iter().flatten().collect();
+        assert_eq!(
+            names,
+            ["admin-0", "consumer-lines", "group-0", "offsets-lines", "producer-0"],
+            "{reader}"
+        );
+        let fetch: FetchRequest = the_one(&own(ApiKey::Fetch), &format!("{name}-consumer-lines"));
+        let bytes: Vec<_> =
+            fetch.topics.iter().flat_map(|topic| &topic.partitions).map(|p| p.partition_max_bytes).collect();
+        assert!(bytes.iter().all(|bytes| (1..=70_000).contains(bytes)), "{reader}: {bytes:?}");
+        let produce: ProduceRequest = the_one(&own(ApiKey::Produce), &format!("{name}-producer-0"));
+        assert_eq!(produce.timeout_ms, 12_345, "{reader}");
+    }
+}
+
+/// The only one of `requests`, which is from `client`.
+fn the_one<R: Request>(requests: &[(&(i16, String), &Vec<u8>)], client: &str) -> R {
+    let [((_, from), request)] = requests else { panic!("{requests:?}") };
+    assert_eq!(from, client);
+    let version = i16::from_be_bytes([request[2], request[3]]);
+    let mut body = &request[..];
+    RequestHeader::decode(&mut body, R::header_version(version)).unwrap();
+    R::decode(&mut body, version).unwrap()
 }

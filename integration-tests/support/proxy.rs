@@ -1,7 +1,7 @@
 //! A TCP proxy before a broker that understands just enough of Kafka's protocol to lose the answer to a request of one kind, and
 //! to have a cluster without brokers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
@@ -48,6 +48,8 @@ struct State {
     mode: Mutex<Mode>,
     changed: Condvar,
     streams: Mutex<Vec<TcpStream>>,
+    /// The last request of each kind from each client, as it came.
+    requests: Mutex<BTreeMap<(i16, String), Vec<u8>>>,
 }
 
 impl Proxy {
@@ -59,6 +61,7 @@ impl Proxy {
             mode: Mutex::new(Mode::Open),
             changed: Condvar::new(),
             streams: Mutex::default(),
+            requests: Mutex::default(),
         });
         let shared = state.clone();
         thread::spawn(move || {
@@ -103,6 +106,11 @@ impl Proxy {
     /// Cuts when the next request of this kind has been answered; the client does not see the answer.
     pub fn cut_after(&self, request: i16) {
         self.state.turn(Mode::CutAfter(request));
+    }
+
+    /// The last request of each kind from each client, by Kafka's number for the kind and the client's id.
+    pub fn requests(&self) -> BTreeMap<(i16, String), Vec<u8>> {
+        self.state.requests.lock().expect("no thread panicked").clone()
     }
 
     /// Waits until the moment has come.
@@ -175,6 +183,7 @@ impl State {
                 let &[k0, k1, v0, v1, ref id @ ..] = frame.first_chunk::<8>()?;
                 let (key, version) = (i16::from_be_bytes([k0, k1]), i16::from_be_bytes([v0, v1]));
                 sent.lock().expect("no thread panicked").insert(*id, (key, version));
+                state.note(key, &frame);
                 state.lets_through(Mode::CutBefore(key)).then_some(frame)
             });
         });
@@ -191,6 +200,16 @@ impl State {
                 Some(if names_none { without_brokers(&frame, version) } else { frame })
             });
         });
+    }
+
+    fn note(&self, key: i16, frame: &[u8]) {
+        // Behind kind, version and correlation id stands the client's id, with its length.
+        let Some((length, rest)) = frame.get(8..).and_then(|rest| rest.split_first_chunk::<2>()) else {
+            return;
+        };
+        let length = usize::try_from(i16::from_be_bytes(*length)).unwrap_or(0);
+        let client = String::from_utf8_lossy(rest.get(..length).unwrap_or_default()).into_owned();
+        self.requests.lock().expect("no thread panicked").insert((key, client), frame.to_vec());
     }
 
     fn lets_through(&self, moment: Mode) -> bool {

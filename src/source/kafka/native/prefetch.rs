@@ -165,7 +165,7 @@ impl Shared {
         let asked = partitions.iter().map(|(place, followed)| Asked {
             range: everything(place, followed.at),
             at: followed.at,
-            bytes: PARTITION_BYTES,
+            bytes: PARTITION_BYTES.min(self.reader.fetch_bytes),
         });
         let mut led: Vec<_> = asked
             .filter(|asked| self.reader.brokers.known_leader(&asked.range).as_ref() == Some(node))

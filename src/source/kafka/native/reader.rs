@@ -33,7 +33,7 @@ const SLACK: usize = 64 << 10;
 pub(in super::super) struct NativeReader {
     pub(super) brokers: Brokers,
     runner: Arc<Runner>,
-    fetch_bytes: usize,
+    pub(super) fetch_bytes: usize,
     partitions: Mutex<HashMap<Place, Arc<Partition>>>,
     /// Bytes kept of all partitions, and the most that may be.
     kept: AtomicUsize,
