@@ -9,7 +9,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::Value;
 use tidemill::{End, KafkaSinkSettings, KafkaSource, OnBadRecord, Reader, Start, StreamingContext};
 
-use crate::support::{App, Broker, Record, Row, eventually, unique_name};
+use crate::support::proxy::END_TXN;
+use crate::support::{App, Broker, Proxy, Record, Row, eventually, unique_name};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const FILE: &str = "numbers.yaml";
@@ -305,4 +306,54 @@ fn letters_are_all_listed_while_others_come() {
         let of_first = letters.iter().filter(|letter| letter["dead_letter"]["partition"] == 0).count();
         assert_eq!(of_first, COUNT);
     });
+}
+
+#[test]
+fn letters_are_sent_back_once_though_it_is_killed_between_and_within_transactions() {
+    const COUNT: usize = 25_000;
+    // So many are in a transaction.
+    const AT_ONCE: usize = 10_000;
+    let (broker, proxy) = Broker::start_with("");
+    let (dlq, to) = ("killed.dlq", "killed-again");
+    for topic in [dlq, to] {
+        broker.create_topic(topic, 1);
+    }
+    let letter = |n: usize| {
+        let noted = |record: Record, (name, value): (&str, &str)| {
+            record.header(&format!("__tidemill.errors.{name}"), value)
+        };
+        let offset = n.to_string();
+        let notes = [("topic", "killed"), ("partition", "0"), ("offset", &offset), ("stage", "decode")];
+        notes.into_iter().fold(Record::from(n.to_string()), noted)
+    };
+    broker.produce(dlq, (0..COUNT).map(letter));
+    let app = broker.run(FILE).file(FILE, &pipeline("killed")).env("KAFKA_BROKERS", proxy.bootstrap());
+    let sent = |count: usize| {
+        eventually(LIMIT, "what was committed", || {
+            let rows = broker.read(to);
+            (rows.len() == count).then_some(()).ok_or_else(|| format!("{} of {count}", rows.len()))?;
+            Ok(rows)
+        })
+    };
+    let resending = ["dead-letters", "resend", FILE, "--to", to, "--execute"];
+    let cuts = [
+        // The first transaction is committed, and the next one not begun.
+        Proxy::cut_after as fn(&Proxy, i16),
+        // The second one is about to be.
+        Proxy::cut_before,
+    ];
+    for cut in cuts {
+        cut(&proxy, END_TXN);
+        let mut run = app.arguments(&resending).start();
+        proxy.wait_until_cut();
+        run.sigkill();
+        run.wait_exit(LIMIT);
+        proxy.open();
+        sent(AT_ONCE);
+    }
+    let (rest, before) = ((COUNT - AT_ONCE) as u64, AT_ONCE as u64);
+    assert_eq!(resend(&app, &["--to", to, "--execute"]), [rest, rest, before]);
+    let rows: Vec<usize> = sent(COUNT).iter().map(|row| row.text().parse().unwrap()).collect();
+    assert_eq!(rows, (0..COUNT).collect::<Vec<_>>());
+    assert_eq!(resend(&app, &["--to", to, "--execute"]), [0, 0, COUNT as u64]);
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
 mod backpressure;
+mod bad_records;
 mod bounded;
 mod broker;
 mod changes;
@@ -13,6 +14,7 @@ mod direct_stream;
 mod failures;
 mod faults;
 mod files;
+mod large_slices;
 mod latency;
 mod metrics;
 mod outage;
@@ -26,6 +28,7 @@ mod slicing;
 mod start;
 mod support;
 mod tools;
+mod topic_contents;
 mod topics;
 mod trending;
 mod word_count;

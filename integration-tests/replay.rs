@@ -285,3 +285,73 @@ fn a_replay_follows_the_batch_log_beside_the_application_that_runs() {
     eventually(LIMIT, "the refusal", || nothing.exit_status().ok_or_else(|| "it runs".to_owned()));
     assert!(nothing.stderr().contains("`--from` must be before `--to`"), "{}", nothing.stderr());
 }
+
+#[test]
+fn what_came_late_or_from_the_future_is_where_it_was_only_if_the_log_is_followed() {
+    const STEP: i64 = 10_000;
+    let broker = Broker::shared();
+    let name = unique_name("arrived");
+    let (log, out) = (format!("{name}-batches"), format!("{name}-out"));
+    broker.create_topic(&name, 2);
+    let text = format!(
+        r#"
+app_id: {name}
+batch_interval: 10s
+delivery: exactly-once
+checkpoint: data
+http: "127.0.0.1:0"
+batch_log: {log}
+sources:
+  lines:
+    kafka:
+      brokers: "${{KAFKA_BROKERS}}"
+      topics: [{name}]
+      start: earliest
+      slicing: timestamp
+      grace: 300ms
+      max_future: 1s
+    format: text
+outputs:
+  - {{ from: lines, kafka: {{ topic: {out}, key: value, format: json, partitions: 1 }} }}
+"#
+    );
+    let app = broker.run(FILE).file(FILE, &text);
+    let begin = now() / STEP * STEP - 6 * STEP;
+    let record =
+        |value: &str, partition: i32, at: i64| Record::from(value).partition(partition).timestamp(at);
+    broker.produce(&name, [record("a", 0, begin + 1_000), record("b", 0, begin + STEP + 1_000)]);
+    let mut run = app.start();
+    let http = run.http();
+    // Each batch is closed by the grace: of the other partition nothing is known.
+    http.wait_until_read(2, 2, LIMIT);
+    let future = now() + 6_000;
+    broker.produce(
+        &name,
+        [
+            record("future", 0, future),
+            record("late", 1, begin + 2_000),
+            record("c", 0, begin + 3 * STEP + 1_000),
+        ],
+    );
+    http.wait_until_read(2, 5, LIMIT);
+    run.stop(LIMIT);
+    // From now on the future is the past.
+    eventually(LIMIT, "the future", || (now() > future).then_some(()).ok_or_else(|| "not yet".to_owned()));
+
+    let times = |topic: &str| -> BTreeMap<String, i64> {
+        broker.read(topic).iter().map(|row| (row.key_text(), row.timestamp - begin)).collect()
+    };
+    let original = times(&out);
+    assert_eq!((original["a"], original["b"]), (STEP, 2 * STEP), "{original:?}");
+    assert!(original.len() == 5 && original["late"] >= 3 * STEP, "{original:?}");
+    let replay = ["replay", FILE, "--from", "1h"];
+    to_its_end(
+        &app.arguments(&[&replay[..], &["--follow-log", &log, "--topic-prefix", "followed."]].concat()),
+    );
+    assert_eq!(told(&broker.read(&format!("followed.{out}"))), told(&broker.read(&out)));
+    // Who does not follow it finds the late record in its place, as a run would have that had begun today.
+    let to = humantime_of(begin + 2 * STEP);
+    to_its_end(&app.arguments(&[&replay[..], &["--to", &to, "--topic-prefix", "plain."]].concat()));
+    let expected = [("a", STEP), ("b", 2 * STEP), ("late", STEP)].map(|(value, at)| (value.to_owned(), at));
+    assert_eq!(times(&format!("plain.{out}")), BTreeMap::from(expected));
+}

@@ -137,6 +137,11 @@ impl Run {
         self.process.signal(libc::SIGKILL);
     }
 
+    /// The most bytes of memory that it has had so far.
+    pub fn peak_memory(&self) -> u64 {
+        self.process.peak_memory()
+    }
+
     /// How the run ended, if it did.
     pub fn exit_status(&mut self) -> Option<ExitStatus> {
         self.process.exit_status()

@@ -26,6 +26,14 @@ impl Process {
         self.child.try_wait().expect("the child is ours")
     }
 
+    /// The most bytes of memory that the child has had so far.
+    pub fn peak_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the child runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel counts it");
+        let kilobytes = line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number");
+        kilobytes * 1_024
+    }
+
     /// Sends a signal; panics if the child ended before.
     #[track_caller]
     pub fn signal(&mut self, signal: i32) {

@@ -366,6 +366,18 @@ fn a_batch_with_no_element_calls_no_function_that_could_fail() {
 }
 
 #[test]
+fn a_source_that_is_called_as_another_one_is_numbered_is_refused() {
+    let test = TestContext::new("test").unwrap();
+    // The second one is `kafka:orders-2`, unless it is given a name.
+    for uid in ["orders", "orders", "orders-2"] {
+        test.ssc.kafka_direct_stream(KafkaSource::new("nowhere:9", ["t"]).uid(uid)).text().print();
+    }
+    let error = test.ssc.start().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    assert!(error.to_string().contains("two inputs are called `kafka:orders-2`"), "{error}");
+}
+
+#[test]
 fn what_does_not_read_a_failed_state_still_runs() {
     let test = TestContext::from_builder(builder("test").max_attempts(1), Time::ZERO).unwrap();
     let input = test.input([pairs("a1"), pairs("a5")]);
