@@ -136,3 +136,40 @@ fn joins_go_on_on_disk() {
     let expected = expected.map(|(n, line)| if n < 200_000 { line } else { line[..10].to_owned() });
     assert_same(joined, expected.collect());
 }
+
+#[test]
+fn parts_of_a_union_may_have_nulls_where_others_have_none() {
+    let folder = keys();
+    let found = run(
+        folder.path(),
+        "together",
+        "  out: { sql: \"select 'any' as kind, value from lines union all select nullif(value, '000150000'), value from lines\" }",
+    );
+    let rows = usize::try_from(KEYS + TWICE).expect("it is small");
+    assert_eq!(found.len(), 2 * rows);
+    assert_eq!(found.iter().filter(|line| line.starts_with("any,")).count(), rows);
+    let twice = usize::from(counts()[150_000].ends_with(",2")) + 1;
+    let nulls: Vec<_> = found.iter().filter(|line| line.starts_with(',')).collect();
+    assert_eq!(nulls, vec![",000150000"; twice]);
+}
+
+#[test]
+fn arrays_of_texts_count_with_their_texts() {
+    let folder = tempfile::tempdir().expect("there is room");
+    fs::create_dir(folder.path().join("in")).expect("there is room");
+    // 12 MB of texts, in few arrays: their places alone would fit.
+    let tags = |n: u32| format!("\"{n:0>100}\"");
+    let mut text = String::new();
+    for row in 0..1_200 {
+        let tags: Vec<String> = (row * 100..row * 100 + 100).map(tags).collect();
+        writeln!(text, "{{\"id\":{row},\"tags\":[{}]}}", tags.join(",")).expect("a string takes all");
+    }
+    fs::write(folder.path().join("in/all.jsonl"), &text).expect("there is room");
+    let pipeline = "batch_memory_limit: 16MiB\nsources:\n  rows:\n    files: { folder: in }\n    format: json\n    \
+                    schema: { id: bigint, tags: \"text[]\" }\nstreams:\n  all: { map: { from: rows, select: { id: id, tags: tags } } }\n\
+                    outputs:\n  - { from: all, files: { path: out, format: json } }\n";
+    let mut running = Running::start(folder.path(), "arrays", pipeline);
+    let file = running.written("out");
+    running.wait_for("tidemill_spilled_bytes_total", 1e6);
+    assert!(fs::read_to_string(file).expect("it can be read") == text);
+}

@@ -9,7 +9,7 @@ use crate::support::Running;
 #[test]
 fn every_operator_gives_what_its_cases_say() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pipelines");
-    for pipeline in ["operators.yaml", "states.yaml"] {
+    for pipeline in ["operators.yaml", "states.yaml", "unions.yaml"] {
         let output = Command::new(env!("CARGO_BIN_EXE_tidemill"))
             .args(["test", pipeline])
             .current_dir(&folder)

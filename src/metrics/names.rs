@@ -83,7 +83,7 @@ pub(super) const DROPPED_EVENTS: Name = (
 );
 pub(super) const SPILLED: Name = (
     "tidemill_spilled_bytes_total",
-    "Bytes of rows and of dead letters that did not fit in memory while a batch was processed, and went to temporary files.",
+    "Bytes of rows, persisted partitions, records for Kafka and dead letters that did not fit in memory, and went to temporary files.",
 );
 pub(super) const STATE_CACHE_HITS: Name = (
     "tidemill_state_cache_hits_total",

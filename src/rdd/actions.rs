@@ -42,12 +42,22 @@ impl<T: Data> Rdd<T> {
         zero: impl Fn() -> A + Sync,
         step: impl Fn(&mut A, T) -> Result<()> + Sync,
     ) -> Result<Vec<A>> {
+        self.fold_partitions_into(zero, step, Ok)
+    }
+
+    /// As [`fold_partitions`](Rdd::fold_partitions), with what `last` makes of each result before its task ends.
+    pub(crate) fn fold_partitions_into<A, R: Send>(
+        &self,
+        zero: impl Fn() -> A + Sync,
+        step: impl Fn(&mut A, T) -> Result<()> + Sync,
+        last: impl Fn(A) -> Result<R> + Sync,
+    ) -> Result<Vec<R>> {
         let operator = Operator::current();
         self.runner.run(self, |p, context| {
             let mut folded = operator.run(&zero);
             let mut step = |element| operator.run(|| step(&mut folded, element));
             finished(self.node.compute(p, context, &mut |element| Ok(step(element)?)))?;
-            Ok(folded)
+            operator.run(|| last(folded))
         })
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::partitioner::checked_partition;
-use super::shuffle::{CombineByKey, Exchange};
+use super::shuffle::{CombineByKey, Exchange, Parent};
 use super::{Data, Operator, Partitioner, Rdd};
 use crate::codec::Key;
 
@@ -86,7 +86,7 @@ impl<K: Key, V: Data> Rdd<(K, V)> {
     ) -> Rdd<(K, C)> {
         self.derive(CombineByKey {
             operator: Operator::current(),
-            parent: self.node.clone(),
+            parent: Parent::of(self),
             partitioner: Arc::new(partitioner),
             create,
             merge_value,
@@ -146,7 +146,7 @@ impl<K: Key, V: Data> Rdd<(K, V)> {
     pub fn partition_by(&self, partitioner: impl Partitioner<K>) -> Rdd<(K, V)> {
         self.derive(Exchange {
             operator: Operator::current(),
-            parent: self.node.clone(),
+            parent: Parent::of(self),
             partitions: partitioner.num_partitions(),
             place: move |_, _, pair: &(K, V)| checked_partition(&partitioner, &pair.0),
             output: Mutex::default(),

@@ -60,7 +60,7 @@ impl<T: Data> CachedRdd<T> {
         match level {
             StorageLevel::MemoryOnly => Self::in_memory(rdd),
             StorageLevel::MemoryAndDisk => {
-                let store = MemoryAndDisk::new(rdd.runner.storage_memory().clone());
+                let store = MemoryAndDisk::new(rdd.runner.storage_memory().clone(), rdd.runner.disk());
                 Self::new(rdd, Box::new(move |read| Ok(store.keep(all(read)?)?)))
             }
         }

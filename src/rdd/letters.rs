@@ -8,15 +8,14 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use rmp_serde::config::BytesMode;
 use serde::Serialize as _;
 
 use crate::error::{Error, Result};
+use crate::rdd::Disk;
 use crate::source::DeadLetter;
 use crate::time::Time;
 
@@ -71,10 +70,7 @@ impl BadRecords {
 
 /// The letters of the running batch, those of attempts that failed among them. They stand one behind the other.
 pub(crate) struct Letters {
-    /// Where the file is made; the system's folder for temporary files unless set.
-    folder: Option<PathBuf>,
-    /// Bytes that went to a file are counted here.
-    spilled: Arc<AtomicU64>,
+    disk: Disk,
     log: Mutex<Log>,
 }
 
@@ -88,8 +84,8 @@ struct Log {
 }
 
 impl Letters {
-    pub fn new(folder: Option<PathBuf>, spilled: Arc<AtomicU64>) -> Self {
-        Self { folder, spilled, log: Mutex::new(Log { start: 1, end: 1, memory: Vec::new(), file: None }) }
+    pub fn new(disk: &Disk) -> Self {
+        Self { disk: disk.clone(), log: Mutex::new(Log { start: 1, end: 1, memory: Vec::new(), file: None }) }
     }
 
     /// Takes a letter, and tells where it stands.
@@ -116,18 +112,14 @@ impl Letters {
                 log.end += bytes.len() as u64;
                 return Ok(at);
             }
-            let file = match &self.folder {
-                Some(folder) => tempfile::tempfile_in(folder),
-                None => tempfile::tempfile(),
-            };
-            log.file = Some((Arc::new(file.map_err(|e| self.failed("written to", e))?), start));
+            log.file = Some((Arc::new(self.disk.file().map_err(|e| self.failed("written to", e))?), start));
         }
         log.end += bytes.len() as u64;
         let file = log.file.clone();
         drop(log);
         if let Some((file, first)) = file {
             file.write_all_at(&bytes, start - first).map_err(|e| self.failed("written to", e))?;
-            self.spilled.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            self.disk.count(bytes.len());
         }
         Ok(at)
     }
@@ -164,10 +156,9 @@ impl Letters {
     }
 
     fn failed(&self, doing: &str, error: std::io::Error) -> Error {
-        let folder = self.folder.clone().unwrap_or_else(std::env::temp_dir);
         Error::unavailable(format!(
             "dead letters that do not fit in memory cannot be {doing} a temporary file in {}: {error}; make room there",
-            folder.display()
+            self.disk.folder().display()
         ))
         .with_source(error)
     }
@@ -184,6 +175,8 @@ fn decode(bytes: &[u8]) -> Result<DeadLetter> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::*;
     use crate::source::Stage;
     use crate::source::kafka::ConsumerRecord;
@@ -213,8 +206,9 @@ mod tests {
 
     #[test]
     fn letters_come_back_as_they_were_from_memory_and_from_the_file() {
-        let (folder, spilled) = (tempfile::tempdir().unwrap(), Arc::<AtomicU64>::default());
-        let letters = Letters::new(Some(folder.path().to_owned()), spilled.clone());
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::new(folder.path());
+        let (letters, spilled) = (Letters::new(&disk), disk.spilled());
         for batch in 0..2 {
             spilled.store(0, Ordering::Relaxed);
             // 36 MB from four threads.
@@ -246,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_folder_that_is_gone_is_named() {
-        let letters = Letters::new(Some("no such folder".into()), Arc::default());
+        let letters = Letters::new(&Disk::new("no such folder".as_ref()));
         letters.keep(&letter(1, Some(vec![1; MEMORY / 2]))).unwrap();
         let error = letters.keep(&letter(2, Some(vec![1; MEMORY / 2]))).unwrap_err();
         assert_eq!(error.kind(), crate::ErrorKind::Unavailable);
@@ -255,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_record_counts_once_however_often_it_is_found() {
-        let letters = Letters::new(None, Arc::default());
+        let letters = Letters::new(&Disk::new(&std::env::temp_dir()));
         let place = |topic: &str, partition, read_in| (Arc::from(topic), partition, read_in);
         let keep = |n| Some(letters.keep(&letter(n, None)).unwrap());
         let (mut one, mut other) = (BadRecords::default(), BadRecords::default());

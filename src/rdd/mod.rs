@@ -25,6 +25,7 @@ mod save;
 mod sets;
 mod shuffle;
 mod sort;
+mod spill;
 mod storage;
 mod tally;
 mod zip_with_index;
@@ -39,6 +40,7 @@ pub(crate) use partitioner::AnyPartitioner;
 pub use partitioner::{HashPartitioner, Partitioner};
 pub(crate) use runner::{Effects, Runner, SliceStats, TaskContext, finished};
 #[cfg(feature = "sql")]
+pub(crate) use spill::{Disk, Runs, RunsWriter, SharedFile};
 pub(crate) use storage::Kept;
 pub use storage::StorageLevel;
 pub(crate) use storage::{Reservation, StorageMemory};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::shuffle::Exchange;
+use super::shuffle::{Exchange, Parent};
 use super::{Data, Flow, Operator, Rdd, RddNode, Runner, TaskContext};
 use crate::error::Result;
 
@@ -45,7 +45,7 @@ impl<T: Data> Rdd<T> {
         let partitions = partitions.max(1);
         self.derive(Exchange {
             operator: Operator::current(),
-            parent: self.node.clone(),
+            parent: Parent::of(self),
             partitions,
             place: move |task, number, _: &T| Ok((task + number) % partitions),
             output: Mutex::default(),

@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use super::blame::caught;
 use super::counted::Weigh;
 use super::letters::{BadRecords, Letters};
-use super::{Flow, Rdd, Stop, StorageMemory};
+use super::{Disk, Flow, Rdd, Stop, StorageMemory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::shared::{Accumulators, Additions, add_to_attempt, in_attempt};
 use crate::source::{DeadLetter, OffsetRange};
@@ -157,7 +157,7 @@ pub(crate) struct Runner {
     stopping: OnceLock<Stopwatch>,
     caught_up: AtomicBool,
     storage_memory: Arc<StorageMemory>,
-    spilled: Arc<AtomicU64>,
+    disk: Disk,
     letters: Arc<Letters>,
     weigh: OnceLock<Weigh>,
 }
@@ -179,7 +179,7 @@ impl Runner {
             .thread_name(|i| format!("tidemill-worker-{i}"))
             .build()
             .map_err(|e| Error::internal("cannot start the worker threads").with_source(e))?;
-        let spilled = Arc::<AtomicU64>::default();
+        let disk = Disk::new(&folder.unwrap_or_else(std::env::temp_dir));
         Ok(Self {
             pool,
             max_attempts,
@@ -189,8 +189,8 @@ impl Runner {
             stopping: OnceLock::new(),
             caught_up: AtomicBool::new(true),
             storage_memory: Arc::new(StorageMemory::new(storage_memory)),
-            letters: Arc::new(Letters::new(folder, spilled.clone())),
-            spilled,
+            letters: Arc::new(Letters::new(&disk)),
+            disk,
             weigh: OnceLock::new(),
         })
     }
@@ -212,7 +212,12 @@ impl Runner {
 
     /// How many bytes did not fit in memory and went to temporary files.
     pub fn spilled(&self) -> &Arc<AtomicU64> {
-        &self.spilled
+        self.disk.spilled()
+    }
+
+    /// Where temporary files are.
+    pub fn disk(&self) -> &Disk {
+        &self.disk
     }
 
     /// What the running batch's tasks leave behind for dead-letter topics.
@@ -422,7 +427,7 @@ mod tests {
     #[test]
     fn what_was_read_of_another_batchs_slices_is_no_effect_of_this_one() {
         let range = |partition, from, until| OffsetRange { topic: "t".into(), partition, from, until };
-        let letters = Arc::new(Letters::new(None, Arc::default()));
+        let letters = Arc::new(Letters::new(&Disk::new(&std::env::temp_dir())));
         let ((), mut effects) = TaskContext::run(0, &letters, |context| {
             for read in [range(0, 5, 9), range(0, 9, 12), range(1, 9, 12)] {
                 context.slice_read(&read, SliceStats::default());

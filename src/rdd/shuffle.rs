@@ -10,7 +10,7 @@ use super::blame::push_all;
 use super::combined::Combined;
 use super::partitioner::{AnyPartitioner, checked_partition};
 use super::runner::finished;
-use super::{AtRecord, Data, Flow, Operator, Partitioner, RddNode, Runner, TaskContext};
+use super::{AtRecord, Data, Flow, Operator, Partitioner, Rdd, RddNode, Runner, TaskContext};
 use crate::codec::Key;
 use crate::error::{Error, Result};
 use crate::state::shown;
@@ -23,6 +23,27 @@ pub(super) fn read<T: Data>(output: &Output<T>, partition: usize, emit: &mut dyn
         return Err(Error::internal("a shuffle was read before it was prepared").into());
     };
     push_all(&partitions[partition], partition, emit)
+}
+
+/// What a shuffle is made of, which it lets go of when its output is there: nothing is computed again from it.
+pub(super) struct Parent<T>(Mutex<Option<Arc<dyn RddNode<T>>>>);
+
+impl<T> Parent<T> {
+    pub(super) fn of(rdd: &Rdd<T>) -> Self {
+        Self(Mutex::new(Some(rdd.node.clone())))
+    }
+
+    /// Prepared for a shuffle.
+    pub(super) fn prepared(&self, runner: &Runner) -> Result<Arc<dyn RddNode<T>>> {
+        let parent = self.0.lock().clone();
+        let parent = parent.ok_or_else(|| Error::internal("a shuffle has lost what it is made of"))?;
+        parent.prepare(runner)?;
+        Ok(parent)
+    }
+
+    pub(super) fn forget(&self) {
+        *self.0.lock() = None;
+    }
 }
 
 fn is_empty<T>(output: &Output<T>) -> bool {
@@ -53,7 +74,7 @@ pub(super) fn transpose<X>(tasks: Vec<Vec<Vec<X>>>, partitions: usize) -> Vec<Mu
 
 /// Values combined by key, on the map side first.
 pub(super) struct CombineByKey<K, V, C, Create, MergeValue, Merge> {
-    pub parent: Arc<dyn RddNode<(K, V)>>,
+    pub parent: Parent<(K, V)>,
     pub partitioner: AnyPartitioner<K>,
     pub create: Create,
     pub merge_value: MergeValue,
@@ -71,9 +92,14 @@ where
     MergeValue: Fn(C, V) -> C + Send + Sync,
     Merge: Fn(C, C) -> C + Send + Sync,
 {
-    fn map_task(&self, partition: usize, task: &TaskContext) -> Result<Vec<Vec<(K, C)>>> {
+    fn map_task(
+        &self,
+        parent: &dyn RddNode<(K, V)>,
+        partition: usize,
+        task: &TaskContext,
+    ) -> Result<Vec<Vec<(K, C)>>> {
         let mut combined = Combined::default();
-        finished(self.parent.compute(partition, task, &mut |(key, value)| {
+        finished(parent.compute(partition, task, &mut |(key, value)| {
             let merge = |_: &K, before, value| (self.merge_value)(before, value);
             self.operator.run(|| combined.fold_in(key, value, &self.create, merge));
             Ok(())
@@ -116,11 +142,11 @@ where
     fn prepare(&self, runner: &Runner) -> Result<()> {
         let mut output = self.output.lock();
         if output.is_none() {
-            self.parent.prepare(runner)?;
+            let parent = self.parent.prepared(runner)?;
             let partitions = self.partitioner.num_partitions();
             let map = || {
                 let tasks =
-                    runner.run_tasks(self.parent.num_partitions(), |p, task| self.map_task(p, task))?;
+                    runner.run_tasks(parent.num_partitions(), |p, task| self.map_task(&*parent, p, task))?;
                 Ok(transpose(tasks, partitions))
             };
             // A reduce task takes its input, which is gone if the user's `merge` panics.
@@ -128,6 +154,7 @@ where
                 Arc::new(self.reduce_task(std::mem::take(&mut columns[p].lock())))
             })?;
             *output = Some(merged.into());
+            self.parent.forget();
         }
         Ok(())
     }
@@ -139,12 +166,16 @@ where
     fn has_nothing(&self) -> bool {
         is_empty(&self.output)
     }
+
+    fn is_in_memory(&self) -> bool {
+        true
+    }
 }
 
 /// Elements moved to the partition that `place` gives for the task, the element's number in it, and the element; those
 /// of a partition keep their order.
 pub(super) struct Exchange<T, Place> {
-    pub parent: Arc<dyn RddNode<T>>,
+    pub parent: Parent<T>,
     pub partitions: usize,
     pub place: Place,
     pub operator: Operator,
@@ -163,11 +194,11 @@ where
     fn prepare(&self, runner: &Runner) -> Result<()> {
         let mut output = self.output.lock();
         if output.is_none() {
-            self.parent.prepare(runner)?;
-            let tasks = runner.run_tasks(self.parent.num_partitions(), |p, task| {
+            let parent = self.parent.prepared(runner)?;
+            let tasks = runner.run_tasks(parent.num_partitions(), |p, task| {
                 let mut buckets: Vec<Vec<T>> = (0..self.partitions).map(|_| Vec::new()).collect();
                 let mut number = 0;
-                finished(self.parent.compute(p, task, &mut |element| {
+                finished(parent.compute(p, task, &mut |element| {
                     let place = self.operator.run(|| (self.place)(p, number, &element))?;
                     buckets[place].push(element);
                     number += 1;
@@ -182,6 +213,7 @@ where
                     .map(|c| Arc::new(c.into_inner().into_iter().flatten().collect()))
                     .collect(),
             );
+            self.parent.forget();
         }
         Ok(())
     }
@@ -192,5 +224,9 @@ where
 
     fn has_nothing(&self) -> bool {
         is_empty(&self.output)
+    }
+
+    fn is_in_memory(&self) -> bool {
+        true
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::runner::finished;
-use super::shuffle::{Output, read, transpose};
+use super::shuffle::{Output, Parent, read, transpose};
 use super::{Data, Flow, Operator, Rdd, RddNode, Runner, TaskContext};
 use crate::error::Result;
 
@@ -19,7 +19,7 @@ type Run<S, T> = Vec<(S, T)>;
 /// Each task sorts its partition; bounds are taken from all of these runs, at which every run is cut; the pieces between
 /// two bounds make a partition.
 struct Sorted<T, Key> {
-    parent: Arc<dyn RddNode<T>>,
+    parent: Parent<T>,
     key: Key,
     ascending: bool,
     partitions: usize,
@@ -71,12 +71,12 @@ where
         if output.is_some() {
             return Ok(());
         }
-        self.parent.prepare(runner)?;
+        let parent = self.parent.prepared(runner)?;
         let by_key = |a: &(S, T), b: &(S, T)| self.compare(&a.0, &b.0);
         let sort = || {
-            let runs = runner.run_tasks(self.parent.num_partitions(), |p, task| {
+            let runs = runner.run_tasks(parent.num_partitions(), |p, task| {
                 let mut run = Vec::new();
-                finished(self.parent.compute(p, task, &mut |element| {
+                finished(parent.compute(p, task, &mut |element| {
                     run.push((self.operator.run(|| (self.key)(&element)), element));
                     Ok(())
                 }))?;
@@ -97,7 +97,12 @@ where
             Arc::new(part.into_iter().map(|(_, element)| element).collect())
         })?;
         *output = Some(merged.into());
+        self.parent.forget();
         Ok(())
+    }
+
+    fn is_in_memory(&self) -> bool {
+        true
     }
 
     fn compute(&self, partition: usize, _: &TaskContext, emit: &mut dyn FnMut(T) -> Flow) -> Flow {
@@ -128,7 +133,7 @@ impl<T: Data> Rdd<T> {
         partitions: usize,
     ) -> Rdd<T> {
         self.derive(Sorted {
-            parent: self.node.clone(),
+            parent: Parent::of(self),
             key,
             ascending,
             partitions: partitions.max(1),

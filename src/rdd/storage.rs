@@ -1,15 +1,12 @@
 //! Where the elements of a partition are kept: in memory, or beyond a bound in a temporary file.
 
-use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, Write};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
-
 use super::blame::{AtRecord, push_all_of};
-use super::{Data, Flow};
+use super::{Data, Disk, Flow, Runs, SharedFile};
 use crate::codec::Stored;
 use crate::error::{Error, Result};
 
@@ -82,49 +79,32 @@ impl<T: Data> Kept<T> for InMemory<T> {
 /// Keeps the partitions of one RDD with [`StorageLevel::MemoryAndDisk`].
 pub(super) struct MemoryAndDisk {
     memory: Arc<StorageMemory>,
-    /// One for all partitions, made for the first one that does not fit.
-    file: Mutex<Option<Arc<Mutex<File>>>>,
+    /// One for all partitions that do not fit.
+    file: SharedFile,
 }
 
 impl MemoryAndDisk {
-    pub fn new(memory: Arc<StorageMemory>) -> Self {
-        Self { memory, file: Mutex::new(None) }
+    pub fn new(memory: Arc<StorageMemory>, disk: &Disk) -> Self {
+        Self { memory, file: SharedFile::new(disk) }
     }
 
     pub fn keep<T: Stored>(&self, elements: Vec<T>) -> Result<Arc<dyn Kept<T>>> {
         let mut size = Counter(0);
-        write_elements(&elements, &mut size)?;
-        match self.memory.reserve(size.0) {
-            Some(reservation) => Ok(Arc::new(InMemory { elements, _reservation: reservation })),
-            None => Ok(Arc::new(self.spill(&elements)?)),
+        let cannot_spill = |error: BoxedError| cannot_spill(self.file.disk(), error);
+        write_elements(&elements, &mut size, &cannot_spill)?;
+        if let Some(reservation) = self.memory.reserve(size.0) {
+            return Ok(Arc::new(InMemory { elements, _reservation: reservation }));
         }
-    }
-
-    fn spill<T: Stored>(&self, elements: &[T]) -> Result<InFile<T>> {
-        let file = {
-            let mut file = self.file.lock();
-            match &*file {
-                Some(file) => file.clone(),
-                None => {
-                    file.insert(Arc::new(Mutex::new(tempfile::tempfile().map_err(cannot_spill)?))).clone()
-                }
-            }
-        };
-        let mut locked = file.lock();
-        let at = locked.seek(SeekFrom::End(0)).map_err(cannot_spill)?;
-        let mut writer = BufWriter::new(&mut *locked);
-        write_elements(elements, &mut writer)?;
-        writer.flush().map_err(cannot_spill)?;
-        drop(writer);
-        drop(locked);
-        Ok(InFile { file, at, count: elements.len(), element: PhantomData })
+        let mut writer = self.file.writer().map_err(|e| cannot_spill(e.into()))?;
+        write_elements(&elements, &mut writer, &cannot_spill)?;
+        let runs = writer.finish().map_err(|e| cannot_spill(e.into()))?;
+        Ok(Arc::new(InFile { runs, count: elements.len(), element: PhantomData }))
     }
 }
 
 /// A run of elements in a file.
 struct InFile<T> {
-    file: Arc<Mutex<File>>,
-    at: u64,
+    runs: Runs,
     count: usize,
     element: PhantomData<fn() -> T>,
 }
@@ -133,8 +113,7 @@ impl<T: Stored> Kept<T> for InFile<T> {
     fn read(&self, place: &dyn Fn() -> String, emit: &mut dyn FnMut(T) -> Flow) -> Flow {
         let at = std::cell::Cell::new(0);
         let _record = AtRecord(|| format!("element {} of {}", at.get(), place()));
-        let mut reader =
-            BufReader::with_capacity(1 << 16, FileReader { file: self.file.clone(), at: self.at });
+        let mut reader = BufReader::with_capacity(1 << 16, self.runs.reader());
         for number in 0..self.count {
             at.set(number);
             emit(rmp_serde::from_read(&mut reader).map_err(|e| {
@@ -146,22 +125,6 @@ impl<T: Stored> Kept<T> for InFile<T> {
             })?)?;
         }
         Ok(())
-    }
-}
-
-/// Reads from a place of its own in a file that others read and write too.
-struct FileReader {
-    file: Arc<Mutex<File>>,
-    at: u64,
-}
-
-impl Read for FileReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut file = self.file.lock();
-        file.seek(SeekFrom::Start(self.at))?;
-        let read = file.read(buffer)?;
-        self.at += read as u64;
-        Ok(read)
     }
 }
 
@@ -178,11 +141,17 @@ impl Write for Counter {
     }
 }
 
-fn write_elements<T: Stored>(elements: &[T], into: &mut impl Write) -> Result<()> {
+type BoxedError = Box<dyn std::error::Error + Send + Sync>;
+
+fn write_elements<T: Stored>(
+    elements: &[T],
+    into: &mut impl Write,
+    cannot_spill: &dyn Fn(BoxedError) -> Error,
+) -> Result<()> {
     let mut serializer = rmp_serde::Serializer::new(into).with_struct_map();
     for element in elements {
         element.serialize(&mut serializer).map_err(|error| match error {
-            rmp_serde::encode::Error::InvalidValueWrite(_) => cannot_spill(error),
+            rmp_serde::encode::Error::InvalidValueWrite(_) => cannot_spill(error.into()),
             error => Error::task(format!(
                 "a {} cannot be serialised, as the storage level MemoryAndDisk demands",
                 std::any::type_name::<T>()
@@ -193,11 +162,10 @@ fn write_elements<T: Stored>(elements: &[T], into: &mut impl Write) -> Result<()
     Ok(())
 }
 
-fn cannot_spill(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+fn cannot_spill(disk: &Disk, error: BoxedError) -> Error {
     Error::unavailable(format!(
-        "cannot write a persisted partition to a temporary file in {}: {error}; make room there, or name another folder \
-         with TMPDIR",
-        std::env::temp_dir().display()
+        "cannot write a persisted partition to a temporary file in {}: {error}; make room there",
+        disk.folder().display()
     ))
     .with_source(error)
 }

@@ -12,6 +12,7 @@ use datafusion::arrow::array::{
     NullArray, PrimitiveArray, RecordBatchOptions, StringArray, StringViewBuilder, StructArray,
 };
 use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
+use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{ArrowNativeType, Fields, TimeUnit};
 
 use crate::error::{Error, Result};
@@ -71,10 +72,14 @@ pub(super) fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, len: usize) -> R
 }
 
 /// As [`batch`], of columns that are of the schema's types or can be cast to them.
-pub(super) fn columnar(schema: &SchemaRef, columns: Vec<ArrayRef>, len: usize) -> Result<RecordBatch> {
+///
+/// # Errors
+/// `Data` when a value does not fit, such as a time that is too far away to be told in microseconds.
+pub(crate) fn columnar(schema: &SchemaRef, columns: Vec<ArrayRef>, len: usize) -> Result<RecordBatch> {
+    let options = CastOptions { safe: false, ..CastOptions::default() };
     let cast = |(column, field): (ArrayRef, &Arc<Field>)| match column.data_type() == field.data_type() {
         true => Ok(column),
-        false => datafusion::arrow::compute::cast(&column, field.data_type())
+        false => cast_with_options(&column, field.data_type(), &options)
             .map_err(|error| Error::data(format!("column `{}`: {error}", field.name()))),
     };
     let columns = columns.into_iter().zip(schema.fields()).map(cast).collect::<Result<_>>()?;

@@ -3,10 +3,8 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use datafusion::common::{DataFusionError, Result};
@@ -14,7 +12,7 @@ use datafusion::execution::disk_manager::{DiskManager, DiskManagerBuilder};
 use datafusion::execution::spill_file::{SpillFile, SpillWriter, TempFileFactory};
 use futures_util::Stream;
 
-use crate::rdd::{Reservation, StorageMemory};
+use crate::rdd::{Disk, Reservation, Runs, RunsWriter, SharedFile, StorageMemory};
 
 /// Bytes at a time from a temporary file.
 const READ: usize = 128 << 10;
@@ -27,15 +25,16 @@ pub(crate) const DEFAULT_MEMORY: usize = 256 << 20;
 pub(crate) struct Memory {
     of_query: usize,
     waiting: Arc<StorageMemory>,
-    disk: Disk,
+    /// For rows that wait, of however many tasks: each file that is open counts with the system.
+    file: SharedFile,
 }
 
 impl Memory {
-    /// So many bytes; what is beyond goes to files in `folder`, whose bytes are added to `spilled`.
-    pub(crate) fn new(bytes: usize, folder: &Path, spilled: Arc<AtomicU64>) -> Self {
+    /// So many bytes; what is beyond goes to temporary files.
+    pub(crate) fn new(bytes: usize, disk: &Disk) -> Self {
         let of_query = bytes / 2;
         let waiting = Arc::new(StorageMemory::new((bytes - of_query) as u64));
-        Self { of_query, waiting, disk: Disk { folder: folder.into(), spilled } }
+        Self { of_query, waiting, file: SharedFile::new(disk) }
     }
 
     /// What a running query may hold.
@@ -48,65 +47,66 @@ impl Memory {
         self.waiting.reserve(bytes as u64)
     }
 
-    /// A new temporary file.
-    pub(super) fn file(&self) -> io::Result<TemporaryFile> {
-        self.disk.file()
+    /// What takes rows that have no room.
+    pub(super) fn writer(&self) -> io::Result<Rows> {
+        let disk = self.file.disk();
+        Ok(Rows { writer: self.file.writer().map_err(|error| failed(disk, &error))?, disk: disk.clone() })
     }
 
     /// What gives DataFusion its temporary files.
     pub(super) fn disk_manager(&self) -> Result<Arc<DiskManager>> {
-        let files = DiskManagerBuilder::default().with_temp_file_factory(Arc::new(self.disk.clone()));
+        let factory = Arc::new(Factory(self.file.disk().clone()));
+        let files = DiskManagerBuilder::default().with_temp_file_factory(factory);
         // How large the files may be is for the disk to say.
         Ok(Arc::new(files.with_max_temp_directory_size(u64::MAX).build()?))
     }
 }
 
-/// Where temporary files are made. They have no name, so that nothing is left of them when the process ends, however it ends.
-#[derive(Clone)]
-struct Disk {
-    folder: PathBuf,
-    spilled: Arc<AtomicU64>,
+fn failed(disk: &Disk, error: &io::Error) -> io::Error {
+    let folder = disk.folder().display();
+    let message = format!(
+        "cannot write rows that do not fit in memory to a temporary file in {folder}: {error}; make room there, or raise \
+         `batch_memory_limit`"
+    );
+    io::Error::new(error.kind(), message)
 }
 
-impl Disk {
-    fn file(&self) -> io::Result<TemporaryFile> {
-        let file = tempfile::tempfile_in(&self.folder).map_err(|error| self.failed(&error))?;
-        Ok(TemporaryFile { file: Arc::new(file), disk: self.clone() })
-    }
-
-    fn failed(&self, error: &io::Error) -> io::Error {
-        let folder = self.folder.display();
-        let message = format!(
-            "cannot write rows that do not fit in memory to a temporary file in {folder}: {error}; make room there, or raise \
-             `batch_memory_limit`"
-        );
-        io::Error::new(error.kind(), message)
-    }
-}
-
-impl TempFileFactory for Disk {
-    fn create_temp_file(&self, _: &str) -> Result<Arc<dyn SpillFile>> {
-        Ok(Arc::new(self.file().map_err(DataFusionError::IoError)?))
-    }
-}
-
-/// A file without a name. Cheap to clone.
-#[derive(Clone)]
-pub(super) struct TemporaryFile {
-    file: Arc<File>,
+/// Writes rows that have no room.
+pub(super) struct Rows {
+    writer: RunsWriter,
     disk: Disk,
 }
 
-impl TemporaryFile {
-    /// Reads it from its beginning, whoever else reads it.
-    pub(super) fn reader(&self) -> impl Read + Send + use<> {
-        At { file: Arc::clone(&self.file), offset: 0 }
+impl Rows {
+    pub(super) fn finish(self) -> io::Result<Runs> {
+        self.writer.finish().map_err(|error| failed(&self.disk, &error))
+    }
+}
+
+impl Write for Rows {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writer.write(bytes).map_err(|error| failed(&self.disk, &error))
     }
 
-    /// Writes to its end.
-    pub(super) fn writer(&self) -> impl SpillWriter + use<> {
-        Buffered(BufWriter::with_capacity(READ, Appending(self.clone())))
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush().map_err(|error| failed(&self.disk, &error))
     }
+}
+
+struct Factory(Disk);
+
+impl TempFileFactory for Factory {
+    fn create_temp_file(&self, _: &str) -> Result<Arc<dyn SpillFile>> {
+        let file = self.0.file().map_err(|error| DataFusionError::IoError(failed(&self.0, &error)))?;
+        Ok(Arc::new(TemporaryFile { file: Arc::new(file), disk: self.0.clone() }))
+    }
+}
+
+/// A file of DataFusion's, which writes it once and reads it once.
+#[derive(Clone)]
+struct TemporaryFile {
+    file: Arc<File>,
+    disk: Disk,
 }
 
 impl SpillFile for TemporaryFile {
@@ -115,7 +115,7 @@ impl SpillFile for TemporaryFile {
     }
 
     fn read_stream(&self) -> Result<Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>> {
-        let mut reader = self.reader();
+        let mut reader = At { file: Arc::clone(&self.file), offset: 0 };
         let pieces = std::iter::from_fn(move || {
             let mut piece = vec![0; READ];
             match reader.read(&mut piece) {
@@ -131,7 +131,7 @@ impl SpillFile for TemporaryFile {
     }
 
     fn open_writer(&self) -> Result<Box<dyn SpillWriter>> {
-        Ok(Box::new(self.writer()))
+        Ok(Box::new(Buffered(BufWriter::with_capacity(READ, Appending(self.clone())))))
     }
 }
 
@@ -140,8 +140,8 @@ struct Appending(TemporaryFile);
 impl Write for Appending {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let TemporaryFile { file, disk } = &self.0;
-        let written = (&**file).write(bytes).map_err(|error| disk.failed(&error))?;
-        disk.spilled.fetch_add(written as u64, Ordering::Relaxed);
+        let written = (&**file).write(bytes).map_err(|error| failed(disk, &error))?;
+        disk.count(written);
         Ok(written)
     }
 

@@ -1,16 +1,21 @@
 //! Names of streams and SQL in, prepared queries and groupings out. All planning happens here, before the first batch.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, TableReference};
+use datafusion::common::{DFSchema, DataFusionError, TableReference};
 use datafusion::datasource::TableProvider;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::optimizer::Optimizer;
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use datafusion::physical_expr::window::{PlainAggregateWindowExpr, SlidingAggregateWindowExpr};
+use datafusion::physical_plan::aggregates::AggregateExec;
+use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
 use datafusion::sql::parser::{DFParserBuilder, Statement as DfStatement};
@@ -133,7 +138,9 @@ impl Planner {
         let logical = self.logical_in(state, sql)?;
         let inputs = self.streams_of(&logical);
         let failed = |error| SqlError::from_datafusion(sql, &error, &self.readable());
-        Ok((block_on(state.create_physical_plan(&logical)).and_then(in_order).map_err(failed)?, inputs))
+        let plan = block_on(state.create_physical_plan(&logical)).and_then(in_order).map_err(failed)?;
+        check_aggregates(sql, &plan, failed)?;
+        Ok((plan, inputs))
     }
 
     /// The prepared condition `text` over the columns of `schema`.
@@ -255,7 +262,7 @@ type Planned = (Arc<dyn ExecutionPlan>, Vec<(String, SchemaRef)>);
 fn parse_select(
     sql: &str,
     dialect: Dialect,
-    failed: &dyn Fn(datafusion::common::DataFusionError) -> SqlError,
+    failed: &dyn Fn(DataFusionError) -> SqlError,
 ) -> Result<DfStatement, SqlError> {
     let parse = || DFParserBuilder::new(sql).build()?.parse_statements();
     let mut statements = parse().map_err(failed)?;
@@ -326,6 +333,37 @@ fn check_columns(sql: &str, plan: &Arc<dyn ExecutionPlan>) -> Result<(), SqlErro
             .with_hint("give one of them another name with `as`")),
         None => Ok(()),
     }
+}
+
+/// Begins each aggregate of `plan` once: some look at their arguments only then, which would be with the first batch.
+fn check_aggregates(
+    sql: &str,
+    plan: &Arc<dyn ExecutionPlan>,
+    failed: impl Fn(DataFusionError) -> SqlError,
+) -> Result<(), SqlError> {
+    let mut wrong = None;
+    let mut begin = |aggregate: &AggregateFunctionExpr| {
+        if let (None, Err(error)) = (&wrong, aggregate.create_accumulator()) {
+            let error = failed(error);
+            wrong = Some(SqlError { sql: sql.to_owned(), ..error }.at_word(&[aggregate.fun().name()]));
+        }
+    };
+    let _ = plan.apply(|node| {
+        if let Some(grouped) = node.downcast_ref::<AggregateExec>() {
+            grouped.aggr_expr().iter().for_each(|aggregate| begin(aggregate));
+        }
+        let over_rows = node.downcast_ref::<BoundedWindowAggExec>().map(BoundedWindowAggExec::window_expr);
+        let over = over_rows.or_else(|| node.downcast_ref::<WindowAggExec>().map(WindowAggExec::window_expr));
+        for window in over.into_iter().flatten() {
+            let window: &dyn Any = window.as_any();
+            let plain = window.downcast_ref::<PlainAggregateWindowExpr>();
+            let sliding = window.downcast_ref::<SlidingAggregateWindowExpr>();
+            plain.map(PlainAggregateWindowExpr::get_aggregate_expr).into_iter().for_each(&mut begin);
+            sliding.map(SlidingAggregateWindowExpr::get_aggregate_expr).into_iter().for_each(&mut begin);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    wrong.map_or(Ok(()), Err)
 }
 
 /// Refuses operators that need threads of their own. The configuration asks for none; this is to be sure.

@@ -18,7 +18,7 @@ use datafusion::physical_plan::{ExecutionPlan, common};
 use datafusion::prelude::SessionConfig;
 use futures_util::StreamExt as _;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sql::deadline::{IsOver, with_deadline};
 use crate::sql::join_sorted::join_sorted;
 use crate::sql::memory::Memory;
@@ -341,6 +341,10 @@ fn run_error(error: DataFusionError) -> Error {
             "what a key or row has in one batch does not fit in memory: {message}; raise `batch_memory_limit`"
         )),
         DataFusionError::IoError(_) => Error::unavailable(message),
+        // What was handed in failed, not what was made of it.
+        DataFusionError::External(of_input) => {
+            Error::new(of_input.downcast_ref::<Error>().map_or(ErrorKind::Data, Error::kind), message)
+        }
         DataFusionError::ArrowError(error, _) if matches!(**error, ArrowError::IoError(..)) => {
             Error::unavailable(message)
         }

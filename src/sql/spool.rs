@@ -1,20 +1,20 @@
 //! Rows that wait to be read: in memory as long as there is room, beyond it in a temporary file.
 
-use std::io::{BufReader, Write as _};
+use std::io::BufReader;
 use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::arrow::array::types::{BinaryViewType, ByteViewType, StringViewType};
-use datafusion::arrow::array::{Array as _, ArrayRef, AsArray as _};
+use datafusion::arrow::array::{Array as _, ArrayData, ArrayRef, AsArray as _, ListArray};
+use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::ipc::reader::StreamReader;
 use datafusion::arrow::ipc::writer::StreamWriter;
-use datafusion::execution::spill_file::SpillWriter;
 
-use super::memory::{Memory, TemporaryFile};
+use super::memory::{Memory, Rows};
 use crate::error::{Error, Result};
-use crate::rdd::{CachedRdd, Flow, Kept, Rdd, RddNode, Reservation, Runner, TaskContext};
-use crate::sql::{DataType, RecordBatch};
+use crate::rdd::{CachedRdd, Flow, Kept, Rdd, RddNode, Reservation, Runner, Runs, TaskContext};
+use crate::sql::{DataType, RecordBatch, Schema};
 
 /// The most partitions that a query's result is cut into. How many there are depends on the rows alone, so that a replay on
 /// another machine gives the same.
@@ -25,13 +25,8 @@ pub(crate) struct Spool {
     room: Arc<Memory>,
     memory: Vec<RecordBatch>,
     reserved: Vec<Reservation>,
-    file: Option<Spilling>,
+    file: Option<StreamWriter<Rows>>,
     rows: usize,
-}
-
-struct Spilling {
-    writer: StreamWriter<Box<dyn SpillWriter>>,
-    file: TemporaryFile,
 }
 
 impl Spool {
@@ -56,13 +51,12 @@ impl Spool {
                 self.memory.push(batch);
                 return Ok(());
             }
-            let file = self.room.file().map_err(|e| unwritten(&e))?;
-            let writer = Box::new(file.writer()) as Box<dyn SpillWriter>;
-            let writer = StreamWriter::try_new(writer, &batch.schema()).map_err(|e| unwritten(&e))?;
-            self.file = Some(Spilling { writer, file });
+            let writer = self.room.writer().map_err(|e| unwritten(&e))?;
+            let writer = StreamWriter::try_new(writer, &nullable(&batch.schema()));
+            self.file = Some(writer.map_err(|e| unwritten(&e))?);
         }
         match &mut self.file {
-            Some(file) => file.writer.write(&batch).map_err(|e| unwritten(&e)),
+            Some(file) => file.write(&batch).map_err(|e| unwritten(&e)),
             None => Ok(()),
         }
     }
@@ -74,10 +68,9 @@ impl Spool {
     pub(crate) fn finish(self) -> Result<Spooled> {
         let file = match self.file {
             None => None,
-            Some(Spilling { writer, file }) => {
-                let mut writer = writer.into_inner().map_err(|e| unwritten(&e))?;
-                writer.flush().map_err(|e| unwritten(&e))?;
-                Some(file)
+            Some(writer) => {
+                let rows = writer.into_inner().map_err(|e| unwritten(&e))?;
+                Some(rows.finish().map_err(|e| unwritten(&e))?)
             }
         };
         let part = 0..self.memory.len();
@@ -91,6 +84,12 @@ impl Spool {
     }
 }
 
+/// The columns as a file has them: of a `union all`, some batches may have NULLs where others may not.
+fn nullable(schema: &Schema) -> Schema {
+    let columns = schema.fields().iter().map(|column| column.as_ref().clone().with_nullable(true));
+    Schema::new(columns.collect::<Vec<_>>())
+}
+
 fn unwritten(error: &dyn std::fmt::Display) -> Error {
     Error::unavailable(error.to_string())
 }
@@ -99,9 +98,16 @@ fn unread(error: &ArrowError) -> Error {
     Error::unavailable(format!("cannot read rows back from a temporary file: {error}"))
 }
 
-/// The batch without what its texts do not need: a view keeps the whole buffers that it looks into.
-fn compact(batch: &RecordBatch) -> RecordBatch {
-    fn compacted<T: ByteViewType>(column: &ArrayRef) -> ArrayRef {
+/// The batch without what its texts do not need: a view keeps the whole buffers that it looks into, and a list all of the
+/// elements that its lists were cut from.
+pub(crate) fn compact(batch: &RecordBatch) -> RecordBatch {
+    // Without columns there is nothing to be compacted, and only the number of rows says what the batch is.
+    RecordBatch::try_new(batch.schema(), batch.columns().iter().map(compacted).collect())
+        .unwrap_or_else(|_| batch.clone())
+}
+
+fn compacted(column: &ArrayRef) -> ArrayRef {
+    fn texts<T: ByteViewType>(column: &ArrayRef) -> ArrayRef {
         let views = column.as_byte_view::<T>();
         let held: usize = views.data_buffers().iter().map(|buffer| buffer.capacity()).sum();
         match held > 2 * views.total_buffer_bytes_used() + 4096 {
@@ -109,22 +115,46 @@ fn compact(batch: &RecordBatch) -> RecordBatch {
             false => column.clone(),
         }
     }
-    let columns = batch.columns().iter().map(|column| match column.data_type() {
-        DataType::Utf8View => compacted::<StringViewType>(column),
-        DataType::BinaryView => compacted::<BinaryViewType>(column),
+    match column.data_type() {
+        DataType::Utf8View => texts::<StringViewType>(column),
+        DataType::BinaryView => texts::<BinaryViewType>(column),
+        DataType::List(element) => {
+            let lists = column.as_list::<i32>();
+            let (offsets, values) = (lists.offsets(), lists.values());
+            let (first, last) = (offsets[0] as usize, offsets[lists.len()] as usize);
+            let elements = compacted(&values.slice(first, last - first));
+            let offsets = OffsetBuffer::from_lengths(offsets.lengths());
+            let lists = ListArray::try_new(element.clone(), offsets, elements, lists.nulls().cloned());
+            lists.map_or_else(|_| column.clone(), |lists| Arc::new(lists))
+        }
         _ => column.clone(),
-    });
-    // Without columns there is nothing to be compacted, and only the number of rows says what the batch is.
-    RecordBatch::try_new(batch.schema(), columns.collect()).unwrap_or_else(|_| batch.clone())
+    }
 }
 
 /// What the rows take; a slice of something larger counts by itself.
-fn size(batch: &RecordBatch) -> usize {
-    let column = |column: &ArrayRef| match column.data_type() {
-        DataType::Utf8View | DataType::BinaryView => column.get_array_memory_size(),
-        _ => column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size()),
-    };
-    batch.columns().iter().map(column).sum()
+pub(crate) fn size(batch: &RecordBatch) -> usize {
+    batch.columns().iter().map(|column| taken(&column.to_data())).sum()
+}
+
+fn taken(column: &ArrayData) -> usize {
+    if column.is_empty() {
+        return 0;
+    }
+    let nulls = column.nulls().map_or(0, |_| column.len().div_ceil(8));
+    match column.data_type() {
+        DataType::Utf8View | DataType::BinaryView => {
+            let texts: usize = column.buffers()[1..].iter().map(|buffer| buffer.capacity()).sum();
+            column.len() * size_of::<u128>() + texts + nulls
+        }
+        DataType::List(_) => {
+            let offsets = &column.buffer::<i32>(0)[..=column.len()];
+            let (first, last) = (offsets[0] as usize, offsets[column.len()] as usize);
+            size_of_val(offsets) + taken(&column.child_data()[0].slice(first, last - first)) + nulls
+        }
+        // Its members are cut as it is.
+        DataType::Struct(_) => column.child_data().iter().map(taken).sum::<usize>() + nulls,
+        _ => column.get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size()),
+    }
 }
 
 /// Rows that were taken. Cheap to clone.
@@ -133,7 +163,7 @@ pub(crate) struct Spooled {
     memory: Arc<[RecordBatch]>,
     /// Which of the batches in memory are meant.
     part: Range<usize>,
-    file: Option<TemporaryFile>,
+    file: Option<Runs>,
     rows: usize,
     _reserved: Arc<Vec<Reservation>>,
 }
@@ -249,14 +279,15 @@ pub(crate) fn spooled(
     results: usize,
     each: impl Fn(RecordBatch, &mut [Spool]) -> Result<()> + Sync,
 ) -> Result<Vec<Vec<Spooled>>> {
-    let spools = rows.fold_partitions(
+    let tasks = rows.fold_partitions_into(
         || (0..results).map(|_| Spool::new(memory)).collect::<Vec<_>>(),
         |spools, batch| each(batch, spools),
+        |spools| spools.into_iter().map(Spool::finish).collect::<Result<Vec<_>>>(),
     )?;
-    let mut all: Vec<Vec<Spooled>> = (0..results).map(|_| Vec::with_capacity(spools.len())).collect();
-    for of_task in spools {
-        for (result, spool) in all.iter_mut().zip(of_task) {
-            result.push(spool.finish()?);
+    let mut all: Vec<Vec<Spooled>> = (0..results).map(|_| Vec::with_capacity(tasks.len())).collect();
+    for of_task in tasks {
+        for (result, rows) in all.iter_mut().zip(of_task) {
+            result.push(rows);
         }
     }
     Ok(all)

@@ -340,3 +340,28 @@ fn what_a_replay_could_not_repeat_is_refused() {
         assert_eq!(error.offset, Some(offset), "{sql}");
     }
 }
+
+/// Whoever runs the batch again may find the disk well; to look at the rows would be of no use.
+#[cfg(target_os = "linux")]
+#[test]
+fn rows_that_cannot_be_read_back_are_the_disks_fault() {
+    let folder = tempfile::tempdir().unwrap();
+    let memory = std::sync::Arc::new(Memory::new(0, &crate::rdd::Disk::new(folder.path())));
+    let mut spool = Spool::new(&memory);
+    spool.push(&lines(&["a", "b"])).unwrap();
+    let rows = spool.finish().unwrap();
+    assert!(rows.in_memory().is_empty());
+    let query = planner().query("select value from lines").unwrap();
+    let run = || query.run_spooled(&Inputs::new().with("lines", rows.clone()), &memory);
+    assert_eq!(run().unwrap().num_rows(), 2);
+    // The file has no name, but the process has it open.
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten().map(|entry| entry.path());
+    let ours = |path: &std::path::PathBuf| {
+        std::fs::read_link(path).is_ok_and(|target| target.starts_with(folder.path()))
+    };
+    let cut = open.filter(ours).map(|path| std::fs::File::options().write(true).open(path).unwrap());
+    assert!(cut.map(|file| file.set_len(0).unwrap()).count() > 0);
+    let error = run().unwrap_err();
+    assert_eq!(error.kind(), crate::ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("cannot read rows back from a temporary file"), "{error}");
+}

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray};
-use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, Signature, Volatility};
 use datafusion::physical_expr::expressions::Literal;
@@ -59,7 +59,7 @@ impl AggregateUDFImpl for TopN {
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         let n = match args.exprs.get(1).and_then(|n| n.downcast_ref::<Literal>()).map(Literal::value) {
             Some(ScalarValue::Int64(Some(n))) if (1..=MOST).contains(n) => usize::try_from(*n).unwrap_or(1),
-            _ => return exec_err!("top_n takes as its second argument how many: a number from 1 to {MOST}"),
+            _ => return plan_err!("top_n takes as its second argument how many: a number from 1 to {MOST}"),
         };
         let of = args.expr_fields[0].data_type().clone();
         let by = args.expr_fields.get(2).map_or(of.clone(), |by| by.data_type().clone());

@@ -85,6 +85,29 @@ pub(crate) fn schema<'a>(columns: impl IntoIterator<Item = (&'a str, DataType)>)
     ))
 }
 
+/// The columns of the rows of both, if they have the same names and, as [`type_name`] tells them, types: Arrow has several forms
+/// of a text and several units of a timestamp, of which the usual one is taken where they differ. A column may be NULL if it
+/// may be in one of them.
+pub(crate) fn union_schema(first: &SchemaRef, second: &SchemaRef) -> Option<SchemaRef> {
+    if first.fields().len() != second.fields().len() {
+        return None;
+    }
+    let column = |(a, b): (&Arc<Field>, &Arc<Field>)| {
+        let of = union_type(a.data_type(), b.data_type())?;
+        (a.name() == b.name()).then(|| Field::new(a.name(), of, a.is_nullable() || b.is_nullable()))
+    };
+    let columns = first.fields().iter().zip(second.fields()).map(column).collect::<Option<Vec<_>>>()?;
+    Some(Arc::new(Schema::new(columns)))
+}
+
+fn union_type(first: &DataType, second: &DataType) -> Option<DataType> {
+    if first == second {
+        return Some(first.clone());
+    }
+    let name = type_name(first);
+    (name == type_name(second)).then(|| data_type(&name).unwrap_or_else(|_| first.clone()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

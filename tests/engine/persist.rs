@@ -241,3 +241,29 @@ fn a_remembered_persisted_stream_is_not_computed_again() {
         assert_eq!(calls.load(Ordering::Relaxed), 5);
     }
 }
+
+/// A value that knows how often it was copied.
+struct Copied(Arc<AtomicUsize>);
+
+impl Clone for Copied {
+    fn clone(&self) -> Self {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Self(self.0.clone())
+    }
+}
+
+#[test]
+fn what_a_shuffle_gave_is_in_memory_once_however_many_read_it() {
+    let test = TestContext::new("test").unwrap();
+    let copies = Arc::new(AtomicUsize::new(0));
+    let counter = copies.clone();
+    let pairs =
+        seconds(&test, 2).flat_map(move |n| [(n, Copied(counter.clone())), (n + 1, Copied(counter.clone()))]);
+    let firsts = pairs.reduce_by_key(|first, _| first);
+    for _ in 0..3 {
+        firsts.foreach_rdd(|rdd| rdd.count().map(|_| ()));
+    }
+    // In each of two batches two keys are handed to three that count them; to keep them once more would be two copies more.
+    test.run(2).unwrap();
+    assert_eq!(copies.load(Ordering::Relaxed), 2 * 2 * 3);
+}

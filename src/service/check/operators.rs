@@ -9,7 +9,7 @@ use super::expression::{self, Built};
 use super::{joins, keyed, names, tables};
 use crate::service::file::{At, Named, Operator, Text};
 use crate::service::report::{Report, nearest};
-use crate::sql::{self, Planner, SchemaRef, type_name};
+use crate::sql::{self, Planner, SchemaRef, type_name, union_schema};
 use crate::time::Duration;
 
 /// The sources and streams that are resolved.
@@ -259,7 +259,7 @@ fn union(of: &At<Vec<At<String>>>, scope: &Scope, report: &mut Report) -> Option
         report.error(of.at.clone(), "a union needs streams").help("such as `of: [a, b]`");
         return None;
     };
-    let schema = scope.schema(&first.value)?;
+    let mut schema = scope.schema(&first.value)?;
     let columns = |schema: &SchemaRef| {
         let columns =
             schema.fields().iter().map(|field| format!("{} {}", field.name(), type_name(field.data_type())));
@@ -267,13 +267,19 @@ fn union(of: &At<Vec<At<String>>>, scope: &Scope, report: &mut Report) -> Option
     };
     let mut fine = true;
     for other in others {
-        let has = columns(&scope.schema(&other.value)?);
-        if has != columns(&schema) {
-            report
-                .error(other.at.clone(), "the streams of a union have the same columns, in the same order")
-                .label(format!("has {has}"))
-                .also(first.at.clone(), format!("has {}", columns(&schema)));
-            fine = false;
+        let of_other = scope.schema(&other.value)?;
+        match union_schema(&schema, &of_other) {
+            Some(both) => schema = both,
+            None => {
+                report
+                    .error(
+                        other.at.clone(),
+                        "the streams of a union have the same columns, in the same order",
+                    )
+                    .label(format!("has {}", columns(&of_other)))
+                    .also(first.at.clone(), format!("has {}", columns(&schema)));
+                fine = false;
+            }
         }
     }
     let slide = one_slide(of.value.iter().map(|from| (from.value.as_str(), from.at.clone())), scope, report)?;

@@ -12,7 +12,7 @@ use crate::source::FileOptions;
 use crate::source::kafka::{KafkaSource, KafkaStream};
 use crate::sql::{
     Grouping, Inputs, Keeping, Memory, Part, Query, RecordBatch, Row, SchemaRef, Spooled, batch_of_rows,
-    rows_of_batch, shared, spooled, type_name,
+    columnar, rows_of_batch, shared, spooled, type_name,
 };
 use crate::time::{Duration, Time};
 use crate::{DStream, StreamingContext, WindowSpec};
@@ -42,8 +42,7 @@ pub(crate) struct Streams<'c> {
 impl<'c> Streams<'c> {
     /// None yet, for a pipeline with these tables, whose batches may take so many bytes.
     pub fn new(ssc: &'c StreamingContext, tables: &[Table], memory_limit: usize) -> Self {
-        let folder = ssc.inner.settings.checkpoint.clone().unwrap_or_else(std::env::temp_dir);
-        let memory = Arc::new(Memory::new(memory_limit, &folder, ssc.inner.runner.spilled().clone()));
+        let memory = Arc::new(Memory::new(memory_limit, ssc.inner.runner.disk()));
         let tables = tables.iter().map(|table| (table.name.clone(), table.rows.clone())).collect();
         Self {
             ssc,
@@ -174,8 +173,8 @@ impl<'c> Streams<'c> {
         let rows = match &stream.step {
             Step::Query(query) => self.query(&stream.name, query)?,
             Step::Union => {
-                let first = self.input(stream, 0)?.clone();
-                (1..stream.inputs.len()).try_fold(first, |all, i| all.union(self.input(stream, i)?))?
+                let input = |i| Ok::<_, Error>(in_columns(self.input(stream, i)?, &stream.schema));
+                (1..stream.inputs.len()).try_fold(input(0)?, |all, i| all.union(&input(i)?))?
             }
             Step::Repartition(partitions) => self.repartition(stream, *partitions)?,
             Step::Count => counted(&self.row_count(stream)?),
@@ -436,6 +435,17 @@ fn columns(schema: &SchemaRef) -> String {
     let column =
         |field: &Arc<crate::sql::Field>| format!("{} {}", field.name(), type_name(field.data_type()));
     schema.fields().iter().map(column).collect::<Vec<_>>().join(", ")
+}
+
+/// The rows as ones of these columns, of which they have another form.
+fn in_columns(rows: &Rows, schema: &SchemaRef) -> Rows {
+    let schema = schema.clone();
+    rows.each_rdd("columns", move |rdd| {
+        let schema = schema.clone();
+        rdd.try_flat_map(move |batch| {
+            Ok(vec![columnar(&schema, batch.columns().to_vec(), batch.num_rows())?])
+        })
+    })
 }
 
 /// Rows as batches, one per partition.

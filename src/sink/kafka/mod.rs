@@ -141,7 +141,7 @@ impl DStream<ProducerRecord> {
         let operator = name.clone();
         self.output(&name, move |rdd, time| {
             // Nothing is handed over before every task has succeeded: an attempt that fails sends nothing.
-            let outboxes = rdd.fold_partitions(|| Outbox::new(shared.room.clone()), Outbox::push)?;
+            let outboxes = rdd.fold_partitions_into(|| shared.outbox(), Outbox::push, Outbox::finish)?;
             shared.send(&topic, time, &operator, outboxes)
         });
     }

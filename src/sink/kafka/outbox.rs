@@ -2,33 +2,36 @@
 //!
 //! Nothing may be handed over before every task has succeeded, so a batch's records are somewhere until then.
 
-use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::sync::Arc;
 
 use super::ProducerRecord;
 use crate::error::{Error, Result};
-use crate::rdd::{Reservation, StorageMemory};
+use crate::rdd::{Reservation, RunsWriter, SharedFile, StorageMemory};
 use crate::time::Time;
 
 /// Memory is taken in pieces of this size.
 const PIECE: u64 = 256 << 10;
 
+/// Bytes at a time from the file.
+const READ: usize = 128 << 10;
+
 /// What one task has for a topic.
 pub(super) struct Outbox {
     room: Arc<StorageMemory>,
+    file: Arc<SharedFile>,
     taken: Vec<Reservation>,
     /// Bytes that are left of what was taken.
     left: u64,
     records: Vec<ProducerRecord>,
     /// What came after these.
-    spilled: Option<(BufWriter<File>, u64)>,
+    spilled: Option<(RunsWriter, u64)>,
 }
 
 impl Outbox {
-    /// An empty one, which shares `room` with others.
-    pub fn new(room: Arc<StorageMemory>) -> Self {
-        Self { room, taken: Vec::new(), left: 0, records: Vec::new(), spilled: None }
+    /// An empty one, which shares `room`, and `file` beyond it, with others.
+    pub fn new(room: Arc<StorageMemory>, file: Arc<SharedFile>) -> Self {
+        Self { room, file, taken: Vec::new(), left: 0, records: Vec::new(), spilled: None }
     }
 
     pub fn push(&mut self, record: ProducerRecord) -> Result<()> {
@@ -40,10 +43,10 @@ impl Outbox {
                 return Ok(());
             }
             tracing::debug!("the records of a batch exceed the buffer memory, and go to a temporary file");
-            self.spilled = Some((BufWriter::new(tempfile::tempfile().map_err(no_file)?), 0));
+            self.spilled = Some((self.file.writer().map_err(|e| no_file(&self.file, e))?, 0));
         }
         if let Some((file, count)) = &mut self.spilled {
-            write_record(file, &record).map_err(no_file)?;
+            write_record(file, &record).map_err(|e| no_file(&self.file, e))?;
             *count += 1;
         }
         Ok(())
@@ -66,21 +69,29 @@ impl Outbox {
         true
     }
 
+    /// The same when its task is done: what was gathered for the file is in it, and takes no memory.
+    pub fn finish(mut self) -> Result<Self> {
+        if let Some((file, _)) = &mut self.spilled {
+            file.settle().map_err(|e| no_file(&self.file, e))?;
+        }
+        Ok(self)
+    }
+
     /// Hands the records to `each`, in the order in which they came.
     pub fn drain(self, mut each: impl FnMut(&ProducerRecord) -> Result<()>) -> Result<()> {
         self.records.iter().try_for_each(&mut each)?;
         let Some((file, count)) = self.spilled else { return Ok(()) };
-        let mut file = file.into_inner().map_err(|e| no_file(e.into_error()))?;
-        file.seek(SeekFrom::Start(0)).map_err(no_file)?;
-        let mut file = BufReader::new(file);
+        let no_file = |e| no_file(&self.file, e);
+        let runs = file.finish().map_err(no_file)?;
+        let mut file = BufReader::with_capacity(READ, runs.reader());
         (0..count).try_for_each(|_| each(&read_record(&mut file).map_err(no_file)?))
     }
 }
 
-fn no_file(error: io::Error) -> Error {
+fn no_file(file: &SharedFile, error: io::Error) -> Error {
     Error::output(format!(
-        "records that exceed the sink's buffer memory cannot be kept in a temporary file in {}",
-        std::env::temp_dir().display()
+        "records that exceed the sink's buffer memory cannot be kept in a temporary file in {}: {error}",
+        file.disk().folder().display()
     ))
     .with_source(error)
 }
@@ -139,6 +150,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::rdd::Disk;
+
+    fn file() -> Arc<SharedFile> {
+        Arc::new(SharedFile::new(&Disk::new(&std::env::temp_dir())))
+    }
 
     fn drained(outbox: Outbox) -> Vec<ProducerRecord> {
         let mut all = Vec::new();
@@ -167,7 +183,7 @@ mod tests {
     proptest! {
         #[test]
         fn all_records_come_out_as_they_came_whatever_fits(records in records(), room in 0..3_000_u64) {
-            let mut outbox = Outbox::new(Arc::new(StorageMemory::new(room)));
+            let mut outbox = Outbox::new(Arc::new(StorageMemory::new(room)), file());
             for record in &records {
                 outbox.push(record.clone()).unwrap();
             }
@@ -180,7 +196,7 @@ mod tests {
     fn memory_is_shared_and_given_back() {
         let room = Arc::new(StorageMemory::new(2 * PIECE));
         let large = ProducerRecord::new("k", vec![1; PIECE as usize]);
-        let (mut first, mut second) = (Outbox::new(room.clone()), Outbox::new(room.clone()));
+        let (mut first, mut second) = (Outbox::new(room.clone(), file()), Outbox::new(room.clone(), file()));
         first.push(large.clone()).unwrap();
         // One and a bit is taken, so another does not fit; a small one does, but comes after it.
         second.push(large.clone()).unwrap();
@@ -188,7 +204,7 @@ mod tests {
         assert_eq!((first.records.len(), second.records.len()), (1, 0));
         assert_eq!(drained(second), [large.clone(), ProducerRecord::new("k", "small")]);
         drop(first);
-        let mut third = Outbox::new(room);
+        let mut third = Outbox::new(room, file());
         third.push(large).unwrap();
         assert_eq!(third.records.len(), 1);
     }

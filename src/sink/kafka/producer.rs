@@ -22,7 +22,7 @@ use super::{
 };
 use crate::commit::Delivery;
 use crate::error::{Error, Result};
-use crate::rdd::{Runner, StorageMemory};
+use crate::rdd::{Runner, SharedFile, StorageMemory};
 use crate::sink::{CommitTrouble, Sink, Transactions};
 use crate::source::kafka::{
     ClientSettings, Rebootstrap, client_error, error_text, group_offsets, marked_list, wait_for,
@@ -42,7 +42,9 @@ pub(super) struct Shared {
     pub delivery: Delivery,
     pub topics: Mutex<BTreeMap<Arc<str>, TopicSettings>>,
     /// For records that no task's failure can take back any more, until they are handed over.
-    pub room: Arc<StorageMemory>,
+    room: Arc<StorageMemory>,
+    /// For those of them that have no room.
+    spill: Arc<SharedFile>,
     /// Where the batch log goes, if anywhere.
     pub batch_log: Mutex<Option<Arc<str>>>,
     producer: RwLock<Option<ThisProducer>>,
@@ -106,6 +108,7 @@ impl Shared {
     ) -> Self {
         Self {
             app_name,
+            spill: Arc::new(SharedFile::new(runner.disk())),
             runner,
             clock,
             room: Arc::new(StorageMemory::new(settings.buffer_memory)),
@@ -137,6 +140,11 @@ impl Shared {
         self.topics.lock().entry(topic.into()).or_insert_with(TopicSettings::dead_letters);
     }
 
+    /// An empty outbox, which shares the memory and the file of all.
+    pub fn outbox(&self) -> Outbox {
+        Outbox::new(self.room.clone(), self.spill.clone())
+    }
+
     /// Hands over what an output operation has for `topic`.
     pub fn send(&self, topic: &Arc<str>, time: Time, operator: &str, outboxes: Vec<Outbox>) -> Result<()> {
         let policy = self.topics.lock().get(topic).map(|settings| settings.on_bad_record.clone());
@@ -147,7 +155,7 @@ impl Shared {
             _ => self.limits.read().topics.get(topic).copied(),
         };
         let (max_bytes, times) = (self.limits.read().max_bytes, (time, self.clock.now()));
-        let (mut letters, mut sender) = (Outbox::new(self.room.clone()), Sender::new(self, topic, time));
+        let (mut letters, mut sender) = (self.outbox(), Sender::new(self, topic, time));
         for outbox in outboxes {
             outbox.drain(|record| {
                 match limits.and_then(|limits| limits.refuse(record, times, max_bytes)) {
