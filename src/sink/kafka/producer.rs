@@ -328,6 +328,9 @@ impl Sink for Shared {
             ("linger.ms", "5"),
             ("queue.buffering.max.messages", "500000"),
             ("compression.type", Compression::default().name()),
+            // librdkafka may miss that a group's coordinator is back, and `send_offsets_to_transaction` then never returns. It looks
+            // again when any connection changes, as one does that is closed for being idle.
+            ("connections.max.idle.ms", "10000"),
         ] {
             if config.get(name).is_none() {
                 config.set(name, value);
