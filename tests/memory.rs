@@ -173,3 +173,25 @@ fn arrays_of_texts_count_with_their_texts() {
     running.wait_for("tidemill_spilled_bytes_total", 1e6);
     assert!(fs::read_to_string(file).expect("it can be read") == text);
 }
+
+#[test]
+fn rows_are_spread_over_partitions_on_disk() {
+    let folder = keys();
+    let found = run(
+        folder.path(),
+        "spread",
+        "  spread: { repartition: { from: lines, partitions: 3 } }\n  out: { sql: \"select value, count(*) as n from spread group by value\" }",
+    );
+    assert_same(found, counts());
+}
+
+#[test]
+fn what_windows_give_goes_on_on_disk() {
+    let folder = keys();
+    let found = run(
+        folder.path(),
+        "windowed",
+        "  out: { reduce_by_key_and_window: { from: lines, key: [value], values: { n: \"count(*)\" }, window: 100ms } }",
+    );
+    assert_same(found, counts());
+}

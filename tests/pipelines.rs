@@ -1,8 +1,9 @@
 //! Pipelines of tests, with hand-worked cases and files.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::support::Running;
 
@@ -123,4 +124,43 @@ outputs:
     let mut running = Running::start(folder.path(), "tables", &pipeline);
     let csv = fs::read_to_string(running.written("placed")).expect("it can be read");
     assert_eq!(csv, "id,name,city\n1,ann,Oslo\n2,\"bob, the 2nd\",\n3,,Rome\n");
+}
+
+#[test]
+fn the_terminal_shows_the_first_rows_of_all_partitions() {
+    let folder = tempfile::tempdir().expect("there is room");
+    fs::create_dir(folder.path().join("in")).expect("there is room");
+    fs::write(folder.path().join("in/0.txt"), "one\ntwo\n").expect("there is room");
+    fs::write(folder.path().join("in/1.txt"), "three\nfour\nfive\n").expect("there is room");
+    let pipeline = "app_id: shows\nbatch_interval: 100ms\ndelivery: at-least-once\ncheckpoint: data\nsources:\n  \
+                    lines: { files: { folder: in }, format: text }\nstreams:\n  long: { map: { from: lines, select: { word: value } } }\n\
+                    outputs:\n  - { from: long, console: { rows: 3 } }\n";
+    fs::write(folder.path().join("shows.yaml"), pipeline).expect("there is room");
+    let mut process = Command::new(env!("CARGO_BIN_EXE_tidemill"))
+        .args(["run", "shows.yaml"])
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary was built for this test");
+    let lines = BufReader::new(process.stdout.take().expect("it is piped")).lines();
+    let mut shown: Vec<String> = Vec::new();
+    for line in lines {
+        let line = line.expect("it prints UTF-8");
+        let is_last = line.contains("more row");
+        // Batches without rows have a line with their time alone.
+        if line.starts_with("Time: ") {
+            shown.clear();
+        } else if !line.is_empty() {
+            shown.push(line);
+        }
+        if is_last {
+            break;
+        }
+    }
+    process.kill().expect("it runs");
+    process.wait().expect("it was killed");
+    let expected =
+        "+-------+\n| word  |\n+-------+\n| one   |\n| two   |\n| three |\n+-------+\n(2 more rows)";
+    assert_eq!(shown.join("\n"), expected);
 }

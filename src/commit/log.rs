@@ -87,11 +87,27 @@ impl<'a> BatchLog<'a> {
     /// If the checkpoint cannot be read.
     pub fn range(&self, from: Time, until: Time) -> Result<Vec<(Time, LoggedBatch)>> {
         let mut batches = Vec::new();
-        self.db.scan_between(&key(from), &key(until), |key, value| {
-            batches.push((time_of(key)?, decode_value(value)?));
-            Ok(true)
+        self.visit(from, until, |time, batch| {
+            batches.push((time, batch));
+            Ok(())
         })?;
         Ok(batches)
+    }
+
+    /// Hands these batches to `each`, one by one.
+    ///
+    /// # Errors
+    /// If the checkpoint cannot be read, or `each` fails.
+    pub fn visit(
+        &self,
+        from: Time,
+        until: Time,
+        mut each: impl FnMut(Time, LoggedBatch) -> Result<()>,
+    ) -> Result<()> {
+        self.db.scan_between(&key(from), &key(until), |key, value| {
+            each(time_of(key)?, decode_value(value)?)?;
+            Ok(true)
+        })
     }
 }
 

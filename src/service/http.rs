@@ -81,7 +81,8 @@ mod tests {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = taken.local_addr().expect("bound");
         let ssc = StreamingContext::builder("app").build().expect("a context");
-        let questions = crate::service::query::Questions::new(None, None, None, ssc.inner.clock.clone());
+        let (clock, memory) = (ssc.inner.clock.clone(), crate::sql::Memory::new(0, ssc.inner.runner.disk()));
+        let questions = crate::service::query::Questions::new(None, None, None, clock, memory);
         let error = listen(&ssc, address, Registry::new(), Arc::new(questions)).err().expect("it is taken");
         let message = error.to_string();
         assert!(message.contains(&address.to_string()) && message.contains("`http`"), "{message}");

@@ -100,8 +100,17 @@ pub(crate) fn batch_time_schema(schema: &SchemaRef) -> SchemaRef {
 
 /// The rows of `batch` as rows of [`batch_time_schema`].
 pub(crate) fn with_batch_time(schema: &SchemaRef, rows: &RecordBatch, time: Time) -> Result<RecordBatch> {
+    with_times(schema, rows, std::iter::repeat_n(time, rows.num_rows()))
+}
+
+/// The same with a time for each row.
+pub(crate) fn with_times(
+    schema: &SchemaRef,
+    rows: &RecordBatch,
+    times: impl Iterator<Item = Time>,
+) -> Result<RecordBatch> {
     let times =
-        PrimitiveArray::<TimestampMicrosecondType>::from_value(time.as_millis() * 1_000, rows.num_rows());
+        PrimitiveArray::<TimestampMicrosecondType>::from_iter_values(times.map(|at| at.as_millis() * 1_000));
     let columns = std::iter::once(Arc::new(times) as ArrayRef).chain(rows.columns().iter().cloned());
     batch(schema, columns.collect(), rows.num_rows())
 }

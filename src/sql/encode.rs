@@ -199,13 +199,14 @@ pub(crate) fn table(schema: &SchemaRef, batches: &[RecordBatch]) -> String {
     }
 }
 
-/// The first `limit` rows as a table for people, and a line that says how many more there are. Only the head for batches
+/// The first `limit` rows as a table for people, and a line that says how many more there are, with the `beyond` that are not
+/// among these. Only the head for batches
 /// without rows, nothing for no batches.
-pub(crate) fn pretty(batches: &[RecordBatch], limit: usize) -> String {
+pub(crate) fn pretty(batches: &[RecordBatch], limit: usize, beyond: usize) -> String {
     if batches.is_empty() {
         return String::new();
     }
-    let (mut left, mut more, mut shown) = (limit, 0, Vec::with_capacity(batches.len()));
+    let (mut left, mut more, mut shown) = (limit, beyond, Vec::with_capacity(batches.len()));
     for batch in batches {
         let rows = batch.num_rows().min(left);
         left -= rows;
@@ -287,9 +288,9 @@ mod tests {
         let batch =
             batch_of_rows(&schema([("tag", DataType::Utf8View), ("n", DataType::Int64)]), &rows).unwrap();
         let expected = "+-----+---+\n| tag | n |\n+-----+---+\n| a   | 1 |\n+-----+---+\n(2 more rows)";
-        assert_eq!(pretty(std::slice::from_ref(&batch), 1), expected);
-        assert!(!pretty(std::slice::from_ref(&batch), 3).contains("more"));
-        assert!(pretty(&[batch.slice(0, 0)], 3).contains("tag"));
-        assert_eq!(pretty(&[], 3), "");
+        assert_eq!(pretty(std::slice::from_ref(&batch), 1, 0), expected);
+        assert!(!pretty(std::slice::from_ref(&batch), 3, 0).contains("more"));
+        assert!(pretty(&[batch.slice(0, 0)], 3, 0).contains("tag"));
+        assert_eq!(pretty(&[], 3, 0), "");
     }
 }

@@ -42,7 +42,9 @@ mod types;
 pub(crate) use datafusion::arrow::array::RecordBatch;
 pub(crate) use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
-pub(crate) use columns::{batch_of_rows, batch_time_schema, columnar, rows_of_batch, with_batch_time};
+pub(crate) use columns::{
+    batch_of_rows, batch_time_schema, columnar, rows_of_batch, with_batch_time, with_times,
+};
 pub(crate) use condition::Condition;
 pub use dataframe::{DataFrame, SqlColumn};
 pub(crate) use deadline::IsOver;
@@ -58,7 +60,7 @@ pub(crate) use query::{Inputs, Query};
 pub(crate) use row::{Row, Value};
 pub use session::SqlSession;
 pub(crate) use split::Part;
-pub(crate) use spool::{Spool, Spooled, shared, spooled};
+pub(crate) use spool::{Spool, Spooled, cut, every, shared, spooled};
 pub(crate) use types::{data_type, schema, type_name, union_schema};
 
 /// How many records an element of a stream stands for: the rows of a batch of rows, else one.

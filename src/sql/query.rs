@@ -221,7 +221,7 @@ impl Query {
     /// The first `most` rows over `inputs`, and whether there are more.
     ///
     /// # Errors
-    /// As for [`run`](Self::run); also `Usage` once `is_over` says that the time is.
+    /// As for [`run`](Self::run); also `Usage` once `is_over` says that the time is, or when a key alone is larger than the memory.
     pub(crate) fn run_within(
         &self,
         inputs: &Inputs,
@@ -229,8 +229,8 @@ impl Query {
         is_over: &IsOver,
     ) -> Result<(Vec<RecordBatch>, bool)> {
         self.check(inputs)?;
-        let run = || {
-            let plan = with_deadline(reset_plan_states(Arc::clone(&self.plan))?, is_over)?;
+        let run = |plan: &Arc<dyn ExecutionPlan>| {
+            let plan = with_deadline(reset_plan_states(Arc::clone(plan))?, is_over)?;
             let mut rows = plan.execute(0, Arc::new(self.task(inputs)))?;
             let (mut batches, mut left) = (Vec::new(), most);
             while let Some(batch) = block_on(tokio::task::unconstrained(rows.next())) {
@@ -244,8 +244,17 @@ impl Query {
             }
             Ok((batches, false))
         };
-        functions::at(inputs.time, run).map_err(|error| match error {
+        let sorted = self.bounds.as_ref().and_then(|bounds| bounds.sorted.as_ref());
+        let answer = functions::at(inputs.time, || match (run(&self.plan), sorted) {
+            (Err(error), Some(sorted)) if does_not_fit(&error) => run(sorted),
+            (answer, _) => answer,
+        });
+        answer.map_err(|error| match error {
             _ if is_over() => Error::usage("the question took longer than it may"),
+            error if does_not_fit(&error) => Error::usage(format!(
+                "the question needs more memory than it may have: {}",
+                error.strip_backtrace()
+            )),
             error => run_error(error),
         })
     }

@@ -5,15 +5,16 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::arrow::array::types::{BinaryViewType, ByteViewType, StringViewType};
-use datafusion::arrow::array::{Array as _, ArrayData, ArrayRef, AsArray as _, ListArray};
+use datafusion::arrow::array::{Array as _, ArrayData, ArrayRef, AsArray as _, ListArray, UInt64Array};
 use datafusion::arrow::buffer::OffsetBuffer;
+use datafusion::arrow::compute::take_record_batch;
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::ipc::reader::StreamReader;
 use datafusion::arrow::ipc::writer::StreamWriter;
 
 use super::memory::{Memory, Rows};
 use crate::error::{Error, Result};
-use crate::rdd::{CachedRdd, Flow, Kept, Rdd, RddNode, Reservation, Runner, Runs, TaskContext};
+use crate::rdd::{CachedRdd, Data, Flow, Kept, Rdd, RddNode, Reservation, Runner, Runs, TaskContext};
 use crate::sql::{DataType, RecordBatch, Schema};
 
 /// The most partitions that a query's result is cut into. How many there are depends on the rows alone, so that a replay on
@@ -131,6 +132,26 @@ fn compacted(column: &ArrayRef) -> ArrayRef {
     }
 }
 
+/// A copy of every `step`th row from the row `first` on, none if there are no so many; nothing of the other rows stays in memory
+/// for it.
+pub(crate) fn every(batch: &RecordBatch, first: usize, step: usize) -> Result<RecordBatch> {
+    picked(batch, (first..batch.num_rows()).step_by(step))
+}
+
+/// A copy of these rows, for which nothing of the others stays in memory.
+pub(crate) fn cut(batch: &RecordBatch, rows: Range<usize>) -> Result<RecordBatch> {
+    picked(batch, rows)
+}
+
+fn picked(batch: &RecordBatch, rows: impl Iterator<Item = usize>) -> Result<RecordBatch> {
+    let rows: Vec<u64> = rows.map(|row| row as u64).collect();
+    if batch.num_columns() == 0 {
+        return super::columns::batch(&batch.schema(), Vec::new(), rows.len());
+    }
+    let picked = take_record_batch(batch, &UInt64Array::from(rows));
+    picked.map(|rows| compact(&rows)).map_err(|error| Error::data(format!("rows cannot be copied: {error}")))
+}
+
 /// What the rows take; a slice of something larger counts by itself.
 pub(crate) fn size(batch: &RecordBatch) -> usize {
     batch.columns().iter().map(|column| taken(&column.to_data())).sum()
@@ -220,16 +241,16 @@ impl Spooled {
             file: self.file.clone().filter(|_| i + 1 == parts),
             ..self.clone()
         };
-        Self::rdd_of((0..parts).map(part).collect(), runner)
+        Self::rdd_of((0..parts).map(|i| vec![part(i)]).collect(), runner)
     }
 
-    /// An RDD that has each of `parts` as a partition.
-    pub(crate) fn rdd_of(parts: Vec<Self>, runner: &Arc<Runner>) -> Rdd<RecordBatch> {
+    /// An RDD that has each of `parts` as a partition, one after the other what it consists of.
+    pub(crate) fn rdd_of(parts: Vec<Vec<Self>>, runner: &Arc<Runner>) -> Rdd<RecordBatch> {
         Rdd::new(runner, SpooledRdd(parts))
     }
 }
 
-struct SpooledRdd(Vec<Spooled>);
+struct SpooledRdd(Vec<Vec<Spooled>>);
 
 impl RddNode<RecordBatch> for SpooledRdd {
     fn num_partitions(&self) -> usize {
@@ -245,7 +266,7 @@ impl RddNode<RecordBatch> for SpooledRdd {
     }
 
     fn compute(&self, partition: usize, _: &TaskContext, emit: &mut dyn FnMut(RecordBatch) -> Flow) -> Flow {
-        self.0[partition].batches().try_for_each(|batch| emit(batch?))
+        self.0[partition].iter().flat_map(Spooled::batches).try_for_each(|batch| emit(batch?))
     }
 }
 
@@ -268,16 +289,16 @@ pub(crate) fn shared(rdd: &Rdd<RecordBatch>, memory: &Arc<Memory>) -> Option<Cac
     )
 }
 
-/// What `each` makes of the batches of `rows`, into as many results as it has spools: per task, in the order of the
+/// What `each` makes of the elements of `rows`, into as many results as it has spools: per task, in the order of the
 /// partitions. The tasks run side by side, and share the memory for rows that wait.
 ///
 /// # Errors
 /// If a task fails, or a temporary file cannot be written.
-pub(crate) fn spooled(
-    rows: &Rdd<RecordBatch>,
+pub(crate) fn spooled<T: Data>(
+    rows: &Rdd<T>,
     memory: &Arc<Memory>,
     results: usize,
-    each: impl Fn(RecordBatch, &mut [Spool]) -> Result<()> + Sync,
+    each: impl Fn(T, &mut [Spool]) -> Result<()> + Sync,
 ) -> Result<Vec<Vec<Spooled>>> {
     let tasks = rows.fold_partitions_into(
         || (0..results).map(|_| Spool::new(memory)).collect::<Vec<_>>(),

@@ -22,11 +22,12 @@ pub(crate) use self::traced::weight;
 use super::RunOptions;
 use super::check::Config;
 use super::http;
-use super::query::{LiveTables, Publish, Questions};
+use super::query::{self, LiveTables, Publish, Questions};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::rdd::Runner;
 use crate::sink::kafka::KafkaSinkSettings;
+use crate::sql::Memory;
 use crate::state::Wanted;
 use crate::time::Duration;
 use crate::{StreamingContext, StreamingContextBuilder};
@@ -44,7 +45,11 @@ pub(crate) fn run(config: &Config, options: &RunOptions) -> Result<()> {
     }
     let tables = Arc::<LiveTables>::default();
     let ssc = build(config, builder, &tables, |_| Ok(()))?;
-    let questions = Questions::new(Some(config), Some(tables), ssc.inner.db.clone(), ssc.inner.clock.clone());
+    let questions = {
+        let (db, clock) = (ssc.inner.db.clone(), ssc.inner.clock.clone());
+        let memory = Memory::new(query::MEMORY, ssc.inner.runner.disk());
+        Questions::new(Some(config), Some(tables), db, clock, memory)
+    };
     ssc.add_streaming_listener(Arc::new(Progress::new(&ssc)));
     let registry = Registry::new();
     register_process_metrics(&registry)?;

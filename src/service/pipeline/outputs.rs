@@ -8,11 +8,12 @@ use std::sync::Arc;
 use super::Streams;
 use crate::DStream;
 use crate::error::{Error, Result};
+use crate::rdd::Rdd;
 use crate::service::check::{KafkaTopic, Output, Sink};
 use crate::service::pipeline::beside_the_bar;
 use crate::service::query::LiveTables;
 use crate::sink::kafka::{KafkaSink, ProducerRecord};
-use crate::sql::{FileFormat, RecordBatch, SchemaRef, Spooled, encode, spooled};
+use crate::sql::{FileFormat, Memory, RecordBatch, SchemaRef, Spooled, cut, encode, spooled};
 use crate::time::Time;
 
 /// Has the rows of `output`'s stream, which has the columns `schema`, written to where it says.
@@ -29,8 +30,8 @@ pub(super) fn add(
         Sink::Table { name, remember, rows } => {
             tables.add(name, schema, *remember, *rows);
             let told = format!("table({name})");
-            let (tables, name) = (tables.clone(), name.clone());
-            stream.output(&told, move |rdd, time| tables.put(&name, time, &rdd.collect()?));
+            let (tables, name, memory) = (tables.clone(), name.clone(), streams.memory().clone());
+            stream.output(&told, move |rdd, time| tables.put(&name, time, &kept(&rdd, &memory)?));
         }
         Sink::Kafka(topic) => {
             let sink = sink.ok_or_else(|| Error::internal("a Kafka output has no cluster"))?;
@@ -56,8 +57,10 @@ pub(super) fn add(
         Sink::Console { rows } => {
             let rows = *rows;
             stream.output(&format!("console({})", output.from), move |rdd, time| {
-                let batches = rdd.collect()?;
-                let shown = encode::pretty(&batches, rows);
+                let heads = rdd.fold_partitions(Head::default, |head, batch| head.take(&batch, rows))?;
+                let beyond = heads.iter().map(|head| head.beyond).sum();
+                let batches: Vec<_> = heads.into_iter().flat_map(|head| head.batches).collect();
+                let shown = encode::pretty(&batches, rows, beyond);
                 let write = || {
                     let mut out = std::io::stdout().lock();
                     writeln!(out, "Time: {time}\n{shown}").and_then(|()| out.flush())
@@ -68,6 +71,35 @@ pub(super) fn add(
         }
     }
     Ok(())
+}
+
+/// The first rows of a partition.
+#[derive(Default)]
+struct Head {
+    batches: Vec<RecordBatch>,
+    rows: usize,
+    /// How many came after them.
+    beyond: usize,
+}
+
+impl Head {
+    /// Keeps of `batch` what is among the first `most` rows, and the columns at least.
+    fn take(&mut self, batch: &RecordBatch, most: usize) -> Result<()> {
+        let rows = batch.num_rows().min(most - self.rows);
+        self.rows += rows;
+        self.beyond += batch.num_rows() - rows;
+        if rows > 0 || self.batches.is_empty() {
+            self.batches.push(cut(batch, 0..rows)?);
+        }
+        Ok(())
+    }
+}
+
+/// The rows of a batch, wherever they have room.
+fn kept(rdd: &Rdd<RecordBatch>, memory: &Arc<Memory>) -> Result<Vec<Spooled>> {
+    let rows =
+        spooled(rdd, memory, 1, |batch, spools| spools.iter_mut().try_for_each(|spool| spool.push(&batch)))?;
+    Ok(rows.concat())
 }
 
 /// Which columns become what of a record.
@@ -126,10 +158,7 @@ fn files(
     let sink = stream.ssc.inner.graph.file_sink();
     let told = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     stream.output(&format!("files({told})"), move |rdd, time| {
-        let rows = spooled(&rdd, &memory, 1, |batch, spools| {
-            spools.iter_mut().try_for_each(|spool| spool.push(&batch))
-        })?;
-        let rows = rows.concat();
+        let rows = kept(&rdd, &memory)?;
         if rows.iter().all(|part| part.num_rows() == 0) {
             return Ok(());
         }

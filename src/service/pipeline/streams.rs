@@ -12,7 +12,7 @@ use crate::source::FileOptions;
 use crate::source::kafka::{KafkaSource, KafkaStream};
 use crate::sql::{
     Grouping, Inputs, Keeping, Memory, Part, Query, RecordBatch, Row, SchemaRef, Spooled, batch_of_rows,
-    columnar, rows_of_batch, shared, spooled, type_name,
+    columnar, every, rows_of_batch, shared, spooled, type_name,
 };
 use crate::time::{Duration, Time};
 use crate::{DStream, StreamingContext, WindowSpec};
@@ -247,11 +247,29 @@ impl<'c> Streams<'c> {
         }))
     }
 
+    /// Row by row to one partition after the other, as an RDD's `repartition` does it, but never more in memory than fits.
     fn repartition(&self, stream: &Stream, partitions: usize) -> Result<Rows> {
-        let schema = stream.schema.clone();
-        let rows =
-            self.input(stream, 0)?.each_rdd("rows", |rdd| rdd.try_flat_map(|batch| rows_of_batch(&batch)));
-        Ok(rows.repartition(partitions).each_rdd("batches", move |rdd| batches(&rdd, &schema)))
+        let (input, memory) = (self.input(stream, 0)?, self.memory.clone());
+        let (parent, runner) = (input.core.clone(), self.ssc.inner.runner.clone());
+        Ok(input.derive("repartition", &[], input.slide_duration(), move |time| {
+            let Some(rdd) = parent.get_or_compute(time)? else { return Ok(None) };
+            // Each batch with the partition for its first row.
+            let placed = rdd.try_pieces(move |read, task, _, emit| {
+                let mut first = task;
+                read(&mut |batch: RecordBatch| {
+                    let of_batch = first % partitions;
+                    first += batch.num_rows();
+                    emit((of_batch, batch))
+                })
+            });
+            let parts = spooled(&placed, &memory, partitions, |(first, batch), spools| {
+                spools.iter_mut().enumerate().try_for_each(|(number, spool)| {
+                    let row = (number + partitions - first) % partitions;
+                    spool.push(&every(&batch, row, partitions)?)
+                })
+            })?;
+            Ok(Some(Spooled::rdd_of(parts, &runner)))
+        }))
     }
 
     fn window(&self, stream: &Stream, uid: &Uid, window: Duration) -> Result<Rows> {
@@ -448,12 +466,31 @@ fn in_columns(rows: &Rows, schema: &SchemaRef) -> Rows {
     })
 }
 
-/// Rows as batches, one per partition.
+/// Rows as batches.
 fn batches(rdd: &Rdd<Row>, schema: &SchemaRef) -> Rdd<RecordBatch> {
     let schema = schema.clone();
-    rdd.try_map_partitions(move |rows| match rows.is_empty() {
-        true => Ok(Vec::new()),
-        false => batch_of_rows(&schema, &rows).map(|batch| vec![batch]),
+    in_pieces(rdd, move |rows| batch_of_rows(&schema, rows))
+}
+
+/// So many rows make a batch, so that no more of them need be columns at once.
+const PIECE: usize = 8_192;
+
+/// What `make` makes of each partition's elements, piece by piece.
+fn in_pieces<T: Data>(
+    rdd: &Rdd<T>,
+    make: impl Fn(&[T]) -> Result<RecordBatch> + Send + Sync + 'static,
+) -> Rdd<RecordBatch> {
+    rdd.try_pieces(move |read, _, _, emit| {
+        let mut piece = Vec::new();
+        read(&mut |element| {
+            piece.push(element);
+            if piece.len() == PIECE {
+                emit(make(&piece)?)?;
+                piece.clear();
+            }
+            Ok(())
+        })?;
+        if piece.is_empty() { Ok(()) } else { emit(make(&piece)?) }
     })
 }
 
@@ -471,11 +508,8 @@ pub(super) fn finish(groups: &Groups, keeping: &Keeping) -> Rows {
     let keeping = keeping.clone();
     groups.each_rdd("finish", move |rdd| {
         let keeping = keeping.clone();
-        rdd.try_map_partitions(move |groups| {
-            if groups.is_empty() {
-                return Ok(Vec::new());
-            }
-            keeping.finish(groups.iter().map(|(key, state)| (key, state))).map(|batch| vec![batch])
+        in_pieces(&rdd, move |groups: &[(Row, Row)]| {
+            keeping.finish(groups.iter().map(|(key, state)| (key, state)))
         })
     })
 }

@@ -6,10 +6,12 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::{Limits, Questions};
+use super::{Limits, MEMORY, Questions};
 use crate::error::{Error, Result};
+use crate::rdd::Disk;
 use crate::service::args::QueryArgs;
 use crate::service::state::post;
+use crate::sql::Memory;
 use crate::state::StateDb;
 use crate::time::SystemClock;
 use crate::ui::QUERY_PATH;
@@ -43,7 +45,9 @@ fn offline(
     limits: Limits,
 ) -> Result<String> {
     let store = Arc::new(StateDb::open_read_only(checkpoint)?);
-    let questions = Questions::new(config, None, Some(store), Arc::new(SystemClock::default()));
+    // Whoever only looks writes nothing into a checkpoint.
+    let memory = Memory::new(MEMORY, &Disk::new(&std::env::temp_dir()));
+    let questions = Questions::new(config, None, Some(store), Arc::new(SystemClock::default()), memory);
     questions.ask(&args.sql, limits)?.shown(args.format)
 }
 

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use crate::batch::{BatchInfo, StreamingListener};
 use crate::error::Result;
-use crate::sql::{RecordBatch, SchemaRef, with_batch_time};
+use crate::sql::{RecordBatch, SchemaRef, Spooled, cut, with_batch_time};
 use crate::time::{Duration, Time};
 
 /// The tables of a running pipeline, by name.
@@ -40,16 +40,27 @@ impl LiveTables {
         self.0.lock().tables.insert(name.to_owned(), Table { schema, remember, most_rows, running, batches });
     }
 
-    /// Takes what the batch `time` gave, in place of what it gave before if it is run again.
+    /// Takes what the batch `time` gave, in place of what it gave before if it is run again: the last rows, no more than the table
+    /// may have.
     ///
     /// # Errors
-    /// The rows are of other columns.
-    pub(crate) fn put(&self, name: &str, time: Time, rows: &[RecordBatch]) -> Result<()> {
-        let mut shown = self.0.lock();
-        let Some(table) = shown.tables.get_mut(name) else { return Ok(()) };
-        let rows = rows.iter().filter(|batch| batch.num_rows() > 0);
-        let timed = rows.map(|batch| with_batch_time(&table.schema, batch, time)).collect::<Result<_>>()?;
-        table.running = Some((time, timed));
+    /// The rows are of other columns, or cannot be read.
+    pub(crate) fn put(&self, name: &str, time: Time, rows: &[Spooled]) -> Result<()> {
+        let of_table = |table: &Table| (table.schema.clone(), table.most_rows);
+        let Some((schema, most)) = self.0.lock().tables.get(name).map(of_table) else { return Ok(()) };
+        let mut over = rows.iter().map(Spooled::num_rows).sum::<usize>().saturating_sub(most);
+        let mut last = Vec::new();
+        for batch in rows.iter().flat_map(Spooled::batches) {
+            let batch = batch?;
+            let first = over.min(batch.num_rows());
+            over -= first;
+            if first < batch.num_rows() {
+                last.push(with_batch_time(&schema, &from(batch, first)?, time)?);
+            }
+        }
+        if let Some(table) = self.0.lock().tables.get_mut(name) {
+            table.running = Some((time, last));
+        }
         Ok(())
     }
 
@@ -107,7 +118,9 @@ impl Table {
             batches.retain_mut(|batch| {
                 let cut = over.min(batch.num_rows());
                 over -= cut;
-                *batch = batch.slice(cut, batch.num_rows() - cut);
+                // Where copying fails, the rows stay with what they were cut from.
+                let left = from(batch.clone(), cut);
+                *batch = left.unwrap_or_else(|_| batch.slice(cut, batch.num_rows() - cut));
                 batch.num_rows() > 0
             });
             if !batches.is_empty() {
@@ -116,6 +129,11 @@ impl Table {
             }
         }
     }
+}
+
+/// The rows from the row `first` on, without what the others took.
+fn from(batch: RecordBatch, first: usize) -> Result<RecordBatch> {
+    if first == 0 { Ok(batch) } else { cut(&batch, first..batch.num_rows()) }
 }
 
 /// Kept apart, since a listener is shared with the context.

@@ -20,7 +20,7 @@ pub(crate) use live::{LiveTables, Publish};
 use self::states::{BATCHES, STATES, StateTable};
 use super::check::{Config, Table};
 use crate::error::{Error, Result};
-use crate::sql::{Inputs, IsOver, Planner, RecordBatch, SchemaRef};
+use crate::sql::{Inputs, IsOver, Memory, Planner, SchemaRef, Spool, Spooled};
 use crate::state::StateDb;
 use crate::time::{Clock, Duration, Time};
 use crate::ui;
@@ -48,6 +48,9 @@ impl Default for Limits {
     }
 }
 
+/// What a question may hold in memory; what is beyond goes to temporary files.
+pub(crate) const MEMORY: usize = 64 << 20;
+
 /// What can be asked of a pipeline.
 pub(crate) struct Questions {
     live: Option<Arc<LiveTables>>,
@@ -55,21 +58,24 @@ pub(crate) struct Questions {
     states: BTreeMap<String, StateTable>,
     store: Option<Arc<StateDb>>,
     clock: Arc<dyn Clock>,
+    memory: Arc<Memory>,
     /// One at a time, so that questions never hold more memory than one may.
     asking: Mutex<()>,
 }
 
 impl Questions {
-    /// To an instance that runs the pipeline `config`, or, without `live`, to its checkpoint.
+    /// To an instance that runs the pipeline `config`, or, without `live`, to its checkpoint; what does not fit in `memory`
+    /// goes to its temporary files.
     pub(crate) fn new(
         config: Option<&Config>,
         live: Option<Arc<LiveTables>>,
         store: Option<Arc<StateDb>>,
         clock: Arc<dyn Clock>,
+        memory: Memory,
     ) -> Self {
         let states = store.as_ref().map_or_else(BTreeMap::new, |store| states::tables(config, store));
         let files = config.map_or_else(Vec::new, |config| config.tables.clone());
-        Self { live, files, states, store, clock, asking: Mutex::new(()) }
+        Self { live, files, states, store, clock, memory: Arc::new(memory), asking: Mutex::new(()) }
     }
 
     /// The tables' names and columns, by name.
@@ -106,13 +112,13 @@ impl Questions {
         for (name, schema) in self.tables() {
             planner.register(&name, schema);
         }
-        let query = planner.query(sql)?;
+        let query = planner.query(sql)?.within(&self.memory)?;
         let mut inputs = Inputs::new();
         let (mut live, batch) =
             self.live.as_ref().map_or_else(Default::default, |live| live.rows(query.inputs()));
         for name in query.inputs() {
             let rows = match live.remove(name.as_str()) {
-                Some(rows) => rows,
+                Some(rows) => rows.into(),
                 None => self.rows(name, &is_over)?,
             };
             inputs = inputs.with(name, rows);
@@ -122,19 +128,22 @@ impl Questions {
     }
 
     /// The rows of a table that is not live.
-    fn rows(&self, name: &str, is_over: &IsOver) -> Result<Vec<RecordBatch>> {
+    fn rows(&self, name: &str, is_over: &IsOver) -> Result<Spooled> {
         if let Some(table) = self.files.iter().find(|table| table.name == name) {
-            return Ok(table.rows.to_vec());
+            return Ok(table.rows.clone().into());
         }
-        let Some(store) = &self.store else { return Ok(Vec::new()) };
-        match name {
-            BATCHES => states::batches(store),
-            STATES => states::states(store),
-            _ => match self.states.get(name) {
-                Some(table) => table.rows(store, is_over),
-                None => Err(Error::internal(format!("table `{name}` has no rows"))),
-            },
+        let mut rows = Spool::new(&self.memory);
+        if let Some(store) = &self.store {
+            match name {
+                BATCHES => states::batches(store, is_over, &mut rows)?,
+                STATES => states::states(store, &mut rows)?,
+                _ => match self.states.get(name) {
+                    Some(table) => table.read(store, is_over, &mut rows)?,
+                    None => return Err(Error::internal(format!("table `{name}` has no rows"))),
+                },
+            }
         }
+        rows.finish()
     }
 }
 
@@ -158,3 +167,6 @@ impl ui::Tables for Questions {
         self.ask(sql, Limits { rows: limit, ..Limits::default() })?.shown(form)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,8 +8,8 @@ use crate::error::{Error, Result};
 use crate::rdd::finished;
 use crate::service::check::{Config, Step};
 use crate::sql::{
-    DataType, Grouping, IsOver, Keeping, RecordBatch, Row, SchemaRef, Value, batch_of_rows,
-    batch_time_schema, data_type, schema, with_batch_time,
+    DataType, Grouping, IsOver, Keeping, Row, SchemaRef, Spool, Value, batch_of_rows, batch_time_schema,
+    data_type, schema, with_times,
 };
 use crate::state::{StateDb, StateEntry, has_panes, kind, split_key};
 use crate::time::Time;
@@ -21,8 +21,8 @@ pub(super) const STATES: &str = "states";
 /// What a state's table is called: this, and the state's name.
 const PREFIX: &str = "state_";
 
-/// Rows that are gathered before they become columns.
-const CHUNK: usize = 8_192;
+/// Rows that are gathered before they become columns. Few, since what sorts them has to have room for them twice.
+const CHUNK: usize = 1_024;
 
 /// An operator's state as a table.
 pub(super) struct StateTable {
@@ -82,18 +82,18 @@ fn timestamp() -> DataType {
 }
 
 impl StateTable {
-    /// The rows as the last batch left them; none if the operator has kept nothing yet.
+    /// Puts the rows as the last batch left them into `rows`; none if the operator has kept nothing yet.
     ///
     /// # Errors
     /// If they cannot be read, or the time is over.
-    pub(super) fn rows(&self, store: &StateDb, is_over: &IsOver) -> Result<Vec<RecordBatch>> {
+    pub(super) fn read(&self, store: &StateDb, is_over: &IsOver, rows: &mut Spool) -> Result<()> {
         if !store.operators().iter().any(|(uid, _)| *uid == self.uid) {
-            return Ok(Vec::new());
+            return Ok(());
         }
         match &self.shape {
-            Shape::State { keeping, touched } => self.states(store, keeping, *touched, is_over),
-            Shape::Panes(grouping) => self.panes(store, grouping, is_over),
-            Shape::Unknown => self.unknown(store, is_over),
+            Shape::State { keeping, touched } => self.states(store, keeping, *touched, is_over, rows),
+            Shape::Panes(grouping) => self.panes(store, grouping, is_over, rows),
+            Shape::Unknown => self.unknown(store, is_over, rows),
         }
     }
 
@@ -109,7 +109,7 @@ impl StateTable {
         finished(store.visit(&self.uid, everything, false, &mut |stored, value| {
             seen += 1;
             if seen.is_multiple_of(CHUNK) && is_over() {
-                return Err(Error::usage("the question took longer than it may").into());
+                return Err(took_too_long().into());
             }
             let (_, of, key) = split_key(stored)?;
             if of == kind::ENTRY {
@@ -125,12 +125,13 @@ impl StateTable {
         keeping: &Keeping,
         touched: bool,
         is_over: &IsOver,
-    ) -> Result<Vec<RecordBatch>> {
-        let (mut rows, mut groups): (_, Vec<(Row, Row)>) = (Vec::new(), Vec::new());
-        let finish = |groups: &mut Vec<(Row, Row)>| {
-            let rows = keeping.finish(groups.iter().map(|(key, state)| (key, state)));
+        rows: &mut Spool,
+    ) -> Result<()> {
+        let mut groups: Vec<(Row, Row)> = Vec::new();
+        let mut finish = |groups: &mut Vec<(Row, Row)>| {
+            let batch = keeping.finish(groups.iter().map(|(key, state)| (key, state)))?;
             groups.clear();
-            rows
+            rows.push(&batch)
         };
         self.visit(store, is_over, |key, value| {
             let state = match touched {
@@ -138,43 +139,53 @@ impl StateTable {
                 false => decode_value(value)?,
             };
             groups.push((decode_key(key)?, state));
-            if groups.len() == CHUNK {
-                rows.push(finish(&mut groups)?);
-            }
-            Ok(())
+            if groups.len() == CHUNK { finish(&mut groups) } else { Ok(()) }
         })?;
-        rows.push(finish(&mut groups)?);
-        Ok(rows)
+        finish(&mut groups)
     }
 
-    fn panes(&self, store: &StateDb, grouping: &Grouping, is_over: &IsOver) -> Result<Vec<RecordBatch>> {
-        let mut panes: BTreeMap<Time, Vec<(Row, Row)>> = BTreeMap::new();
+    fn panes(&self, store: &StateDb, grouping: &Grouping, is_over: &IsOver, rows: &mut Spool) -> Result<()> {
+        let mut panes: Vec<(Time, Row, Row)> = Vec::new();
+        let mut finish = |panes: &mut Vec<(Time, Row, Row)>| {
+            let batch = grouping.finish(panes.iter().map(|(_, key, state)| (key, state)))?;
+            let batch = with_times(&self.schema, &batch, panes.iter().map(|(time, ..)| *time))?;
+            panes.clear();
+            rows.push(&batch)
+        };
         self.visit(store, is_over, |key, value| {
             let (time, key): (i64, Row) = decode_key(key)?;
-            panes.entry(Time::from_millis(time)).or_default().push((key, decode_value(value)?));
-            Ok(())
+            panes.push((Time::from_millis(time), key, decode_value(value)?));
+            if panes.len() == CHUNK { finish(&mut panes) } else { Ok(()) }
         })?;
-        let pane = |(time, groups): (Time, Vec<(Row, Row)>)| {
-            let rows = grouping.finish(groups.iter().map(|(key, state)| (key, state)))?;
-            with_batch_time(&self.schema, &rows, time)
-        };
-        panes.into_iter().map(pane).collect()
+        finish(&mut panes)
     }
 
-    fn unknown(&self, store: &StateDb, is_over: &IsOver) -> Result<Vec<RecordBatch>> {
-        let mut rows = Vec::new();
+    fn unknown(&self, store: &StateDb, is_over: &IsOver, rows: &mut Spool) -> Result<()> {
+        let mut gathered = Vec::new();
         let mut over = false;
         store.entries_until(&self.uid, |StateEntry { time, key, value, .. }| {
             let time = time.map_or(Value::Null, |time| Value::Int(time.as_millis() * 1_000));
-            rows.push(Row(vec![time, key.to_string().as_str().into(), value.to_string().as_str().into()]));
-            over = rows.len().is_multiple_of(CHUNK) && is_over();
+            gathered.push(Row(vec![
+                time,
+                key.to_string().as_str().into(),
+                value.to_string().as_str().into(),
+            ]));
+            if gathered.len() == CHUNK {
+                rows.push(&batch_of_rows(&self.schema, &gathered)?)?;
+                gathered.clear();
+                over = is_over();
+            }
             Ok(!over)
         })?;
-        if over {
-            return Err(Error::usage("the question took longer than it may"));
+        match over {
+            true => Err(took_too_long()),
+            false => rows.push(&batch_of_rows(&self.schema, &gathered)?),
         }
-        Ok(vec![batch_of_rows(&self.schema, &rows)?])
     }
+}
+
+fn took_too_long() -> Error {
+    Error::usage("the question took longer than it may")
 }
 
 pub(super) fn states_schema() -> SchemaRef {
@@ -189,7 +200,7 @@ pub(super) fn states_schema() -> SchemaRef {
 }
 
 /// One row per operator that keeps something.
-pub(super) fn states(store: &StateDb) -> Result<Vec<RecordBatch>> {
+pub(super) fn states(store: &StateDb, into: &mut Spool) -> Result<()> {
     let number = |n: u64| Value::Int(i64::try_from(n).unwrap_or(i64::MAX));
     let row = |(uid, registered): (String, crate::state::Registered)| {
         // What a window holds is counted by reading it all: that is for a question to its table.
@@ -210,7 +221,7 @@ pub(super) fn states(store: &StateDb) -> Result<Vec<RecordBatch>> {
         ]))
     };
     let rows = store.operators().into_iter().map(row).collect::<Result<Vec<_>>>()?;
-    Ok(vec![batch_of_rows(&states_schema(), &rows)?])
+    into.push(&batch_of_rows(&states_schema(), &rows)?)
 }
 
 pub(super) fn batches_schema() -> SchemaRef {
@@ -228,10 +239,11 @@ pub(super) fn batches_schema() -> SchemaRef {
 }
 
 /// One row per offset range of each batch that was committed; one without a source for a batch that read nothing.
-pub(super) fn batches(store: &StateDb) -> Result<Vec<RecordBatch>> {
+pub(super) fn batches(store: &StateDb, is_over: &IsOver, into: &mut Spool) -> Result<()> {
     let number = |n: u64| Value::Int(i64::try_from(n).unwrap_or(i64::MAX));
+    let schema = batches_schema();
     let mut rows = Vec::new();
-    for (time, batch) in BatchLog::of(store).range(Time::ZERO, Time::from_millis(i64::MAX))? {
+    BatchLog::of(store).visit(Time::ZERO, Time::from_millis(i64::MAX), |time, batch| {
         let time = Value::Int(time.as_millis() * 1_000);
         let mut read_any = false;
         for (source, ranges) in &batch.inputs {
@@ -253,6 +265,14 @@ pub(super) fn batches(store: &StateDb) -> Result<Vec<RecordBatch>> {
         if !read_any {
             rows.push(Row(std::iter::once(time).chain(std::iter::repeat_n(Value::Null, 7)).collect()));
         }
-    }
-    Ok(vec![batch_of_rows(&batches_schema(), &rows)?])
+        if rows.len() >= CHUNK {
+            into.push(&batch_of_rows(&schema, &rows)?)?;
+            rows.clear();
+            if is_over() {
+                return Err(took_too_long());
+            }
+        }
+        Ok(())
+    })?;
+    into.push(&batch_of_rows(&schema, &rows)?)
 }
