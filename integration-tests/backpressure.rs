@@ -152,7 +152,7 @@ batch_interval: 100ms
 delivery: at-least-once
 checkpoint: data
 http: ${{TIDEMILL_HTTP}}
-backpressure: {{ initial_rate: 20, min_rate: 20 }}
+backpressure: {{ initial_rate: 20, min_rate: 10 }}
 sources:
   lines:
     kafka: {{ brokers: \"${{KAFKA_BROKERS}}\", topics: [{name}], start: earliest, max_rate_per_partition: 20 }}
@@ -178,8 +178,12 @@ outputs:
         if read(&metrics) >= 100.0 { Ok(metrics) } else { Err(format!("{} so far", read(&metrics))) }
     });
     assert!(peak < 250e6, "{peak} bytes");
-    let limit = metrics.one("tidemill_source_rate_limit_records_per_second", &[("source", "kafka:lines")]);
-    assert!(limit >= 20.0, "{limit}");
+    // Four records take nothing like the fifth of a second that the first limit allows them.
+    eventually(LIMIT, "a limit that has risen", || {
+        let source = [("source", "kafka:lines")];
+        let limit = http.metrics().one("tidemill_source_rate_limit_records_per_second", &source);
+        (limit > 20.0).then_some(()).ok_or_else(|| format!("{limit}"))
+    });
     assert!(read(&metrics) < 1_000.0, "the limit does not hold: {}", read(&metrics));
     run.stop(LIMIT);
 }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
@@ -51,10 +52,11 @@ impl BadRecords {
         }
     }
 
-    /// Forgets those for whose topic, partition, batch and offset `keep` does not hold.
-    pub fn retain(&mut self, keep: impl Fn(&str, i32, Option<Time>, i64) -> bool) {
+    /// Forgets those that are not within the ranges of offsets that `kept` gives for their topic, partition and batch.
+    pub fn retain(&mut self, kept: impl Fn(&str, i32, Option<Time>) -> Vec<Range<i64>>) {
         for ((topic, partition, read_in), offsets) in &mut self.0 {
-            offsets.retain(|offset, _| keep(topic, *partition, *read_in, *offset));
+            let kept = kept(topic, *partition, *read_in);
+            offsets.retain(|offset, _| kept.iter().any(|range| range.contains(offset)));
         }
     }
 
@@ -266,8 +268,10 @@ mod tests {
             bad.letters().map(|at| letters.read(at).unwrap().record.offset).collect::<Vec<_>>()
         };
         assert_eq!(offsets(&one), [9, 10, 3, 70]);
-        one.retain(|topic, partition, read_in, offset| {
-            (topic, partition) == ("a", 1) && (read_in.is_none() || offset < 10)
+        one.retain(|topic, partition, read_in| match (topic, partition, read_in) {
+            ("a", 1, None) => vec![0..1, 9..11],
+            ("a", 1, _) => vec![0..5, 7..10],
+            _ => Vec::new(),
         });
         assert_eq!((one.len(), offsets(&one)), (2, vec![9]));
     }

@@ -57,9 +57,13 @@ impl Effects {
             })
         };
         self.slices.retain(|(topic, partition, from), _| inside(topic, *partition, *from));
-        self.bad_records.retain(|topic, partition, read_in, offset| match read_in {
-            Some(batch) => batch == time,
-            None => inside(topic, partition, offset),
+        self.bad_records.retain(|topic, partition, read_in| match read_in {
+            Some(batch) if batch == time => std::iter::once(i64::MIN..i64::MAX).collect(),
+            Some(_) => Vec::new(),
+            None => {
+                let own = ranges.iter().filter(|r| *r.topic == *topic && r.partition == partition);
+                own.map(|r| r.from..r.until).collect()
+            }
         });
     }
 

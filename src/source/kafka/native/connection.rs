@@ -346,3 +346,7 @@ fn tls_trouble(node: &Node, error: std::io::Error) -> Trouble {
         _ => error.into(),
     }
 }
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;
