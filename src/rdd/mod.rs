@@ -39,8 +39,8 @@ pub(crate) use memory::MemoryRdd;
 pub(crate) use partitioner::AnyPartitioner;
 pub use partitioner::{HashPartitioner, Partitioner};
 pub(crate) use runner::{Effects, Runner, SliceStats, TaskContext, finished};
-#[cfg(feature = "sql")]
 pub(crate) use spill::{Disk, Runs, RunsWriter, SharedFile};
+#[cfg(feature = "sql")]
 pub(crate) use storage::Kept;
 pub use storage::StorageLevel;
 pub(crate) use storage::{Reservation, StorageMemory};

@@ -179,6 +179,10 @@ impl Read for RunsReader {
             }
             let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             let read = self.runs.file.file.read_at(&mut buffer[..most], run.start + self.read)?;
+            if read == 0 && most > 0 {
+                // Or what is left would pass for all there was.
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a temporary file was cut short"));
+            }
             self.read += read as u64;
             return Ok(read);
         }
@@ -216,6 +220,18 @@ mod tests {
             let written: usize = expected.iter().map(Vec::len).sum();
             prop_assert_eq!(file.disk().spilled().load(Ordering::Relaxed), written as u64);
         }
+    }
+
+    #[test]
+    fn a_file_that_was_cut_short_is_an_error() {
+        let file = SharedFile::new(&Disk::new(&std::env::temp_dir()));
+        let mut writer = file.writer().unwrap();
+        writer.write_all(&[7; 10]).unwrap();
+        let runs = writer.finish().unwrap();
+        runs.file.file.set_len(4).unwrap();
+        let mut bytes = Vec::new();
+        let error = runs.reader().read_to_end(&mut bytes).unwrap_err();
+        assert_eq!((error.kind(), bytes), (io::ErrorKind::UnexpectedEof, vec![7; 4]));
     }
 
     #[test]
