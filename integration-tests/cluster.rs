@@ -51,8 +51,8 @@ fn a_coordinator_and_leaders_that_move_lose_nothing() {
         let done = batches(&mut run, 0);
         batches(&mut run, done);
     }
-    let sent = sender.stop();
-    read_on(&mut run, sent.numbers);
+    let sent = sender.stop().found_in(&broker, &name);
+    read_on(&mut run, sent.records());
     run.stop(LIMIT);
     assert_eq!(examine(&broker, &name, &OUTPUTS, sent), (0, 0));
     drop(second);

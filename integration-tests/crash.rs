@@ -214,15 +214,15 @@ impl Variant {
     fn end(self, broker: &Broker, app: &App, sender: Sender, mut report: Report) -> Report {
         let mut run = app.start();
         first_batch(&mut run);
-        let sent = sender.stop();
-        read_on(&mut run, sent.numbers);
+        let sent = sender.stop().found_in(broker, self.name);
+        read_on(&mut run, sent.records());
         if self.slicing == Slicing::Timestamp {
             drained(broker, self.name, self.outputs);
         }
         run.stop(LIMIT);
         let lag = broker.group_lag(self.name);
         assert!(lag.iter().all(|it| it.lag == Some(0)), "{lag:?}");
-        report.records = sent.numbers;
+        report.records = sent.records();
         (report.lost, report.doubled) = examine(broker, self.name, self.outputs, sent);
         eprintln!("{}: {report}", self.name);
         report

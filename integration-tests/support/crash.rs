@@ -98,10 +98,12 @@ pub struct Sender {
 }
 
 /// What was sent: the numbers below `numbers`, of which some came as no JSON.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Sent {
     pub numbers: u64,
     pub bad_records: bool,
+    /// How often those are in the topic that are there more than once: a producer that loses its broker may send again what had arrived.
+    again: BTreeMap<u64, usize>,
 }
 
 /// The records of these numbers.
@@ -115,10 +117,34 @@ pub fn numbers(range: std::ops::Range<u64>) -> impl Iterator<Item = Record> {
 impl Sent {
     /// The numbers below `numbers`, all of them good.
     pub fn all(numbers: u64) -> Sent {
-        Sent { numbers, bad_records: false }
+        Sent { numbers, bad_records: false, again: BTreeMap::new() }
     }
 
-    fn is_bad(self, n: u64) -> bool {
+    /// With what is in the topic more than once. All numbers must be there.
+    #[track_caller]
+    pub fn found_in(self, broker: &Broker, topic: &str) -> Sent {
+        let mut times = vec![0; self.numbers as usize];
+        for row in broker.read(topic) {
+            let text = row.text();
+            let digits = text.trim_start_matches("bad ").trim_start_matches("{\"n\":");
+            let digits = digits.split(',').next().expect("a split has a first part");
+            times[digits.parse::<usize>().expect("a number")] += 1;
+        }
+        assert!(times.iter().all(|times| *times > 0), "a number that is not in {topic}");
+        let again = (0..).zip(times).filter(|(_, times)| *times > 1).collect();
+        Sent { again, ..self }
+    }
+
+    /// How many records there are.
+    pub fn records(&self) -> u64 {
+        self.numbers + self.again.values().map(|times| *times as u64 - 1).sum::<u64>()
+    }
+
+    fn times(&self, n: u64) -> usize {
+        self.again.get(&n).copied().unwrap_or(1)
+    }
+
+    fn is_bad(&self, n: u64) -> bool {
         self.bad_records && n % ONE_BAD_IN == ONE_BAD_IN - 1
     }
 
@@ -139,7 +165,7 @@ impl Sender {
         let (stopped, topic) = (stop.clone(), topic.to_owned());
         let brokers = CString::new(broker.bootstrap()).expect("an address");
         let thread = thread::spawn(move || {
-            let mut sent = Sent { numbers: 0, bad_records };
+            let mut sent = Sent { bad_records, ..Sent::all(0) };
             while !stopped.load(Ordering::Relaxed) {
                 remind(&producer, &brokers);
                 for _ in 0..AT_ONCE {
@@ -351,31 +377,40 @@ type ByKey = BTreeMap<String, (i64, i64)>;
 /// Panics if anything else is wrong: a number in two batches, a total or a window that does not follow from the batches.
 pub fn examine(broker: &Broker, name: &str, outputs: &[&str], sent: Sent) -> (usize, usize) {
     let mut doubled = 0;
-    let mut effects = |output: &str, fields: &[&str]| {
-        let rows: Vec<Effect> =
-            broker.read(&format!("{name}-{output}")).iter().map(|row| effect(row, fields)).collect();
-        let distinct: BTreeSet<Effect> = rows.iter().cloned().collect();
-        doubled += rows.len() - distinct.len();
-        distinct
+    let rows = |output: &str, fields: &[&str]| {
+        let mut rows: BTreeMap<Effect, usize> = BTreeMap::new();
+        for row in &broker.read(&format!("{name}-{output}")) {
+            *rows.entry(effect(row, fields)).or_default() += 1;
+        }
+        rows
     };
-    let each = effects("each", &["n"]);
-    let mut places: BTreeMap<u64, &Effect> = BTreeMap::new();
-    for it in &each {
+    // Where each number came, and how often.
+    let each = rows("each", &["n"]);
+    let mut places: BTreeMap<u64, Vec<(&Effect, usize)>> = BTreeMap::new();
+    for (it, count) in &each {
         let n = it.value[0] as u64;
         assert_eq!(it.key, Sent::key(n));
-        if let Some(other) = places.insert(n, it) {
-            panic!("{n} came in two batches: {other:?} and {it:?}");
+        assert!(n < sent.numbers && !sent.is_bad(n), "{n} was not sent");
+        places.entry(n).or_default().push((it, *count));
+    }
+    let mut lost = 0;
+    let mut batches: BTreeMap<i64, ByKey> = BTreeMap::new();
+    for n in (0..sent.numbers).filter(|n| !sent.is_bad(*n)) {
+        let (places, times) = (places.remove(&n).unwrap_or_default(), sent.times(n));
+        assert!(
+            places.len() <= times,
+            "{n}, of which there are {times}, came in several batches: {places:?}"
+        );
+        let found: usize = places.iter().map(|(_, count)| count).sum();
+        lost += times.saturating_sub(found);
+        doubled += found.saturating_sub(times);
+        for (it, count) in places {
+            let count = if found > times { 1 } else { count as i64 };
+            let sum = batches.entry(it.time).or_default().entry(it.key.clone()).or_default();
+            *sum = (sum.0 + count, sum.1 + count * it.value[0]);
         }
     }
-    let good = (0..sent.numbers).filter(|n| !sent.is_bad(*n));
-    let mut lost = good.filter(|n| !places.contains_key(n)).count();
-    assert!(places.keys().all(|n| *n < sent.numbers && !sent.is_bad(*n)), "a number that was not sent");
 
-    let mut batches: BTreeMap<i64, ByKey> = BTreeMap::new();
-    for it in &each {
-        let sum = batches.entry(it.time).or_default().entry(it.key.clone()).or_default();
-        *sum = (sum.0 + 1, sum.1 + it.value[0]);
-    }
     let flat = |time: i64, by_key: &ByKey| {
         let effect = |(key, (count, sum)): (&String, &(i64, i64))| Effect {
             time,
@@ -385,7 +420,9 @@ pub fn examine(broker: &Broker, name: &str, outputs: &[&str], sent: Sent) -> (us
         by_key.iter().map(effect).collect::<Vec<_>>()
     };
     for output in outputs.iter().filter(|output| **output != "each") {
-        let found = effects(output, &["total", "sum"]);
+        let found = rows(output, &["total", "sum"]);
+        doubled += found.values().map(|count| count - 1).sum::<usize>();
+        let found: BTreeSet<Effect> = found.into_keys().collect();
         let mut expected = BTreeSet::new();
         if *output == "totals" {
             let mut totals = ByKey::new();
