@@ -1,5 +1,6 @@
 //! Many bad records in a batch: each is there once, however often tasks were tried, and few of them are in memory.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,11 +15,10 @@ use crate::support::{Broker, Record, Row, eventually, unique_name};
 const LIMIT: Duration = Duration::from_secs(120);
 const FILE: &str = "pipeline.yaml";
 
-/// The header of a dead letter that is called so.
-fn noted(letter: &Row, name: &str) -> String {
-    let name = format!("__tidemill.errors.{name}");
-    let found = letter.headers.iter().find(|(other, _)| *other == name);
-    String::from_utf8(found.unwrap_or_else(|| panic!("no {name}")).1.clone()).unwrap()
+/// A program's context, with batches every 100 ms.
+fn context(name: &str, checkpoint: &Path) -> StreamingContext {
+    let builder = StreamingContext::builder(name).batch_interval(Duration::from_millis(100));
+    builder.checkpoint(checkpoint).build().unwrap()
 }
 
 #[test]
@@ -75,14 +75,14 @@ outputs:
     let mut letters = broker.read(&dlq);
     assert_eq!(letters.len(), COUNT);
     letters.sort_by_key(|letter| {
-        let number = |name| noted(letter, name).parse::<usize>().unwrap();
+        let number = |name| letter.noted(name).parse::<usize>().unwrap();
         2 * number("offset") + number("partition")
     });
     for (n, letter) in letters.iter().enumerate() {
         assert!(letter.text() == value(n), "{n}: {}", letter.text());
     }
-    assert_eq!(noted(&letters[0], "timestamp"), at.to_string());
-    assert_eq!(noted(&letters[0], "stage"), "decode");
+    assert_eq!(letters[0].noted("timestamp"), at.to_string());
+    assert_eq!(letters[0].noted("stage"), "decode");
 }
 
 #[derive(Default)]
@@ -105,11 +105,7 @@ fn letters_of_tasks_that_were_tried_again_and_of_two_operators_are_there_once() 
     let value = |n: usize| format!("{} {filler}", if n % 4 < 2 { "bad" } else { "7" });
     broker.produce(&name, (0..COUNT).map(|n| Record::from(value(n)).partition((n % 2) as i32)));
     let folder = tempfile::tempdir().unwrap();
-    let ssc = StreamingContext::builder(&name)
-        .batch_interval(Duration::from_millis(100))
-        .checkpoint(folder.path())
-        .build()
-        .unwrap();
+    let ssc = context(&name, folder.path());
     let sink = ssc.kafka_sink(KafkaSinkSettings::new(broker.bootstrap()));
     let source = KafkaSource::new(broker.bootstrap(), [&name]).start(Start::Earliest).end(End::Latest);
     let source = source.max_records_per_batch(u64::MAX).max_bytes_per_batch(u64::MAX);
@@ -141,7 +137,7 @@ fn letters_of_tasks_that_were_tried_again_and_of_two_operators_are_there_once() 
     let letters = broker.read(&format!("{name}.dlq"));
     let mut places: Vec<(usize, usize)> = letters
         .iter()
-        .map(|l| (noted(l, "partition").parse().unwrap(), noted(l, "offset").parse().unwrap()))
+        .map(|l| (l.noted("partition").parse().unwrap(), l.noted("offset").parse().unwrap()))
         .collect();
     places.sort_unstable();
     let is_bad = |(partition, offset): &(usize, usize)| (2 * offset + partition) % 4 < 2;
@@ -160,11 +156,7 @@ fn many_records_that_their_topic_refuses_go_to_dead_letters_through_a_file() {
     broker.create_topic_with(&out, 1, &[("max.message.bytes", "1000")]);
     broker.produce(&name, (0..COUNT).map(|n| n.to_string()));
     let folder = tempfile::tempdir().unwrap();
-    let ssc = StreamingContext::builder(&name)
-        .batch_interval(Duration::from_millis(100))
-        .checkpoint(folder.path())
-        .build()
-        .unwrap();
+    let ssc = context(&name, folder.path());
     // A tenth of the records, and of the letters.
     let sink = ssc.kafka_sink(KafkaSinkSettings::new(broker.bootstrap()).buffer_memory(1 << 20));
     let policy = OnBadRecord::DeadLetter(format!("{name}.dlq"));

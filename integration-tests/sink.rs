@@ -84,11 +84,7 @@ outputs:
     assert_eq!((unsent.len(), bad), (1, 1.0));
     let letter = &unsent[0];
     assert_eq!((letter.key_text().as_str(), letter.text()), ("eve", large));
-    let header = |name: &str| {
-        let name = format!("__tidemill.errors.{name}");
-        let found = letter.headers.iter().find(|(other, _)| *other == name);
-        String::from_utf8(found.unwrap_or_else(|| panic!("no {name}: {letter:?}")).1.clone()).unwrap()
-    };
+    let header = |name| letter.noted(name);
     assert_eq!((header("topic"), header("stage")), (bodies.clone(), "produce".to_owned()));
     assert!(header("message").contains("the topic takes 2000"), "{}", header("message"));
     assert!(header("operator").contains("save_to_kafka"), "{}", header("operator"));
@@ -179,11 +175,7 @@ outputs:
     let told: BTreeMap<_, _> = letters
         .iter()
         .map(|letter| {
-            let header = |name: &str| {
-                let name = format!("__tidemill.errors.{name}");
-                let found = letter.headers.iter().find(|(other, _)| *other == name);
-                found.map(|(_, value)| String::from_utf8(value.clone()).unwrap()).unwrap_or_default()
-            };
+            let header = |name| letter.noted_if_any(name).unwrap_or_default();
             (letter.key_text(), (header("message"), header("left_out"), letter))
         })
         .collect();

@@ -123,7 +123,7 @@ fn ranked(rows: Vec<Row>) -> Vec<(String, u64)> {
 /// Each as it had come, with all of its own headers and then those that say where it came from and what is wrong.
 #[track_caller]
 fn assert_dead_letters(letters: &[Row], sent: &[&Row]) {
-    let place = |letter: &Row| header(letter, "partition") + " " + &header(letter, "offset");
+    let place = |letter: &Row| letter.noted("partition") + " " + &letter.noted("offset");
     let by_place: BTreeMap<String, &Row> = letters.iter().map(|letter| (place(letter), letter)).collect();
     assert_eq!((letters.len(), by_place.len()), (sent.len(), sent.len()), "{letters:#?}");
     for row in sent {
@@ -145,18 +145,11 @@ fn assert_dead_letters(letters: &[Row], sent: &[&Row]) {
         ]
         .map(|name| format!("__tidemill.errors.{name}"));
         assert_eq!(names, expected.iter().map(String::as_str).collect());
-        assert_eq!(header(letter, "topic"), "tweets");
-        assert_eq!(header(letter, "timestamp"), row.timestamp.to_string());
-        assert_eq!(header(letter, "stage"), "decode");
-        assert_eq!(header(letter, "operator"), "tweets");
-        assert_eq!(header(letter, "app_id"), "trending");
-        assert!(!header(letter, "message").is_empty());
+        assert_eq!(letter.noted("topic"), "tweets");
+        assert_eq!(letter.noted("timestamp"), row.timestamp.to_string());
+        assert_eq!(letter.noted("stage"), "decode");
+        assert_eq!(letter.noted("operator"), "tweets");
+        assert_eq!(letter.noted("app_id"), "trending");
+        assert!(!letter.noted("message").is_empty());
     }
-}
-
-#[track_caller]
-fn header(letter: &Row, name: &str) -> String {
-    let name = format!("__tidemill.errors.{name}");
-    let found = letter.headers.iter().find(|(other, _)| *other == name);
-    String::from_utf8(found.unwrap_or_else(|| panic!("no {name}: {letter:?}")).1.clone()).unwrap()
 }

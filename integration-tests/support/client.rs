@@ -99,6 +99,19 @@ impl Row {
     pub fn text(&self) -> String {
         String::from_utf8_lossy(self.value.as_deref().unwrap_or_default()).into_owned()
     }
+
+    /// What a dead letter's header of this name says, without what all these names begin with.
+    pub fn noted_if_any(&self, name: &str) -> Option<String> {
+        let name = format!("__tidemill.errors.{name}");
+        let found = self.headers.iter().find(|(other, _)| *other == name);
+        found.map(|(_, value)| String::from_utf8(value.clone()).expect("the header is text"))
+    }
+
+    /// The same of a header that must be there.
+    #[track_caller]
+    pub fn noted(&self, name: &str) -> String {
+        self.noted_if_any(name).unwrap_or_else(|| panic!("no {name}: {self:?}"))
+    }
 }
 
 impl Broker {

@@ -447,17 +447,9 @@ pub fn examine(broker: &Broker, name: &str, outputs: &[&str], sent: Sent) -> (us
         assert!(wrong.is_empty(), "{name}-{output} differs from what its batches say: {wrong:#?}");
     }
     if sent.bad_records {
-        let header = |row: &Row, name: &str| {
-            let name = format!("__tidemill.errors.{name}");
-            let found =
-                row.headers.iter().find(|(other, _)| *other == name).expect("a dead letter says where from");
-            String::from_utf8_lossy(&found.1).into_owned()
-        };
         let letters = broker.read(&format!("{name}.dlq"));
-        let distinct: BTreeMap<_, _> = letters
-            .iter()
-            .map(|row| ((header(row, "partition"), header(row, "offset")), row.text()))
-            .collect();
+        let distinct: BTreeMap<_, _> =
+            letters.iter().map(|row| ((row.noted("partition"), row.noted("offset")), row.text())).collect();
         doubled += letters.len() - distinct.len();
         let bad: Vec<String> =
             (0..sent.numbers).filter(|n| sent.is_bad(*n)).map(|n| format!("bad {n}")).collect();

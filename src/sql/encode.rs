@@ -200,8 +200,7 @@ pub(crate) fn table(schema: &SchemaRef, batches: &[RecordBatch]) -> String {
 }
 
 /// The first `limit` rows as a table for people, and a line that says how many more there are, with the `beyond` that are not
-/// among these. Only the head for batches
-/// without rows, nothing for no batches.
+/// among these. Only the head for batches without rows, nothing for no batches.
 pub(crate) fn pretty(batches: &[RecordBatch], limit: usize, beyond: usize) -> String {
     if batches.is_empty() {
         return String::new();
