@@ -157,17 +157,25 @@ fn a_group_that_was_moved_by_hand_is_told_and_goes_either_way() {
 
 #[test]
 fn a_group_that_was_moved_while_a_batch_was_prepared_goes_either_way() {
-    for (side, expected) in [("checkpoint", 200), ("group", 100 + 200)] {
+    for (point, side, expected) in [
+        ("commit::prepared", "checkpoint", 200),
+        ("commit::prepared", "group", 100 + 200),
+        // What is half applied is finished, whatever the group says.
+        ("commit::mid_apply", "checkpoint", 200),
+    ] {
         let mut tried = Tried::new("moved-prepared", "exactly-once");
         tried.send(100);
         tried.read_on(&[]);
-        tried.crash("commit::prepared", 100);
+        tried.crash(point, 100);
         tried.groups(&["--topic", &tried.name, "--reset-offsets", "--to-earliest", "--execute"]);
         assert!(tried.refused().contains("--offsets group"));
         tried.read_on(&["--offsets", side]);
         let count = tried.broker.read(&format!("{}-each", tried.name)).len();
-        assert_eq!(count, expected, "{side}");
+        assert_eq!(count, expected, "{point} {side}");
         tried.read_on(&[]);
+        if side == "checkpoint" {
+            tried.assert_once();
+        }
     }
 }
 

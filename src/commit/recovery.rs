@@ -17,6 +17,7 @@ impl Committer {
             input.connect()?;
         }
         self.refuse_shared_topics()?;
+        self.finish_decided()?;
         let clusters: BTreeSet<_> = self.parts.inputs.iter().filter_map(|input| input.cluster()).collect();
         self.contradict_early()?;
         let left_open = self.may_have_left_a_transaction()?;
@@ -29,6 +30,14 @@ impl Committer {
             input.start(recovered.positions.get(input.uid()), last)?;
         }
         Ok(recovered)
+    }
+
+    /// Finishes a batch that a crash has left half applied: nobody needs to be asked, whatever became of the group.
+    fn finish_decided(&self) -> Result<()> {
+        match &self.parts.db {
+            Some(db) if db.is_decided()? => roll_forward(db).map(drop),
+            _ => Ok(()),
+        }
     }
 
     /// Whether an earlier run worked with transactions and was not seen to end its last one.
@@ -131,15 +140,7 @@ impl Committer {
                 db.drop_prepared()?;
             }
             Decision::RollForward => {
-                if let Some((prepared, pieces)) = db.prepared::<Prepared>()? {
-                    tracing::info!(
-                        batch_time = prepared.time.as_millis(),
-                        "finishing a batch that was committed"
-                    );
-                    let record = prepared.committed();
-                    db.apply_prepared(pieces, COMMITTED, &record)?;
-                    committed = Some(record);
-                }
+                committed = roll_forward(&db)?.or(committed);
                 planned = None;
             }
         }
@@ -189,12 +190,10 @@ impl Committer {
     /// Goes on from one side's offsets; the other's are lost.
     fn take_side(&mut self, db: &StateDb, found: Found, side: OffsetsFrom) -> Result<Recovered> {
         let mut found = found;
-        if let Some((prepared, pieces)) = db.prepared::<Prepared>()? {
+        if let Some(prepared) = db.sealed::<Prepared>()? {
             // Where the group was not moved it may still tell that the transaction was committed.
             if found.group.values().any(|at| at.marker == Some(prepared.marker())) {
-                let record = prepared.committed();
-                db.apply_prepared(pieces, COMMITTED, &record)?;
-                found.committed = Some(record);
+                found.committed = roll_forward(db)?;
                 found.planned = None;
             } else {
                 db.drop_prepared()?;
@@ -240,4 +239,13 @@ impl Committer {
         }
         Ok(Recovered { last: time, positions, unfinished })
     }
+}
+
+/// Makes the batch that is prepared, if one is, part of the state: how it left things.
+fn roll_forward(db: &StateDb) -> Result<Option<Committed>> {
+    let Some((prepared, pieces)) = db.prepared::<Prepared>()? else { return Ok(None) };
+    tracing::info!(batch_time = prepared.time.as_millis(), "finishing a batch that was committed");
+    let record = prepared.committed();
+    db.apply_prepared(pieces, COMMITTED, &record)?;
+    Ok(Some(record))
 }

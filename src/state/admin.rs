@@ -86,6 +86,7 @@ impl StateDb {
                 Error::unavailable(format!("cannot make the folder {}: {e}", parent.display())).with_source(e)
             })?;
         }
+        let _applied = self.applying.lock();
         let made = Checkpoint::new(&self.db).and_then(|checkpoint| checkpoint.create_checkpoint(path));
         made.map_err(|e| self.error(&format!("make a backup in {} of what is", path.display()), e))
     }

@@ -39,6 +39,8 @@ pub(crate) struct StateDb {
     pub(super) identity: Identity,
     pub(super) schemas: RwLock<BTreeMap<String, Registered>>,
     pub(super) memory: Memory,
+    /// Held while a prepared batch becomes part of the state: a copy has all of it, or nothing.
+    pub(super) applying: Mutex<()>,
     access: Access,
 }
 
@@ -139,16 +141,20 @@ impl StateDb {
 
     fn with(db: Db, path: &Path, memory: Memory, access: Access, fresh: Identity) -> Result<Self> {
         let schemas = RwLock::default();
-        let mut this = Self { db, path: path.to_owned(), identity: fresh, schemas, memory, access };
+        let (path, applying) = (path.to_owned(), Mutex::default());
+        let mut this = Self { db, path, identity: fresh, schemas, memory, applying, access };
         match this.get::<Identity>(IDENTITY)? {
             None if matches!(this.access, Access::ReadOnly) => {
-                return Err(Error::checkpoint(format!("{} is no checkpoint of Tidemill", path.display())));
+                return Err(Error::checkpoint(format!(
+                    "{} is no checkpoint of Tidemill",
+                    this.path.display()
+                )));
             }
             None => this.put(IDENTITY, &this.identity)?,
             Some(found) if found.format != FORMAT => {
                 return Err(Error::checkpoint(format!(
                     "the checkpoint {} has format {}, this program reads format {FORMAT}",
-                    path.display(),
+                    this.path.display(),
                     found.format
                 )));
             }

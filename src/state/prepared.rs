@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 
 const SEAL: &[u8] = b"prepared";
 const PIECES: &[u8] = b"prepared/";
+/// There from the first piece that is applied to the last: the batch is committed, whatever becomes of what else would tell.
+const DECIDED: &[u8] = b"prepared-decided";
 /// The byte after `/`.
 const PIECES_END: &[u8] = b"prepared0";
 /// How large a piece may grow.
@@ -66,16 +68,26 @@ impl StateDb {
         Ok(Some((record, Pieces(pieces))))
     }
 
-    /// Makes a prepared delta part of the state, then writes `record` under `name` in its place. May be repeated after a
-    /// crash in the middle.
+    /// Makes a prepared delta part of the state, then writes `record` under `name` in its place. Must be repeated after a
+    /// crash in the middle, which [`is_decided`](Self::is_decided) tells.
     pub fn apply_prepared<T: Serialize>(&self, pieces: Pieces, name: &[u8], record: &T) -> Result<()> {
-        for piece in pieces.0 {
+        let _applying = self.applying.lock();
+        for (number, mut piece) in pieces.0.into_iter().enumerate() {
+            if number == 0 {
+                piece.put(DECIDED, []);
+            }
             self.write("write the state", piece, false)?;
             fail::fail_point!("commit::mid_apply", |_| std::process::abort());
         }
         let mut last = self.forgetting();
         last.put(name, encode_value(record)?);
         self.write("write the state", last, false)
+    }
+
+    /// Whether some of what is prepared is part of the state already, and all of it must become so.
+    pub fn is_decided(&self) -> Result<bool> {
+        let found = self.db.get(DECIDED).map_err(|e| self.error("read the checkpoint", e))?;
+        Ok(found.is_some())
     }
 
     /// Forgets what was prepared.
@@ -87,6 +99,7 @@ impl StateDb {
         let mut write = WriteBatch::default();
         write.delete_range(PIECES, PIECES_END);
         write.delete(SEAL);
+        write.delete(DECIDED);
         write
     }
 
