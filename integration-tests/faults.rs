@@ -240,6 +240,42 @@ fn a_delivery_that_times_out_is_taken_back_and_the_batch_runs_again() {
 }
 
 #[test]
+fn a_client_that_does_not_come_back_from_a_call_is_replaced() {
+    let broker = Broker::shared();
+    let (name, app) = application(broker, "stuck", |name| pipeline(name, "exactly-once", &OUTPUTS));
+    broker.produce(&name, numbers(0..100));
+    let stuck = "sink::send_offsets=1*off->1*pause->off";
+    let mut run = started(&app.clone().env("FAILPOINTS", stuck), 100);
+    broker.produce(&name, numbers(100..200));
+    read_on(&mut run, 200);
+    let told = run.stderr();
+    assert_parts(&told, &["Kafka's client has not answered for 3", "a new producer takes over"]);
+    assert_eq!(told.matches(RUNNING_AGAIN).count(), 1, "{told}");
+    broker.produce(&name, numbers(200..300));
+    read_on(&mut run, 300);
+    run.stop(LIMIT);
+    assert_eq!(examine(broker, &name, &OUTPUTS, Sent::all(300)), (0, 0));
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_client_that_does_not_come_back() {
+    let broker = Broker::shared();
+    let (name, app) = application(broker, "stuck-stop", |name| pipeline(name, "exactly-once", &OUTPUTS));
+    broker.produce(&name, numbers(0..100));
+    let mut run = app.clone().env("FAILPOINTS", "sink::send_offsets=pause").start();
+    let http = run.http();
+    eventually(LIMIT, "a batch with records that does not end", || {
+        let (_, batches) = http.get("/api/v1/batches?status=processing");
+        let batches: serde_json::Value = serde_json::from_str(&batches).expect("batches are JSON");
+        (batches[0]["inputSize"].as_u64() > Some(0)).then_some(()).ok_or(batches.to_string())
+    });
+    run.sigterm();
+    assert_parts(&failure(&mut run), &["cannot put the offsets", "has not answered"]);
+    started(&app, 100).stop(LIMIT);
+    assert_eq!(examine(broker, &name, &OUTPUTS, Sent::all(100)), (0, 0));
+}
+
+#[test]
 fn a_transaction_timeout_above_the_brokers_cap_is_refused() {
     let broker = Broker::shared();
     let options = "options: { transaction.timeout.ms: \"1000000\" }, key: k, partitions";

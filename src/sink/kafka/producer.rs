@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RwLock};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{Producer, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
@@ -16,7 +16,7 @@ use super::outbox::Outbox;
 use super::partitioner::DefaultPartitioner;
 use super::sender::{Sender, key_text};
 use super::topics::Admin;
-use super::transaction::{CALL, Calls, Trouble, persist};
+use super::transaction::{CALL, Calls, Failed, Trouble, persist, within};
 use super::{
     Compression, KafkaSinkSettings, ProducerRecord, TRANSACTION_TIMEOUT, TopicSettings, dead_letter,
 };
@@ -47,7 +47,9 @@ pub(super) struct Shared {
     spill: Arc<SharedFile>,
     /// Where the batch log goes, if anywhere.
     pub batch_log: Mutex<Option<Arc<str>>>,
-    producer: RwLock<Option<ThisProducer>>,
+    producer: RwLock<Option<Arc<ThisProducer>>>,
+    /// What the producer was made with.
+    config: Mutex<ClientConfig>,
     /// What is known of what the topics take.
     limits: RwLock<Limits>,
     group: Mutex<Option<Group>>,
@@ -63,7 +65,7 @@ pub(super) struct Shared {
 /// The application's consumer group, as a producer needs it.
 struct Group {
     consumer: BaseConsumer,
-    metadata: ConsumerGroupMetadata,
+    metadata: Arc<ConsumerGroupMetadata>,
     /// Where the marker goes if no source's offsets do.
     marker_topic: Option<String>,
 }
@@ -117,6 +119,7 @@ impl Shared {
             topics: Mutex::default(),
             batch_log: Mutex::default(),
             producer: RwLock::new(None),
+            config: Mutex::default(),
             limits: RwLock::default(),
             group: Mutex::new(None),
             cluster: Mutex::new(None),
@@ -203,8 +206,8 @@ impl Shared {
     }
 
     /// The producer, once it was started.
-    pub fn producer(&self) -> RwLockReadGuard<'_, Option<ThisProducer>> {
-        self.producer.read()
+    pub fn producer(&self) -> Option<Arc<ThisProducer>> {
+        self.producer.read().clone()
     }
 
     /// Notes that the batch has `count` more records for `topic`.
@@ -222,11 +225,11 @@ impl Shared {
         Ok(())
     }
 
-    fn persist(
+    fn persist<E: Into<Failed>>(
         &self,
         producer: &ThisProducer,
         doing: &str,
-        mut call: impl FnMut() -> Result<(), KafkaError>,
+        mut call: impl FnMut() -> Result<(), E>,
     ) -> Result<(), Trouble> {
         let timeout = self.settings.transaction_timeout;
         let open = self.open.lock().map(|age| (age, timeout));
@@ -252,8 +255,9 @@ impl Shared {
         }
     }
 
-    /// The transactional producer: fences an older instance, and settles what it left open.
-    fn take_over(&self, mut config: ClientConfig) -> Result<ThisProducer> {
+    /// The transactional producer: fences an older instance, and settles what it left open. Kafka is waited for up to `patience`.
+    fn take_over(&self, patience: Duration) -> Result<ThisProducer> {
+        let mut config = self.config.lock().clone();
         config.set("transactional.id", format!("{}-{INSTANCE}", self.app_name));
         // There it would be no number, which librdkafka tells.
         if config.get(TRANSACTION_TIMEOUT).is_none() {
@@ -261,9 +265,19 @@ impl Shared {
         }
         let producer = self.create(&config)?;
         let doing = "take over the application's transactions";
-        persist(&self.calls(self.settings.wait), doing, || producer.init_transactions(CALL))
+        persist(&self.calls(patience), doing, || producer.init_transactions(CALL))
             .map_err(Trouble::into_error)?;
         Ok(producer)
+    }
+
+    /// Has a new producer in the place of one that does not come back from a call. The new one's first call has Kafka abort
+    /// the transaction that is open; the old one goes when its call returns, if ever.
+    fn replace_producer(&self) -> Result<()> {
+        let producer = self.take_over(self.settings.transaction_timeout)?;
+        *self.producer.write() = Some(Arc::new(producer));
+        *self.open.lock() = None;
+        self.transactions.lock().aborted += 1;
+        Ok(())
     }
 
     /// Asks what the topics take, and has the producer go by it.
@@ -311,7 +325,7 @@ impl Shared {
             .ok_or_else(|| Error::internal("a consumer with a group has no group metadata"))?;
         let holds_offsets = self.cluster.lock().as_ref().is_some_and(|id| source_clusters.contains(id));
         let marker_topic = (!holds_offsets).then(|| format!("{}-commits", self.app_name));
-        Ok(Group { consumer, metadata, marker_topic })
+        Ok(Group { consumer, metadata: Arc::new(metadata), marker_topic })
     }
 }
 
@@ -328,8 +342,8 @@ impl Sink for Shared {
             ("linger.ms", "5"),
             ("queue.buffering.max.messages", "500000"),
             ("compression.type", Compression::default().name()),
-            // librdkafka may miss that a group's coordinator is back, and `send_offsets_to_transaction` then never returns. It looks
-            // again when any connection changes, as one does that is closed for being idle.
+            // librdkafka may miss that a group's coordinator is back. It looks again when any connection changes, as one does that is
+            // closed for being idle.
             ("connections.max.idle.ms", "10000"),
         ] {
             if config.get(name).is_none() {
@@ -350,23 +364,23 @@ impl Sink for Shared {
             }
             *self.group.lock() = Some(group);
         }
+        *self.config.lock() = config.clone();
         let mut producer = None;
         if self.delivery == Delivery::ExactlyOnce || left_open {
-            producer = Some(self.take_over(config.clone())?);
+            producer = Some(self.take_over(self.settings.wait)?);
         }
         let producer = match producer.filter(|_| self.delivery == Delivery::ExactlyOnce) {
             Some(producer) => producer,
             None => self.create(&config)?,
         };
-        *self.producer.write() = Some(producer);
+        *self.producer.write() = Some(Arc::new(producer));
         Ok(())
     }
 
     fn flush(&self) -> Result<()> {
         const SAY_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
         const LOOK_EVERY_MS: i32 = 100;
-        let guard = self.producer.read();
-        let Some(producer) = &*guard else { return Ok(()) };
+        let Some(producer) = &self.producer() else { return Ok(()) };
         let (mut watch, mut waiting) = (Stopwatch::start(), Stopwatch::start());
         let mut left = producer.in_flight_count();
         // librdkafka gives up on a record after `delivery.timeout.ms`, so this ends.
@@ -422,9 +436,8 @@ impl Sink for Shared {
 
     fn send_offsets(&self, offsets: &[(String, i32, i64)], marker: Marker) -> Result<(), CommitTrouble> {
         let not_begun = |error| CommitTrouble::NotCommitted(error);
-        let guard = self.producer.read();
-        let group = self.group.lock();
-        let (Some(producer), Some(group)) = (&*guard, &*group) else {
+        let (producer, group) = (self.producer(), self.group.lock());
+        let (Some(producer), Some(group)) = (&producer, &*group) else {
             return Err(not_begun(Error::internal("the Kafka sink was used before it was started")));
         };
         self.open(producer).map_err(not_begun)?;
@@ -432,18 +445,26 @@ impl Sink for Shared {
         let of_sources = offsets.iter().map(|(topic, p, offset)| (topic.as_str(), *p, *offset));
         let list = marked_list(of_sources.chain(marker_place), Some(marker)).map_err(not_begun)?;
         self.persist(producer, "put the offsets into the transaction", || {
-            producer.send_offsets_to_transaction(&list, &group.metadata, CALL)
+            let (list, producer, group) = (list.clone(), producer.clone(), group.metadata.clone());
+            within(&self.runner, "send-offsets", move || {
+                fail::fail_point!("sink::send_offsets");
+                producer.send_offsets_to_transaction(&list, &group, CALL)
+            })
         })
-        .map_err(|trouble| match trouble {
+        .or_else(|trouble| match trouble {
             // Nothing was asked of the coordinator that could have committed it.
-            Trouble::Abortable(error) | Trouble::Patience(error) => CommitTrouble::NotCommitted(error),
-            Trouble::Fatal(error) => CommitTrouble::Unknown(error),
+            Trouble::Abortable(error) | Trouble::Patience(error) => Err(CommitTrouble::NotCommitted(error)),
+            Trouble::Fatal(error) => Err(CommitTrouble::Unknown(error)),
+            Trouble::Stuck(error) => {
+                tracing::warn!("{error}: a new producer takes over");
+                self.replace_producer().map_err(CommitTrouble::Unknown)?;
+                Err(CommitTrouble::NotCommitted(error))
+            }
         })
     }
 
     fn commit(&self) -> Result<(), CommitTrouble> {
-        let guard = self.producer.read();
-        let Some(producer) = &*guard else {
+        let Some(producer) = &self.producer() else {
             let error = Error::internal("the Kafka sink was used before it was started");
             return Err(CommitTrouble::NotCommitted(error));
         };
@@ -459,8 +480,7 @@ impl Sink for Shared {
 
     fn abort(&self) -> Result<()> {
         self.counts.lock().clear();
-        let guard = self.producer.read();
-        let Some(producer) = &*guard else { return Ok(()) };
+        let Some(producer) = &self.producer() else { return Ok(()) };
         if self.open.lock().is_some() {
             self.persist(producer, "abort the transaction", || producer.abort_transaction(CALL))
                 .map_err(Trouble::into_error)?;
@@ -473,7 +493,7 @@ impl Sink for Shared {
 
     fn begin(&self, time: Time) {
         self.bad.store(0, Ordering::Relaxed);
-        if let Some(producer) = &*self.producer.read() {
+        if let Some(producer) = self.producer() {
             producer.context().partitioner.begin(time);
         }
     }

@@ -1,6 +1,5 @@
 //! Handing records over to librdkafka, which keeps them in a queue of bounded size until the broker has them.
 
-use parking_lot::RwLockReadGuard;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer};
@@ -19,7 +18,7 @@ const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(5);
 /// Hands records over for one topic.
 pub(super) struct Sender<'a> {
     shared: &'a Shared,
-    producer: RwLockReadGuard<'a, Option<ThisProducer>>,
+    producer: Option<Arc<ThisProducer>>,
     topic: &'a Arc<str>,
     time: Time,
     count: u64,
@@ -32,7 +31,7 @@ impl<'a> Sender<'a> {
     }
 
     pub fn send(&mut self, record: &ProducerRecord) -> Result<()> {
-        let Some(producer) = &*self.producer else {
+        let Some(producer) = &self.producer else {
             return Err(Error::internal("the Kafka sink was used before it was started"));
         };
         let at = record.timestamp.unwrap_or(self.time);

@@ -6,7 +6,10 @@
 //! | abortable | sending, committing | the transaction is aborted, the batch is run again |
 //! | fatal: fenced | any | another instance has started, or the transaction outlived its timeout: this one ends |
 //! | fatal: anything else | any | this instance ends, the next start settles it |
+//! | a call does not return | putting the offsets | the producer is given up for a new one, whose start aborts the transaction; the batch is run again |
 //! | patience ended | committing | the outcome is unknown: this instance ends, the next start reads it from the group |
+
+use std::sync::mpsc::RecvTimeoutError;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
@@ -19,6 +22,22 @@ use crate::time::{Duration, Stopwatch};
 /// How long one call may take before it is made again.
 pub(super) const CALL: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// How long a call that librdkafka does not limit by itself may take.
+const STUCK: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// What a call ended with, if not well.
+pub(super) enum Failed {
+    Told(KafkaError),
+    /// It has not come back.
+    Stuck,
+}
+
+impl From<KafkaError> for Failed {
+    fn from(error: KafkaError) -> Self {
+        Self::Told(error)
+    }
+}
+
 /// Why a call was given up.
 #[derive(Debug)]
 pub(super) enum Trouble {
@@ -28,12 +47,14 @@ pub(super) enum Trouble {
     Fatal(Error),
     /// It kept failing in ways that pass.
     Patience(Error),
+    /// It has not come back, and no other call may be made of this producer.
+    Stuck(Error),
 }
 
 impl Trouble {
     pub fn into_error(self) -> Error {
         match self {
-            Self::Abortable(error) | Self::Fatal(error) | Self::Patience(error) => error,
+            Self::Abortable(error) | Self::Fatal(error) | Self::Patience(error) | Self::Stuck(error) => error,
         }
     }
 
@@ -42,10 +63,12 @@ impl Trouble {
         match self {
             Self::Abortable(error) => CommitTrouble::NotCommitted(error),
             // Fenced or broken: the coordinator may have taken the commit before.
-            Self::Fatal(error) | Self::Patience(error) => CommitTrouble::Unknown(Error::new(
-                error.kind(),
-                format!("{error}; whether the batch is committed is for Kafka to tell at the next start"),
-            )),
+            Self::Fatal(error) | Self::Patience(error) | Self::Stuck(error) => {
+                CommitTrouble::Unknown(Error::new(
+                    error.kind(),
+                    format!("{error}; whether the batch is committed is for Kafka to tell at the next start"),
+                ))
+            }
         }
     }
 }
@@ -61,10 +84,10 @@ pub(super) struct Calls<'a> {
 }
 
 /// Makes `call` until it succeeds, fails for good, or `patience` ends; says now and then what it waits for.
-pub(super) fn persist(
+pub(super) fn persist<E: Into<Failed>>(
     calls: &Calls<'_>,
     doing: &str,
-    mut call: impl FnMut() -> Result<(), KafkaError>,
+    mut call: impl FnMut() -> Result<(), E>,
 ) -> Result<(), Trouble> {
     const SAY_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
     const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
@@ -72,9 +95,14 @@ pub(super) fn persist(
     let watch = Stopwatch::start();
     let mut said = std::time::Duration::ZERO;
     loop {
-        let error = match call() {
+        let error = match call().map_err(Into::into) {
             Ok(()) => return Ok(()),
-            Err(error) => error,
+            Err(Failed::Told(error)) => error,
+            Err(Failed::Stuck) => {
+                let waited = watch.elapsed().as_secs();
+                let text = format!("cannot {doing}: Kafka's client has not answered for {waited} s");
+                return Err(Trouble::Stuck(Error::unavailable(text)));
+            }
         };
         let told = |what: String| Error::output(what).with_source(error.clone());
         // librdkafka says there which partition or which step it was.
@@ -135,6 +163,30 @@ pub(super) fn persist(
             tracing::warn!("still trying to {doing}: {text}");
         }
         crate::time::pause(PAUSE);
+    }
+}
+
+/// Makes `call` on a thread of its own, as librdkafka may miss that what it waits for is there, and never return.
+pub(super) fn within(
+    runner: &Runner,
+    name: &str,
+    call: impl FnOnce() -> Result<(), KafkaError> + Send + 'static,
+) -> Result<(), Failed> {
+    const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(200);
+    let (sender, answer) = std::sync::mpsc::sync_channel(1);
+    let waiting = Stopwatch::start();
+    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(move || sender.send(call()));
+    if let Err(error) = spawned {
+        tracing::warn!("cannot start a thread: {error}");
+        return Err(Failed::Told(KafkaError::Canceled));
+    }
+    loop {
+        match answer.recv_timeout(LOOK_EVERY) {
+            Ok(result) => return result.map_err(Failed::Told),
+            Err(RecvTimeoutError::Timeout)
+                if waiting.elapsed() < STUCK && !runner.gives_up(waiting.elapsed()) => {}
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Err(Failed::Stuck),
+        }
     }
 }
 
