@@ -31,7 +31,8 @@ fn a_backup_of_a_running_service_goes_on_to_the_true_totals() {
     let truth: BTreeMap<String, u64> = counted_by_sort_and_uniq(&path);
     let records = text.iter().filter(|line| !line.is_empty()).count() as u64;
 
-    let mut run = original.start();
+    // Most of the time a batch is being applied.
+    let mut run = original.clone().env("FAILPOINTS", "commit::mid_apply=sleep(100)").start();
     let http = run.http();
     let address = http.address().to_owned();
     let backups = ["backups/1", "backups/2", "backups/3"];
