@@ -78,7 +78,7 @@ impl Text {
     }
 
     /// The words, or the text that they stand for.
-    #[inline]
+    #[inline(always)]
     fn parts(&self) -> Result<[u64; 3], &Arc<str>> {
         // SAFETY: both forms have a word first, whose first byte is the tag; it says which form it is, and all words of the inline
         // form are set.
@@ -145,7 +145,8 @@ impl Drop for Text {
 }
 
 impl Hash for Text {
-    #[inline]
+    // Always: with a call, a key's words go through memory, twice.
+    #[inline(always)]
     fn hash<H: Hasher>(&self, state: &mut H) {
         match self.parts() {
             Ok([first, second, third]) => {
@@ -161,7 +162,7 @@ impl Hash for Text {
 }
 
 impl PartialEq for Text {
-    #[inline]
+    #[inline(always)]
     fn eq(&self, other: &Self) -> bool {
         match (self.parts(), other.parts()) {
             // What is behind the text is zero in both.

@@ -1,6 +1,6 @@
 //! Values that are put together by key, in a table of their own: one look-up finds key and value side by side.
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher};
 use std::mem::{ManuallyDrop, forget};
 
 use hashbrown::hash_table::Entry;
@@ -43,18 +43,30 @@ impl Drop for Taken<'_> {
 }
 
 impl<K: Key, C> Combined<K, C> {
-    /// Puts `value` under `key`: made by `create`, or merged into what is there. After a panic in either nothing more may be
+    /// The hash of `key`, for [`fold_in`](Self::fold_in): taken of a key where it was made, since one that was just moved has to be waited
+    /// for.
+    #[inline(always)]
+    #[expect(
+        clippy::manual_hash_one,
+        reason = "which is not inlined where several programs have keys of one type"
+    )]
+    pub fn hash(&self, key: &K) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        key.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// Puts `value` under `key`, whose hash is `hash`: made by `create`, or merged into what is there. After a panic in either nothing more may be
     /// put in.
     #[inline]
     pub fn fold_in<V>(
         &mut self,
-        key: K,
-        value: V,
+        hash: u64,
+        (key, value): (K, V),
         create: impl FnOnce(V) -> C,
         merge: impl FnOnce(&K, C, V) -> C,
     ) {
         debug_assert!(self.hole.is_none());
-        let hash = self.hasher.hash_one(&key);
         let place = self.table.len();
         match self.table.entry(hash, |slot| slot.key == key, |slot| self.hasher.hash_one(&slot.key)) {
             Entry::Occupied(slot) => {
@@ -109,7 +121,8 @@ mod tests {
     fn pairs_come_in_the_order_of_their_first() {
         let mut combined = Combined::default();
         for n in (0..5_000_u32).rev().chain(0..5_000) {
-            combined.fold_in(n, u64::from(n), |n| n, |_, a, b| a + b);
+            let hash = combined.hash(&n);
+            combined.fold_in(hash, (n, u64::from(n)), |n| n, |_, a, b| a + b);
         }
         let pairs: Vec<_> = combined.into_pairs().collect();
         assert!(pairs.into_iter().eq((0..5_000).rev().map(|n| (n, 2 * u64::from(n)))));
@@ -120,12 +133,14 @@ mod tests {
         let values: Vec<_> = (0..100).map(|_| Arc::new(())).collect();
         let mut combined = Combined::default();
         for (n, value) in values.iter().enumerate() {
-            combined.fold_in(n, value.clone(), |v| v, |_, a, _| a);
+            let hash = combined.hash(&n);
+            combined.fold_in(hash, (n, value.clone()), |v| v, |_, a, _| a);
         }
         let panic = catch_unwind(AssertUnwindSafe(|| {
+            let hash = combined.hash(&50);
             combined.fold_in(
-                50,
-                values[0].clone(),
+                hash,
+                (50, values[0].clone()),
                 |v| v,
                 |_, _: Arc<()>, _| panic!("as a user's function may"),
             );

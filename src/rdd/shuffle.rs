@@ -99,9 +99,10 @@ where
         task: &TaskContext,
     ) -> Result<Vec<Vec<(K, C)>>> {
         let mut combined = Combined::default();
-        finished(parent.compute(partition, task, &mut |(key, value)| {
+        finished(parent.compute(partition, task, &mut |pair| {
             let merge = |_: &K, before, value| (self.merge_value)(before, value);
-            self.operator.run(|| combined.fold_in(key, value, &self.create, merge));
+            let hash = self.operator.run(|| combined.hash(&pair.0));
+            self.operator.run(|| combined.fold_in(hash, pair, &self.create, merge));
             Ok(())
         }))?;
         self.operator.run(|| distribute(&*self.partitioner, combined.into_pairs()))
@@ -119,7 +120,8 @@ where
                     let _key = AtRecord(|| format!("key {}", shown(key)));
                     (self.merge)(before, part)
                 };
-                combined.fold_in(key, part, |c| c, merge);
+                let hash = combined.hash(&key);
+                combined.fold_in(hash, (key, part), |c| c, merge);
             }
             combined.into_pairs().collect()
         })
