@@ -200,6 +200,12 @@ impl Scheduler {
         self.worked = self.clock.now() - began;
         fail::fail_point!("commit::ran", |_| std::process::abort());
 
+        // A commit waits for the disk and the broker most of the time.
+        for input in self.graph.inputs().iter() {
+            if let Some(input) = input.by_time() {
+                input.look_ahead(time + self.interval, self.clock.now());
+            }
+        }
         self.committer.commit(plan, &info.slices, &mut delta)?;
         if let Some(store) = &self.volatile {
             store.apply_changes(&delta)?;

@@ -188,6 +188,10 @@ impl SliceReader for Surviving {
         self.reader.reads_in_parallel()
     }
 
+    fn fetch_ahead(&self, range: &OffsetRange, since: i64, is_enough: &dyn Fn(Option<i64>) -> bool) {
+        self.reader.fetch_ahead(range, since, is_enough);
+    }
+
     fn peek(&self, range: &OffsetRange, since: i64, visit: &mut dyn FnMut(i64, Option<i64>) -> Flow) -> Flow {
         self.surviving(range, &mut |rest, next| {
             self.reader.peek(rest, since, &mut |offset, at| {

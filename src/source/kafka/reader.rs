@@ -44,6 +44,10 @@ pub trait SliceReader: Send + Sync {
         self.read(range, &mut |record| visit(record.offset, record.timestamp))
     }
 
+    /// Gets the records of `range` ready for a later [`peek`](SliceReader::peek), up to the first one, from `since` on or later, whose
+    /// timestamp `is_enough`. What cannot be had at once, or kept, is left to that.
+    fn fetch_ahead(&self, _range: &OffsetRange, _since: i64, _is_enough: &dyn Fn(Option<i64>) -> bool) {}
+
     /// Whether several parts of a partition are read at the same time as well as one after the other. Only then is a large
     /// slice cut into parts.
     fn reads_in_parallel(&self) -> bool {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
 
 use parking_lot::{Mutex, RwLock};
 
@@ -57,6 +58,8 @@ pub(super) struct KafkaInput {
     pub(super) progress: Mutex<Progress>,
     /// Where batches end, if the records' timestamps say it.
     pub(super) cuts: Option<Mutex<Cuts>>,
+    /// Fetches what the next batch will be of.
+    pub(super) ahead: Mutex<Option<JoinHandle<()>>>,
     /// Where the stream ends, if it does.
     pub(super) bounds: Mutex<Bounds>,
     /// The ids of the topics that are read, as far as they are known.
@@ -191,6 +194,7 @@ impl KafkaInput {
             current: RwLock::new(None),
             progress: Mutex::default(),
             cuts,
+            ahead: Mutex::default(),
             bounds: Mutex::default(),
             ids: Mutex::default(),
             losses: Arc::default(),

@@ -131,6 +131,16 @@ impl Cuts {
         Ok(first)
     }
 
+    /// What stands behind the batch that was closed last, in partitions that end at `ends`.
+    fn rest(&self, ends: &Offsets) -> Vec<OffsetRange> {
+        let closed = self.closed.iter().flat_map(|(_, ranges)| ranges);
+        let rest = closed.map(|range| {
+            let place = (range.topic.clone(), range.partition);
+            whole(&place, range.until, ends.get(&place).copied().unwrap_or(range.until))
+        });
+        rest.filter(|range| !range.is_empty()).collect()
+    }
+
     /// The ranges of the batch `time`.
     pub fn plan(&self, time: Time) -> Result<InputPlan> {
         match &self.closed {
@@ -156,6 +166,11 @@ impl KafkaInput {
             return Err(Error::internal(format!("input `{}` is not cut by timestamp", self.uid)));
         };
         let connection = self.connection()?;
+        // Or both would fetch the same.
+        let ahead = self.ahead.lock().take();
+        if ahead.is_some_and(|thread| thread.join().is_err()) {
+            return Err(Error::internal("the thread that fetches ahead panicked"));
+        }
         let mut cuts = cuts.lock();
         let ends = match self.ends_now(&connection) {
             Ok(ends) => ends,
@@ -204,6 +219,30 @@ impl SlicedByTime for KafkaInput {
             Some(ends) if self.placed(self.take_in(ends.clone(), time))? => Ok(Interval::Open),
             _ => Ok(seen),
         }
+    }
+
+    /// A thread of its own, since the workers are to be free whatever a broker does.
+    fn look_ahead(&self, time: Time, now: Time) {
+        let (Some(cuts), Ok(connection)) = (&self.cuts, self.connection()) else { return };
+        let mut ahead = self.ahead.lock();
+        if time > now || self.ends_before(time) || ahead.is_some() || self.runner.is_stopping() {
+            return;
+        }
+        let mut ends = self.progress.lock().latest.clone();
+        for (place, bound) in self.settled_end().unwrap_or_default() {
+            ends.entry(place).and_modify(|end| *end = bound.min(*end));
+        }
+        let cuts = cuts.lock();
+        let (rest, horizon) = (cuts.rest(&ends), now + cuts.max_future);
+        let fetch = move || {
+            let is_end =
+                |at: Option<i64>| at.map(Time::from_millis).is_some_and(|at| (time..=horizon).contains(&at));
+            for range in &rest {
+                connection.reader.fetch_ahead(range, time.as_millis(), &is_end);
+            }
+        };
+        // Without it a batch begins a little later.
+        *ahead = std::thread::Builder::new().name("tidemill-ahead".to_owned()).spawn(fetch).ok();
     }
 
     fn ends_before(&self, time: Time) -> bool {

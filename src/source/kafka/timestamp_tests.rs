@@ -219,6 +219,21 @@ fn by_hand(partition: &[i64], times: &[i64]) -> Vec<Vec<i64>> {
         .collect()
 }
 
+#[test]
+fn what_stands_behind_the_last_batch_is_what_may_be_fetched_ahead() {
+    let log = log(&[&[1, 12, 25], &[3, 4]]);
+    let mut reader = Reader::new(2);
+    assert_eq!(reader.cuts.rest(&log.ends()), []);
+    assert_eq!(reader.batch(&log, 10, 1_000), Some(vec![vec![1], vec![3, 4]]));
+    // Of the second partition there is nothing.
+    let range = |from, until| OffsetRange { topic: "in".into(), partition: 0, from, until };
+    assert_eq!(reader.cuts.rest(&log.ends()), [range(2, 6)]);
+    assert_eq!(reader.batch(&log, 20, 1_000), Some(vec![vec![12], vec![]]));
+    assert_eq!(reader.cuts.rest(&log.ends()), [range(4, 6)]);
+    // An end that nobody knows now.
+    assert_eq!(reader.cuts.rest(&Offsets::new()), []);
+}
+
 proptest! {
     /// However slowly records come, and however often somebody looks, batches are the same as with all there.
     #[test]

@@ -40,11 +40,20 @@ impl Brokers {
     /// A connection to the leader of the partition of `range`. It may still wait for a response that nobody wants.
     pub fn lease(&self, range: &OffsetRange) -> Result<Connection, Trouble> {
         let node = self.leader(range)?;
-        let idle = self.idle.lock().get_mut(&node).and_then(Vec::pop);
-        match idle.filter(Connection::is_fresh) {
+        match self.idle(&node) {
             Some(connection) => Ok(connection),
             None => Connection::open(&node, &self.settings, &self.runner),
         }
+    }
+
+    /// As [`lease`](Self::lease), if the leader is known and there is a connection that nobody uses.
+    pub fn lease_idle(&self, range: &OffsetRange) -> Option<Connection> {
+        self.idle(&self.known_leader(range)?)
+    }
+
+    fn idle(&self, node: &Node) -> Option<Connection> {
+        let idle = self.idle.lock().get_mut(node).and_then(Vec::pop);
+        idle.filter(Connection::is_fresh)
     }
 
     /// Takes a connection back that is still of use.

@@ -89,7 +89,8 @@ pub(super) fn aborted(data: &PartitionData) -> Vec<(i64, i64)> {
 
 /// What came of a request.
 pub(super) enum Fetched {
-    Chunk(Chunk),
+    /// Records, and the partition's last stable offset.
+    Chunk(Chunk, i64),
     /// There is nothing at or past the offset that was asked for; the partition's last stable offset.
     Nothing(i64),
     /// Quotas are exceeded.
@@ -168,7 +169,7 @@ fn part(
             range.topic, range.partition
         )))
     })?;
-    Ok(chunk.map(Fetched::Chunk))
+    Ok(chunk.map(|chunk| Fetched::Chunk(chunk, end)))
 }
 
 /// Where `part` stands in `buffer`.

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -15,7 +15,7 @@ use super::connection::Connection;
 use super::fetch::{self, Fetched};
 use super::settings::Settings;
 use crate::error::{Error, Result};
-use crate::rdd::{Flow, Runner};
+use crate::rdd::{Flow, Runner, Stop};
 use crate::source::OffsetRange;
 use crate::source::kafka::reader::Answer;
 use crate::source::kafka::source::Place;
@@ -29,6 +29,8 @@ const UNHEARD_FOR_GOOD: Duration = Duration::from_secs(10);
 const SAY_EVERY: Duration = Duration::from_secs(10);
 /// Asked for beyond what a slice is expected to have, so that one request more is seldom needed.
 const SLACK: usize = 64 << 10;
+/// What only fetches ahead waits no longer than this: whoever needs the records asks for them again, and says so.
+const AHEAD_PATIENCE: Duration = Duration::from_millis(500);
 
 pub(in super::super) struct NativeReader {
     pub(super) brokers: Brokers,
@@ -38,6 +40,8 @@ pub(in super::super) struct NativeReader {
     /// Bytes kept of all partitions, and the most that may be.
     kept: AtomicUsize,
     most_kept: usize,
+    /// What the responses may have that wait in sockets.
+    parked: AtomicUsize,
     /// Buffers of responses that nobody needs any more.
     buffers: Mutex<Vec<Vec<u8>>>,
 }
@@ -47,8 +51,20 @@ pub(in super::super) struct NativeReader {
 struct Partition {
     /// What was fetched and not read yet: by looking ahead, or with the last records of a slice.
     ahead: Mutex<VecDeque<Arc<Chunk>>>,
+    /// A request for what comes after that, whose response waits in the socket.
+    parked: Mutex<Option<Parked>>,
     /// How many bytes an offset took when it was fetched last, in 256ths.
     bytes_per_offset: AtomicU64,
+    /// Where committed records ended when it was fetched last.
+    end: AtomicI64,
+    /// The last first offset of a slice that was begun.
+    begun: AtomicI64,
+}
+
+/// A request that is under way for whoever reads on.
+struct Parked {
+    at: i64,
+    connection: Connection,
 }
 
 impl NativeReader {
@@ -61,6 +77,7 @@ impl NativeReader {
             partitions: Mutex::default(),
             kept: AtomicUsize::new(0),
             most_kept,
+            parked: AtomicUsize::new(0),
             buffers: Mutex::default(),
         }
     }
@@ -84,23 +101,50 @@ impl NativeReader {
         self.keep(&self.partition(range), chunk);
     }
 
-    /// Keeps `chunk` for a slice to come, if there is room.
-    fn keep(&self, partition: &Partition, chunk: Arc<Chunk>) {
+    /// Keeps `chunk` for a slice to come; tells whether there was room.
+    fn keep(&self, partition: &Partition, chunk: Arc<Chunk>) -> bool {
         let mut ahead = partition.ahead.lock();
         if ahead.iter().any(|kept| kept.covers(chunk.from)) {
-            return;
+            return true;
         }
         let size = chunk.size();
         if self.kept.fetch_add(size, Ordering::Relaxed) + size > self.most_kept {
             self.kept.fetch_sub(size, Ordering::Relaxed);
-            return;
+            return false;
         }
         let place = ahead.partition_point(|kept| kept.from < chunk.from);
         ahead.insert(place, chunk);
+        true
+    }
+
+    /// Whether one response more may wait in its socket: together they have at most a quarter of what may be kept.
+    fn may_park(&self) -> bool {
+        self.parked.load(Ordering::Relaxed) + self.fetch_bytes <= self.most_kept / 4
+    }
+
+    /// Leaves the request for `at`, which was sent on `connection`, to whoever reads on there.
+    fn park(&self, partition: &Partition, at: i64, connection: Connection) {
+        let mut parked = partition.parked.lock();
+        if parked.is_none() && connection.is_fresh() && self.may_park() {
+            self.parked.fetch_add(self.fetch_bytes, Ordering::Relaxed);
+            *parked = Some(Parked { at, connection });
+        } else {
+            self.brokers.give_back(connection);
+        }
+    }
+
+    /// The connection on which a request is under way for an offset that `is_it`, if there is one.
+    fn unpark(&self, partition: &Partition, is_it: impl FnOnce(i64) -> bool) -> Option<Connection> {
+        let parked = partition.parked.lock().take_if(|parked| is_it(parked.at))?;
+        self.parked.fetch_sub(self.fetch_bytes, Ordering::Relaxed);
+        Some(parked.connection)
     }
 
     /// Lets go of what was kept of `partition` below `offset`.
     fn drop_below(&self, partition: &Partition, offset: i64) {
+        if let Some(connection) = self.unpark(partition, |at| at < offset) {
+            self.brokers.give_back(connection);
+        }
         let mut ahead = partition.ahead.lock();
         while let Some(chunk) = ahead.pop_front_if(|chunk| chunk.next <= offset) {
             self.kept.fetch_sub(chunk.size(), Ordering::Relaxed);
@@ -120,7 +164,8 @@ impl NativeReader {
 
 impl SliceReader for NativeReader {
     fn read(&self, range: &OffsetRange, visit: &mut dyn FnMut(&Record<'_>) -> Flow) -> Flow {
-        let mut reading = Reading::new(self, range, false);
+        let mut reading = Reading::new(self, range, Purpose::Slice);
+        reading.partition.begun.fetch_max(range.from, Ordering::Relaxed);
         let (mut unpacked, ever) = (Vec::new(), Cell::new(i64::MIN));
         let mut at = range.from;
         while at < range.until {
@@ -129,11 +174,12 @@ impl SliceReader for NativeReader {
             reading.done(chunk);
         }
         self.drop_below(&reading.partition, range.until);
+        reading.ask_beyond();
         Ok(())
     }
 
     fn peek(&self, range: &OffsetRange, since: i64, visit: &mut dyn FnMut(i64, Option<i64>) -> Flow) -> Flow {
-        let mut reading = Reading::new(self, range, true);
+        let mut reading = Reading::new(self, range, Purpose::Look);
         let mut unpacked = Vec::new();
         // The first record is of interest whatever its time is.
         let wanted = Cell::new(i64::MIN);
@@ -149,17 +195,44 @@ impl SliceReader for NativeReader {
         Ok(())
     }
 
+    fn fetch_ahead(&self, range: &OffsetRange, since: i64, is_enough: &dyn Fn(Option<i64>) -> bool) {
+        let mut reading = Reading::new(self, range, Purpose::Ahead(Stopwatch::start()));
+        let (mut unpacked, since) = (Vec::new(), Cell::new(since));
+        let mut at = range.from;
+        // Without room, all of it would be fetched for nobody.
+        while at < range.until
+            && let Ok(Some(chunk)) = reading.chunk(at)
+            && self.keep(&reading.partition, chunk.clone())
+        {
+            let found = chunk.visit(at, range, &since, &mut unpacked, &mut |record| {
+                if is_enough(record.timestamp) { Err(Stop::Enough) } else { Ok(()) }
+            });
+            let Ok(next) = found else { break };
+            at = next;
+        }
+    }
+
     fn reads_in_parallel(&self) -> bool {
         true
     }
+}
+
+/// What records are fetched for.
+#[derive(Clone, Copy)]
+enum Purpose {
+    /// To be computed with.
+    Slice,
+    /// To see where a batch ends. No batch waits for it, so it ends with the context.
+    Look,
+    /// To be there when they are wanted: whatever is in the way ends it.
+    Ahead(Stopwatch),
 }
 
 /// One slice being read.
 struct Reading<'a> {
     reader: &'a NativeReader,
     range: &'a OffsetRange,
-    /// No batch waits for it, so it ends with the context.
-    looks_ahead: bool,
+    purpose: Purpose,
     partition: Arc<Partition>,
     connection: Option<Connection>,
     /// The offset that a request is under way for.
@@ -170,15 +243,20 @@ struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    fn new(reader: &'a NativeReader, range: &'a OffsetRange, looks_ahead: bool) -> Self {
+    fn new(reader: &'a NativeReader, range: &'a OffsetRange, purpose: Purpose) -> Self {
         let (partition, connection) = (reader.partition(range), None);
-        Self { reader, range, looks_ahead, partition, connection, asked: None, waiting: None, unheard: None }
+        Self { reader, range, purpose, partition, connection, asked: None, waiting: None, unheard: None }
     }
 
     fn gives_up(&self) -> bool {
         let runner = &self.reader.runner;
         let waited = self.waiting.map_or(Duration::ZERO, Stopwatch::elapsed);
-        (self.looks_ahead && runner.is_stopping()) || runner.gives_up(waited)
+        let ends = match self.purpose {
+            Purpose::Slice => false,
+            Purpose::Look => runner.is_stopping(),
+            Purpose::Ahead(since) => runner.is_stopping() || since.elapsed() > AHEAD_PATIENCE,
+        };
+        ends || runner.gives_up(waited)
     }
 
     /// The chunk with the records at `at`; none if there is nothing more in the range.
@@ -189,13 +267,18 @@ impl<'a> Reading<'a> {
         (self.waiting, self.unheard) = (None, None);
         loop {
             match self.fetch(at) {
-                Ok(Fetched::Chunk(chunk)) => {
-                    self.learn(&chunk);
-                    // Whatever becomes of it is told when its chunk is wanted.
-                    if chunk.next < self.range.until && self.kept(chunk.next).is_none() {
+                Ok(Fetched::Chunk(chunk, end)) => {
+                    self.learn(&chunk, end);
+                    // Whatever becomes of it is told when its chunk is wanted: perhaps in a slice to come.
+                    let is_wanted = matches!(self.purpose, Purpose::Slice) || self.reader.may_park();
+                    if is_wanted && chunk.next < self.range.until && self.kept(chunk.next).is_none() {
                         let _ = self.ask(chunk.next);
                     }
                     return Ok(Some(Arc::new(chunk)));
+                }
+                _ if matches!(self.purpose, Purpose::Ahead(_)) => {
+                    self.connection = None;
+                    return Ok(None);
                 }
                 Ok(Fetched::Nothing(end)) if end >= self.range.until => return Ok(None),
                 Ok(Fetched::Nothing(_)) => self.say(at, "the broker has no more yet"),
@@ -245,32 +328,58 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Notes how large records are here.
-    fn learn(&self, chunk: &Chunk) {
+    /// Notes how large records are here, and where they end.
+    fn learn(&self, chunk: &Chunk, end: i64) {
+        self.partition.end.fetch_max(end, Ordering::Relaxed);
         let offsets = u64::try_from(chunk.next - chunk.from).unwrap_or(1).max(1);
         self.partition.bytes_per_offset.store((chunk.len() as u64 * 256) / offsets, Ordering::Relaxed);
     }
 
-    /// How much to ask for at `at`.
-    fn wanted(&self, at: i64) -> usize {
+    /// How much to ask for at `at`, to read on up to `until`.
+    fn wanted(&self, at: i64, until: i64) -> usize {
         let most = self.reader.fetch_bytes;
-        let left = u64::try_from(self.range.until - at).unwrap_or(0);
-        match self.partition.bytes_per_offset.load(Ordering::Relaxed) {
-            0 => most,
-            each => usize::try_from(left.saturating_mul(each) / 256)
-                .unwrap_or(most)
-                .saturating_add(SLACK)
-                .min(most),
+        self.size_of(at, until).map_or(most, |size| size.saturating_add(SLACK).min(most))
+    }
+
+    /// How many bytes stand from `at` to `until`, judged by what was fetched last.
+    fn size_of(&self, at: i64, until: i64) -> Option<usize> {
+        let each = self.partition.bytes_per_offset.load(Ordering::Relaxed);
+        let offsets = u64::try_from(until - at).unwrap_or(0);
+        (each > 0).then(|| usize::try_from(offsets.saturating_mul(each) / 256).unwrap_or(usize::MAX))
+    }
+
+    /// Asks for what comes after the slice, if a backlog stands there that nobody has begun to read: the next slice finds it in
+    /// the socket.
+    fn ask_beyond(&mut self) {
+        let Partition { begun, end, parked, .. } = &*self.partition;
+        let (begun, end) = (begun.load(Ordering::Relaxed), end.load(Ordering::Relaxed));
+        if begun >= self.range.until || parked.lock().is_some() || !self.reader.may_park() {
+            return;
+        }
+        let mut at = self.range.until;
+        while let Some(kept) = self.kept(at) {
+            at = kept.next;
+        }
+        if self.size_of(at, end).is_some_and(|size| size >= self.reader.fetch_bytes) {
+            // Whatever becomes of it is told when it is wanted.
+            let _ = self.ask_up_to(at, end);
         }
     }
 
     /// Sends a request for what stands at `at`.
     fn ask(&mut self, at: i64) -> Result<(), Trouble> {
+        self.ask_up_to(at, self.range.until)
+    }
+
+    fn ask_up_to(&mut self, at: i64, until: i64) -> Result<(), Trouble> {
         self.asked = None;
-        let bytes = self.wanted(at);
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.reader.brokers.lease(self.range)?,
+        let bytes = self.wanted(at, until);
+        let brokers = &self.reader.brokers;
+        let mut connection = match (self.connection.take(), self.purpose) {
+            (Some(connection), _) => connection,
+            // To connect may take long.
+            (None, Purpose::Ahead(_)) => brokers.lease_idle(self.range).ok_or(Trouble::GivenUp)?,
+            (None, _) => brokers.lease(self.range)?,
         };
         fetch::send(&mut connection, &fetch::request(self.range, at, bytes), &mut || self.gives_up())?;
         self.connection = Some(connection);
@@ -280,8 +389,23 @@ impl<'a> Reading<'a> {
 
     fn fetch(&mut self, at: i64) -> Result<Fetched, Trouble> {
         if self.asked != Some(at) {
+            if let Some(connection) = self.reader.unpark(&self.partition, |parked| parked == at) {
+                if let Some(other) = self.connection.replace(connection) {
+                    self.reader.brokers.give_back(other);
+                }
+                // Anything else was true when it was asked, and need not be now.
+                if let Ok(chunk @ Fetched::Chunk(..)) = self.receive(at) {
+                    return Ok(chunk);
+                }
+                self.connection = None;
+            }
             self.ask(at)?;
         }
+        self.receive(at)
+    }
+
+    /// The response to the request for `at`, which was sent last.
+    fn receive(&mut self, at: i64) -> Result<Fetched, Trouble> {
         self.asked = None;
         let Some(mut connection) = self.connection.take() else {
             return Err(Trouble::lost("no connection"));
@@ -325,8 +449,10 @@ impl<'a> Reading<'a> {
 
 impl Drop for Reading<'_> {
     fn drop(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            self.reader.brokers.give_back(connection);
+        match (self.connection.take(), self.asked) {
+            (Some(connection), Some(at)) => self.reader.park(&self.partition, at, connection),
+            (Some(connection), None) => self.reader.brokers.give_back(connection),
+            (None, _) => {}
         }
     }
 }
