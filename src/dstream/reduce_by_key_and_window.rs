@@ -133,6 +133,8 @@ impl<K: Key, V: Stored> ReduceByKeyAndWindow<K, V> {
             self.edit(&mut task, &key, &place, panes, pane.zip(Some(value)), emitted)?;
         }
         let Task { edits, mut changes, output, stats, .. } = task;
+        // In their order the store takes keys several times as fast. Two changes of one key stay in theirs.
+        changes.sort_by(|a, b| a.key().cmp(b.key()));
         // Where no pane came or went, the last note is as good.
         if slides && self.spec.inverse.is_some() && !changes.is_empty() {
             changes.push(Change::Put(single_key(partition, kind::EMITTED), encode_value(&time)?));

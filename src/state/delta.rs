@@ -13,6 +13,15 @@ pub(crate) enum Change {
     Delete(Vec<u8>),
 }
 
+impl Change {
+    /// The record's key.
+    pub fn key(&self) -> &[u8] {
+        match self {
+            Self::Put(key, _) | Self::Delete(key) => key,
+        }
+    }
+}
+
 /// The changes of a batch by operator.
 #[derive(Debug, Default)]
 pub(crate) struct Delta {
