@@ -120,7 +120,8 @@ pub(super) struct Surviving {
 }
 
 impl Surviving {
-    /// Where to go on in `range`, whose record at `next` could not be read since something is `missing`.
+    /// Where to go on in `range`, whose records before `next` were seen, and which could not be read on since something is
+    /// `missing`.
     fn behind_the_loss(
         &self,
         range: &OffsetRange,
@@ -129,7 +130,10 @@ impl Surviving {
         failure: Error,
     ) -> Result<i64> {
         let place = (range.topic.clone(), range.partition);
-        if missing == Missing::Topic {
+        // A look need not see all that there was.
+        let (Missing::Records(at) | Missing::Topic(at)) = missing;
+        let next = next.max(at).min(range.until);
+        if matches!(missing, Missing::Topic(_)) {
             // There is nobody to ask for more. What lies beyond the slice is told when the deletion is noticed by who plans.
             let lost = OffsetRange { from: next, ..range.clone() };
             if self.on_data_loss == OnDataLoss::Fail {

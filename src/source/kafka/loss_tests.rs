@@ -94,6 +94,28 @@ fn a_slice_ends_where_its_topic_was_deleted() {
     }
 }
 
+/// A look is shown the first record alone.
+struct Glancing(UpTo<fn() -> Answer>);
+
+impl SliceReader for Glancing {
+    fn read(&self, range: &OffsetRange, visit: &mut dyn FnMut(&Record<'_>) -> Flow) -> Flow {
+        let from = range.from;
+        self.0.read(range, &mut |record| if record.offset == from { visit(record) } else { Ok(()) })
+    }
+}
+
+#[test]
+fn what_a_look_was_not_shown_is_not_lost() {
+    let reader = surviving(Glancing(UpTo(5, || Answer::NoTopic)), OnDataLoss::Earliest);
+    let mut seen = Vec::new();
+    let peeked = reader.peek(&range(2, 9), 0, &mut |offset, _| {
+        seen.push(offset);
+        Ok(())
+    });
+    assert!(peeked.is_ok());
+    assert_eq!((seen, reader.losses.take()), (vec![2], vec![range(5, 9)]));
+}
+
 #[test]
 fn what_is_lost_is_told_once_until_its_topic_is_another() {
     let losses = Losses::default();

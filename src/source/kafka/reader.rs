@@ -66,13 +66,14 @@ pub(super) enum Answer {
     Other(i16),
 }
 
-/// What it is that does not exist any more: the source of a reader's error by which it is told from what its visitor fails with.
+/// What it is that does not exist any more, from which offset on: the source of a reader's error by which it is told from what its visitor
+/// fails with. Up to there the reader has what it did not show, or there is nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Missing {
     #[error("are gone")]
-    Records,
+    Records(i64),
     #[error("is gone")]
-    Topic,
+    Topic(i64),
 }
 
 impl Missing {
@@ -111,10 +112,10 @@ impl Answer {
                 "records of {range} are gone: the topic's retention has overtaken this application, or the topic was made \
                  anew; set `on_data_loss` to `earliest` or `latest` to go on without them"
             ))
-            .with_source(Missing::Records),
+            .with_source(Missing::Records(at)),
             Self::NoTopic => {
                 Error::data(format!("topic `{}` or its partition {} is gone", range.topic, range.partition))
-                    .with_source(Missing::Topic)
+                    .with_source(Missing::Topic(at))
             }
             Self::Denied => Error::config(format!("not allowed to read topic `{}`", range.topic)),
             Self::Transient => Error::unavailable(format!("{range} cannot be read at offset {at} now")),
