@@ -234,6 +234,11 @@ impl Runner {
         &self.accumulators
     }
 
+    /// How many threads run tasks.
+    pub fn worker_threads(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
     /// Whether this thread is one of those that run tasks.
     pub fn is_worker(&self) -> bool {
         self.pool.current_thread_index().is_some()

@@ -221,7 +221,7 @@ impl SlicedByTime for KafkaInput {
         }
     }
 
-    /// A thread of its own, since the workers are to be free whatever a broker does.
+    /// In threads of their own, since the workers are to be free whatever a broker does.
     fn look_ahead(&self, time: Time, now: Time) {
         let (Some(cuts), Ok(connection)) = (&self.cuts, self.connection()) else { return };
         let mut ahead = self.ahead.lock();
@@ -234,12 +234,19 @@ impl SlicedByTime for KafkaInput {
         }
         let cuts = cuts.lock();
         let (rest, horizon) = (cuts.rest(&ends), now + cuts.max_future);
+        // As many at the same time as tasks, which do not run now.
+        let at_a_time = rest.len().div_ceil(self.runner.worker_threads()).max(1);
         let fetch = move || {
             let is_end =
                 |at: Option<i64>| at.map(Time::from_millis).is_some_and(|at| (time..=horizon).contains(&at));
-            for range in &rest {
-                connection.reader.fetch_ahead(range, time.as_millis(), &is_end);
-            }
+            let reader = &connection.reader;
+            std::thread::scope(|scope| {
+                for ranges in rest.chunks(at_a_time) {
+                    scope.spawn(move || {
+                        ranges.iter().for_each(|range| reader.fetch_ahead(range, time.as_millis(), &is_end));
+                    });
+                }
+            });
         };
         // Without it a batch begins a little later.
         *ahead = std::thread::Builder::new().name("tidemill-ahead".to_owned()).spawn(fetch).ok();
