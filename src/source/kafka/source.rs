@@ -420,6 +420,10 @@ impl Input for KafkaInput {
         {
             prefetcher.stop();
         }
+        // No client is let go of after the context has ended.
+        if let Err(error) = self.end_looking_ahead() {
+            tracing::error!("{error}");
+        }
     }
 
     fn has_end(&self) -> bool {

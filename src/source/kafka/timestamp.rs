@@ -5,6 +5,7 @@
 //! never ends a batch, and what has to be looked for is the first record *with* a believable timestamp at or past the time.
 
 use std::collections::BTreeMap;
+use std::thread::JoinHandle;
 
 use super::End;
 use super::source::{KafkaInput, Offsets, Place};
@@ -156,6 +157,18 @@ fn whole((topic, partition): &Place, from: i64, end: i64) -> OffsetRange {
 }
 
 impl KafkaInput {
+    /// Waits until nothing is fetched ahead any more.
+    ///
+    /// # Errors
+    /// If that has panicked.
+    pub(super) fn end_looking_ahead(&self) -> Result<()> {
+        let ahead = self.ahead.lock().take();
+        match ahead.map(JoinHandle::join) {
+            Some(Err(_)) => Err(Error::internal("the thread that fetches ahead panicked")),
+            _ => Ok(()),
+        }
+    }
+
     /// Calls `look` with what it needs to know of the partitions, if that is known.
     fn with_log<R>(
         &self,
@@ -167,10 +180,7 @@ impl KafkaInput {
         };
         let connection = self.connection()?;
         // Or both would fetch the same.
-        let ahead = self.ahead.lock().take();
-        if ahead.is_some_and(|thread| thread.join().is_err()) {
-            return Err(Error::internal("the thread that fetches ahead panicked"));
-        }
+        self.end_looking_ahead()?;
         let mut cuts = cuts.lock();
         let ends = match self.ends_now(&connection) {
             Ok(ends) => ends,
