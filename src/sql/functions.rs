@@ -13,6 +13,7 @@ use datafusion::logical_expr::{
     AggregateUDF, ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
+use super::string_to_array::StringToArray;
 use super::top_n::TopN;
 use crate::sql::DataType;
 use crate::time::Time;
@@ -35,6 +36,7 @@ pub(super) fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
     }
     registry.register_udaf(AggregateUDF::from(TopN::new()).into())?;
     registry.register_udf(ScalarUDF::from(BatchTime::new()).into())?;
+    registry.register_udf(ScalarUDF::from(StringToArray::new()).into())?;
     Ok(())
 }
 

@@ -22,6 +22,7 @@ use datafusion::sql::parser::{DFParserBuilder, Statement as DfStatement};
 use datafusion::sql::sqlparser::ast::Statement;
 
 use crate::sql::error::Relations;
+use crate::sql::flat::flat;
 use crate::sql::functions::BATCH_TIME;
 use crate::sql::in_order::in_order;
 use crate::sql::query::block_on;
@@ -138,7 +139,10 @@ impl Planner {
         let logical = self.logical_in(state, sql)?;
         let inputs = self.streams_of(&logical);
         let failed = |error| SqlError::from_datafusion(sql, &error, &self.readable());
-        let plan = block_on(state.create_physical_plan(&logical)).and_then(in_order).map_err(failed)?;
+        let plan = block_on(state.create_physical_plan(&logical))
+            .and_then(in_order)
+            .and_then(flat)
+            .map_err(failed)?;
         check_aggregates(sql, &plan, failed)?;
         Ok((plan, inputs))
     }

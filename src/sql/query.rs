@@ -10,7 +10,7 @@ use std::thread::{self, Thread};
 
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::DataFusionError;
-use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::memory_pool::{FairSpillPool, GreedyMemoryPool, MemoryPool};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::physical_plan::execution_plan::reset_plan_states;
@@ -22,6 +22,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sql::deadline::{IsOver, with_deadline};
 use crate::sql::join_sorted::join_sorted;
 use crate::sql::memory::Memory;
+use crate::sql::running::Feed;
 use crate::sql::source::InputExec;
 use crate::sql::{RecordBatch, SchemaRef, Spool, Spooled, functions};
 use crate::time::Time;
@@ -30,6 +31,8 @@ use crate::time::Time;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Inputs {
     tables: Vec<(Arc<str>, Arc<[Spooled]>)>,
+    /// A stream whose rows come while the run goes on.
+    feed: Option<(Arc<str>, Feed)>,
     time: Option<Time>,
 }
 
@@ -56,6 +59,21 @@ impl Inputs {
         self
     }
 
+    /// The same, where the rows of `stream` come from `feed`.
+    pub(super) fn with_feed(self, stream: &Arc<str>, feed: &Feed) -> Self {
+        Self { feed: Some((stream.clone(), feed.clone())), ..self }
+    }
+
+    /// Where the rows of `stream` come from, if they come while the run goes on.
+    pub(super) fn feed(&self, stream: &str) -> Option<&Feed> {
+        self.feed.as_ref().filter(|(name, _)| &**name == stream).map(|(_, feed)| feed)
+    }
+
+    /// The batch's time.
+    pub(super) fn time(&self) -> Option<Time> {
+        self.time
+    }
+
     /// The rows of `stream`, if they were given.
     pub(crate) fn get(&self, stream: &str) -> Option<&Arc<[Spooled]>> {
         self.tables.iter().find(|(name, _)| &**name == stream).map(|(_, batches)| batches)
@@ -73,6 +91,8 @@ pub(crate) struct Query {
     input_schemas: Arc<[SchemaRef]>,
     row_wise: bool,
     bounds: Option<Bounds>,
+    /// What groups may take before they are given.
+    of_task: Option<usize>,
 }
 
 /// What keeps the memory of a run within bounds.
@@ -100,6 +120,7 @@ impl Query {
             inputs: inputs.into(),
             input_schemas: input_schemas.into(),
             bounds: None,
+            of_task: None,
         }
     }
 
@@ -147,6 +168,23 @@ impl Query {
         Ok(self)
     }
 
+    /// The same query for the tasks of a batch, each of which gives its groups before they take more than an eighth of what queries may
+    /// have. Whoever reads them merges them anyway, and how many times a key is among them depends on the rows alone.
+    pub(crate) fn in_tasks(self, memory: &Memory) -> Self {
+        // Less is soon used up by what holds groups, be they none.
+        const LEAST: usize = 1 << 20;
+        Self { of_task: Some((memory.of_query() / 8).max(LEAST)), ..self }
+    }
+
+    /// Begins a run over `inputs`.
+    pub(super) fn begin(&self, inputs: &Inputs) -> Result<SendableRecordBatchStream> {
+        self.check(inputs)?;
+        // Operators keep metrics, and some keep more (a join's build side): each run gets fresh ones, which also lets runs be
+        // concurrent.
+        let plan = reset_plan_states(Arc::clone(&self.plan));
+        plan.and_then(|plan| plan.execute(0, Arc::new(self.task(inputs)))).map_err(run_error)
+    }
+
     /// The columns of the result.
     pub(crate) fn schema(&self) -> &SchemaRef {
         &self.schema
@@ -170,14 +208,8 @@ impl Query {
     /// `Usage` when a stream's rows are missing or of another schema; `Data` when a value cannot be worked with
     /// (division by zero, a failed cast).
     pub(crate) fn run(&self, inputs: &Inputs) -> Result<Vec<RecordBatch>> {
-        self.check(inputs)?;
-        let run = || {
-            // Operators keep metrics, and some keep more (a join's build side): each run gets fresh ones, which also lets
-            // runs be concurrent.
-            let plan = reset_plan_states(Arc::clone(&self.plan))?;
-            collect(plan.execute(0, Arc::new(self.task(inputs)))?)
-        };
-        let mut batches = functions::at(inputs.time, run).map_err(run_error)?;
+        let run = || collect(self.begin(inputs)?).map_err(run_error);
+        let mut batches = functions::at(inputs.time, run)?;
         batches.retain(|batch| batch.num_rows() > 0);
         Ok(batches)
     }
@@ -277,34 +309,38 @@ impl Query {
 
     /// Each run has a pool of its own, so that none depends on what another one holds.
     fn runtime(&self) -> Arc<RuntimeEnv> {
-        let Some(bounds) = &self.bounds else { return Arc::clone(&self.runtime) };
+        let pool: Arc<dyn MemoryPool> = match (&self.bounds, self.of_task) {
+            (Some(bounds), _) => Arc::new(FairSpillPool::new(bounds.memory.of_query())),
+            (None, Some(of_task)) => Arc::new(GreedyMemoryPool::new(of_task)),
+            (None, None) => return Arc::clone(&self.runtime),
+        };
         let mut runtime = RuntimeEnv::clone(&self.runtime);
-        runtime.memory_pool = Arc::new(FairSpillPool::new(bounds.memory.of_query()));
+        runtime.memory_pool = pool;
         Arc::new(runtime)
     }
 
     fn check(&self, inputs: &Inputs) -> Result<()> {
         for (stream, schema) in self.inputs.iter().zip(self.input_schemas.iter()) {
+            if inputs.feed(stream).is_some() {
+                continue;
+            }
             let batches = inputs.get(stream).ok_or_else(|| {
                 Error::usage(format!("a query was run without the rows of stream `{stream}`"))
             })?;
-            for batch in batches.iter().flat_map(Spooled::in_memory) {
-                let given = batch.schema_ref();
-                let same = Arc::ptr_eq(given, schema)
-                    || given.fields().len() == schema.fields().len()
-                        && given
-                            .fields()
-                            .iter()
-                            .zip(schema.fields())
-                            .all(|(a, b)| a.data_type() == b.data_type());
-                if !same {
-                    return Err(Error::usage(format!(
-                        "rows of stream `{stream}` have other columns than planned"
-                    )));
-                }
-            }
+            batches
+                .iter()
+                .flat_map(Spooled::in_memory)
+                .try_for_each(|batch| check_columns(stream, schema, batch))?;
         }
         Ok(())
+    }
+
+    /// Looks whether rows of `stream` have its columns.
+    pub(super) fn check_batch(&self, stream: &str, batch: &RecordBatch) -> Result<()> {
+        let mut schemas = self.inputs.iter().zip(self.input_schemas.iter());
+        schemas
+            .find(|(name, _)| *name == stream)
+            .map_or(Ok(()), |(_, schema)| check_columns(stream, schema, batch))
     }
 }
 
@@ -312,6 +348,18 @@ impl fmt::Debug for Query {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plan = datafusion::physical_plan::displayable(&*self.plan).indent(false).to_string();
         f.debug_struct("Query").field("inputs", &self.inputs).field("plan", &plan).finish()
+    }
+}
+
+fn check_columns(stream: &str, schema: &SchemaRef, batch: &RecordBatch) -> Result<()> {
+    let given = batch.schema_ref();
+    let same = || {
+        let mut both = given.fields().iter().zip(schema.fields());
+        given.fields().len() == schema.fields().len() && both.all(|(a, b)| a.data_type() == b.data_type())
+    };
+    match Arc::ptr_eq(given, schema) || same() {
+        true => Ok(()),
+        false => Err(Error::usage(format!("rows of stream `{stream}` have other columns than planned"))),
     }
 }
 
@@ -336,13 +384,18 @@ pub(super) fn is_row_wise(plan: &Arc<dyn ExecutionPlan>) -> bool {
     }
     let looks_at_one_row = matches!(
         plan.name(),
-        "ProjectionExec" | "FilterExec" | "UnnestExec" | "CoalesceBatchesExec" | "CooperativeExec"
+        "ProjectionExec"
+            | "FilterExec"
+            | "FlatExec"
+            | "UnnestExec"
+            | "CoalesceBatchesExec"
+            | "CooperativeExec"
     );
     looks_at_one_row && plan.children().into_iter().all(is_row_wise)
 }
 
 /// A failed run as this crate's error, by what its reader has to do.
-fn run_error(error: DataFusionError) -> Error {
+pub(super) fn run_error(error: DataFusionError) -> Error {
     let message = error.strip_backtrace();
     match error.find_root() {
         DataFusionError::Internal(_) => Error::internal(message),

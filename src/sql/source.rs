@@ -18,7 +18,7 @@ use datafusion::physical_plan::{
     ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties,
     ReplaceChildrenOptions,
 };
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 
 use crate::sql::{Inputs, RecordBatch, SchemaRef, Spooled};
 
@@ -152,12 +152,16 @@ impl ExecutionPlan for InputExec {
 
     fn execute(&self, _partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let inputs = context.session_config().get_extension::<Inputs>();
+        let of_run = self.clone();
+        if let Some(feed) = inputs.as_ref().and_then(|inputs| inputs.feed(&self.stream)) {
+            let projected = feed.clone().rows().map(move |batch| of_run.project(&batch));
+            return Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), projected)));
+        }
         let batches = inputs.as_ref().and_then(|inputs| inputs.get(&self.stream)).ok_or_else(|| {
             DataFusionError::Internal(format!("this run was given no rows of stream `{}`", self.stream))
         })?;
         // Read as they are asked for, since not all of them need be in memory.
         let batches: Vec<_> = batches.iter().map(Spooled::batches).collect();
-        let of_run = self.clone();
         let projected = batches.into_iter().flatten().map(move |batch| {
             of_run.project(&batch.map_err(|error| DataFusionError::External(Box::new(error)))?)
         });

@@ -365,3 +365,34 @@ fn rows_that_cannot_be_read_back_are_the_disks_fault() {
     assert_eq!(error.kind(), crate::ErrorKind::Unavailable, "{error}");
     assert!(error.to_string().contains("cannot read rows back from a temporary file"), "{error}");
 }
+
+#[test]
+fn elements_stand_beside_their_row_and_arrays_without_any_are_no_rows() {
+    let sql = "select id, unnest(hashtags) as tag, text from tweets";
+    let query = planner().query(sql).unwrap();
+    assert!(format!("{query:?}").contains("FlatExec"), "{query:?}");
+    let of = schema([
+        ("id", DataType::Int64),
+        ("text", DataType::Utf8View),
+        ("hashtags", data_type("text[]").unwrap()),
+    ]);
+    let tags = |tags: &[&str]| Value::List(tags.iter().map(|tag| Value::from(*tag)).collect());
+    let row =
+        |id: i64, tags: Value| Row(vec![id.into(), "a text that is too long to be in a view".into(), tags]);
+    let rows = [row(1, tags(&["a", "b"])), row(2, Value::Null), row(3, tags(&[])), row(4, tags(&["c"]))];
+    let found = |rows: &[Row]| -> Vec<(Value, Value)> {
+        let batches = query.run(&Inputs::new().with("tweets", [batch_of_rows(&of, rows).unwrap()])).unwrap();
+        let rows = batches.iter().flat_map(|batch| rows_of_batch(batch).unwrap());
+        rows.map(|row| (row.0[0].clone(), row.0[1].clone())).collect()
+    };
+    let expected = [(1.into(), "a".into()), (1.into(), "b".into()), (4.into(), "c".into())];
+    assert_eq!(found(&rows), expected);
+    assert_eq!(found(&[rows[0].clone(), rows[3].clone()]), expected);
+    // More than goes into one batch, and a row that alone is more.
+    let many: Vec<String> = (0..20_000).map(|n| n.to_string()).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let found = found(&[row(1, tags(&many[..5_000])), row(2, tags(&many)), row(3, tags(&many[..1]))]);
+    assert_eq!(found.len(), 25_001);
+    assert_eq!(found[5_001], (2.into(), "1".into()));
+    assert_eq!(found[25_000], (3.into(), "0".into()));
+}

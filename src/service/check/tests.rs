@@ -18,7 +18,7 @@ fn run(config: &Config, name: &str, records: &[&str]) -> Vec<String> {
     let source = &config.sources[0];
     let decoder = Decoder::new(source.format.clone()).expect("the types can be read");
     let values: Vec<Option<&[u8]>> = records.iter().map(|record| Some(record.as_bytes())).collect();
-    let decoded = decoder.decode(&values);
+    let decoded = decoder.decode_values(&values);
     assert!(decoded.bad.is_empty(), "{:?}", decoded.bad);
     let stream = config.streams.iter().find(|stream| stream.name == name).expect("the stream is in the file");
     let Step::Query(query) = &stream.step else { panic!("`{name}` is no query") };

@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::DStream;
 use crate::error::{Error, ErrorKind, Result};
 use crate::rdd::TaskContext;
@@ -12,9 +14,10 @@ use crate::source::kafka::{Headers, Record};
 use crate::sql::{Decoder, RecordBatch};
 use crate::time::Time;
 
-/// A chunk is decoded when it has this many records or bytes.
-const RECORDS: usize = 16_384;
-const BYTES: usize = 4 << 20;
+/// A chunk is decoded when it has this many records or bytes: what queries make of its rows, several times as much, is to fit into a
+/// processor's own cache.
+const RECORDS: usize = 2_048;
+const BYTES: usize = 1 << 20;
 
 /// Copies of some records' values, and what a dead letter needs besides.
 pub(super) struct Chunk<'s> {
@@ -45,7 +48,7 @@ pub(super) struct SourceDecoder {
 /// The records of a chunk's good rows, in the rows' order.
 pub(super) struct Kept {
     topic: Arc<str>,
-    bytes: Vec<u8>,
+    bytes: Bytes,
     records: Vec<Entry>,
 }
 
@@ -145,29 +148,31 @@ impl<'s> Chunk<'s> {
     /// # Errors
     /// `Data` at the first bad record, if the source says so.
     pub fn decode(&mut self, task: &TaskContext) -> Result<Option<RecordBatch>> {
-        let rows = self.decode_good(task)?;
+        let (rows, _) = self.decode_good(task)?;
         self.records.clear();
-        self.bytes.clear();
         Ok(rows)
     }
 
     /// As [`decode`](Chunk::decode), with the records of the rows.
     pub fn decode_traced(&mut self, task: &TaskContext) -> Result<Option<(RecordBatch, Kept)>> {
-        let rows = self.decode_good(task)?;
-        let (bytes, records) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.records));
+        let (rows, bytes) = self.decode_good(task)?;
+        let records = std::mem::take(&mut self.records);
         let topic = self.topic.clone();
         Ok(rows.zip(topic).map(|(rows, topic)| (rows, Kept { topic, bytes, records })))
     }
 
-    /// The good records' rows; the bad records are taken out of the chunk.
-    fn decode_good(&mut self, task: &TaskContext) -> Result<Option<RecordBatch>> {
-        let Some(topic) = self.topic.clone() else { return Ok(None) };
-        let values: Vec<_> = self.records.iter().map(|r| r.value.clone().map(|v| &self.bytes[v])).collect();
-        let decoded = self.source.decoder.decode(&values);
+    /// The good records' rows, and the bytes, which the rows' texts may be views of; the bad records are taken out of the chunk.
+    fn decode_good(&mut self, task: &TaskContext) -> Result<(Option<RecordBatch>, Bytes)> {
+        let Some(topic) = self.topic.clone() else { return Ok((None, Bytes::new())) };
+        // The next chunk will be about as large.
+        let next = Vec::with_capacity(self.bytes.len() + self.bytes.len() / 16);
+        let bytes = Bytes::from(std::mem::replace(&mut self.bytes, next));
+        let values: Vec<_> = self.records.iter().map(|record| record.value.clone()).collect();
+        let decoded = self.source.decoder.decode(&bytes, &values);
         drop(values);
         let SourceDecoder { name, on_bad_record, .. } = self.source;
         for (index, error) in &decoded.bad {
-            let record = record(&topic, &self.bytes, &self.records[*index]);
+            let record = record(&topic, &bytes, &self.records[*index]);
             let told = on_bad_record.apply(task, &record, Stage::Decode, name, error.clone(), self.read_in);
             told.map_err(|told| {
                 if told.kind() != ErrorKind::Data {
@@ -187,6 +192,6 @@ impl<'s> Chunk<'s> {
                 bad.next_if_eq(&(index - 1)).is_none()
             });
         }
-        Ok((decoded.batch.num_rows() > 0).then_some(decoded.batch))
+        Ok(((decoded.batch.num_rows() > 0).then_some(decoded.batch), bytes))
     }
 }

@@ -12,7 +12,7 @@ use crate::source::FileOptions;
 use crate::source::kafka::{KafkaSource, KafkaStream};
 use crate::sql::{
     Grouping, Inputs, Keeping, Memory, Part, Query, RecordBatch, Row, SchemaRef, Spooled, batch_of_rows,
-    columnar, every, rows_of_batch, shared, spooled, type_name,
+    columnar, every, rows_of_batch, run_in_tasks, shared, spooled, type_name,
 };
 use crate::time::{Duration, Time};
 use crate::{DStream, StreamingContext, WindowSpec};
@@ -318,12 +318,18 @@ impl<'c> Streams<'c> {
                 let (query, name) = (query.clone(), name.clone());
                 let rows = parent.get_or_compute(time)?;
                 Ok(rows.map(|rdd| {
-                    rdd.try_flat_map(move |batch| query.run(&Inputs::new().with(&name, [batch]).at(time)))
+                    rdd.try_pieces(move |read, _, _, emit| {
+                        let mut run = query.start(&name, Inputs::new().at(time))?;
+                        read(&mut |batch| run.push(batch, emit))?;
+                        run.finish(emit)
+                    })
                 }))
             }));
         }
         let (rest, parts) = query.split(|name| names.iter().any(|stream| stream == name))?;
         let (rest, memory) = (rest.within(&self.memory)?, self.memory.clone());
+        let in_tasks = |part: Part| Part { query: part.query.in_tasks(&memory), ..part };
+        let parts: Vec<_> = parts.into_iter().map(in_tasks).collect();
         // The streams themselves: a `DStream` would keep the context alive that keeps this.
         let inputs: Vec<_> = inputs.into_iter().map(|stream| stream.core).collect();
         Ok(first.derive("sql", &others, first.slide_duration(), move |time: Time| {
@@ -335,13 +341,8 @@ impl<'c> Streams<'c> {
             }
             for (stream, rdd) in names.iter().zip(rdds) {
                 let parts: Vec<&Part> = parts.iter().filter(|part| part.stream == *stream).collect();
-                let results = spooled(&rdd, &memory, parts.len(), |batch, spools| {
-                    for (part, spool) in parts.iter().zip(spools) {
-                        let rows = Inputs::new().with(stream, [batch.clone()]).at(time);
-                        part.query.run(&rows)?.iter().try_for_each(|batch| spool.push(batch))?;
-                    }
-                    Ok(())
-                })?;
+                let queries: Vec<_> = parts.iter().map(|part| (&**stream, &part.query)).collect();
+                let results = run_in_tasks(&rdd, &queries, Some(time), &memory)?;
                 for (part, rows) in parts.iter().zip(results) {
                     tables = tables.with_parts(&part.name, rows);
                 }
@@ -356,14 +357,11 @@ impl<'c> Streams<'c> {
             return Ok(partials.clone());
         }
         let input = self.get(grouping.input())?.clone();
-        let (parent, own, memory) = (input.core.clone(), grouping.clone(), self.memory.clone());
+        let (parent, own, memory) = (input.core.clone(), grouping.within(&self.memory)?, self.memory.clone());
         let runner = self.ssc.inner.runner.clone();
         let partials = input.derive("group", &[], input.slide_duration(), move |time| {
             let Some(rdd) = parent.get_or_compute(time)? else { return Ok(None) };
-            let results = spooled(&rdd, &memory, 1, |batch, spools| {
-                let partial = own.partial_batches(&[batch])?;
-                spools.iter_mut().try_for_each(|spool| partial.iter().try_for_each(|batch| spool.push(batch)))
-            })?;
+            let results = run_in_tasks(&rdd, &[(own.input(), own.partial_query())], None, &memory)?;
             let parts = results.into_iter().flatten().map(|part| Arc::new(vec![part])).collect();
             Ok(Some(Rdd::in_memory(&runner, parts)))
         });
@@ -371,16 +369,20 @@ impl<'c> Streams<'c> {
         Ok(partials)
     }
 
-    /// The batch's groups alone, one row per key.
-    fn reduce_by_key(&mut self, grouping: &Grouping) -> Result<Rows> {
+    /// The groups of the whole batch, in columns that only the grouping can read.
+    fn merged(&mut self, grouping: &Grouping) -> Result<Rows> {
         let (partials, runner) = (self.partials(grouping)?, self.ssc.inner.runner.clone());
         let (grouping, memory) = (grouping.within(&self.memory)?, self.memory.clone());
         let parent = partials.core.clone();
-        let finish = grouping.clone();
-        let merged = partials.derive("merge", &[], partials.slide_duration(), move |time| {
+        Ok(partials.derive("merge", &[], partials.slide_duration(), move |time| {
             let Some(rdd) = parent.get_or_compute(time)? else { return Ok(None) };
             Ok(Some(grouping.run_merge(rdd.collect()?, &memory)?.rdd(&runner)))
-        });
+        }))
+    }
+
+    /// The batch's groups alone, one row per key.
+    fn reduce_by_key(&mut self, grouping: &Grouping) -> Result<Rows> {
+        let (merged, finish) = (self.merged(grouping)?, grouping.clone());
         Ok(merged.each_rdd("finish", move |rdd| {
             let finish = finish.clone();
             rdd.try_flat_map(move |batch| Ok(vec![finish.merged(&batch)?]))
@@ -393,9 +395,14 @@ impl<'c> Streams<'c> {
             return Ok(groups.clone());
         }
         let own = grouping.clone();
-        let groups = self
-            .partials(grouping)?
-            .each_rdd("rows", move |rdd| {
+        // Columns are merged many times as fast as rows.
+        let groups = if grouping.merges_states() {
+            self.merged(grouping)?.each_rdd("rows", move |rdd| {
+                let own = own.clone();
+                rdd.try_flat_map(move |batch| own.merged_groups(&batch))
+            })
+        } else {
+            let groups = self.partials(grouping)?.each_rdd("rows", move |rdd| {
                 let own = own.clone();
                 rdd.try_pieces(move |read, _, _, emit| {
                     read(&mut |part: Spooled| {
@@ -403,8 +410,9 @@ impl<'c> Streams<'c> {
                             .try_for_each(|batch| own.groups(&batch?)?.into_iter().try_for_each(&mut *emit))
                     })
                 })
-            })
-            .reduce_by_key(merge(grouping));
+            });
+            groups.reduce_by_key(merge(grouping))
+        };
         self.groups.insert(grouping.partial_sql().to_owned(), groups.clone());
         Ok(groups)
     }

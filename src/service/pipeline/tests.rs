@@ -120,7 +120,7 @@ fn at_once(config: &Config, columns: &[(&str, &str)], rows: &[Value]) -> BTreeMa
     let decoder = crate::sql::Decoder::new(config.sources[0].format.clone()).unwrap();
     let lines: Vec<String> = rows.iter().map(Value::to_string).collect();
     let values: Vec<Option<&[u8]>> = lines.iter().map(|line| Some(line.as_bytes())).collect();
-    let table = decoder.decode(&values).batch;
+    let table = decoder.decode_values(&values).batch;
     let mut planner = Planner::new();
     planner.register("events", config.sources[0].schema.clone());
     let columns: Vec<String> = columns.iter().map(|(name, call)| format!(", {call} as {name}")).collect();

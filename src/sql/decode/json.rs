@@ -1,16 +1,19 @@
 //! Each value is one JSON object.
 //!
-//! Arrow's reader takes a whole chunk at once, and fails as a whole. Where it fails, the chunk is split until the bad
-//! records stand alone, so that they cost and the good ones do not.
+//! Objects of plain members are read [where they stand](members). All else is for Arrow's reader, which takes a whole chunk at once, and
+//! fails as a whole. Where it fails, the chunk is split until the bad records stand alone, so that they cost and the good ones do not.
 
+use std::ops::Range;
+use std::str::from_utf8;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::json::ReaderBuilder;
 use serde::de::IgnoredAny;
 
-use super::Decoded;
+use super::{Decoded, members};
 use crate::error::{Error, Result};
 use crate::sql::{RecordBatch, SchemaRef};
 
@@ -30,12 +33,16 @@ pub(super) fn check(schema: &SchemaRef) -> Result<()> {
 }
 
 /// Rows of the columns of `schema`.
-pub(super) fn decode(schema: &SchemaRef, values: &[Option<&[u8]>]) -> Decoded {
-    let mut work = Work { schema, values, good: Vec::new(), bad: Vec::new() };
+pub(super) fn decode(schema: &SchemaRef, bytes: &Bytes, values: &[Option<Range<usize>>]) -> Decoded {
+    let mut work = Work { schema, bytes, values, good: Vec::new(), bad: Vec::new() };
+    let is_text = from_utf8(bytes).is_ok();
     let mut start = 0;
     while start < values.len() {
         let end = values.len().min(start + CHUNK);
-        work.range(start, end);
+        match is_text.then(|| members::read(schema, bytes, &values[start..end])).flatten() {
+            Some(batch) => work.good.push(batch),
+            None => work.range(start, end),
+        }
         start = end;
     }
     let batch = match work.good.len() {
@@ -48,7 +55,8 @@ pub(super) fn decode(schema: &SchemaRef, values: &[Option<&[u8]>]) -> Decoded {
 
 struct Work<'a> {
     schema: &'a SchemaRef,
-    values: &'a [Option<&'a [u8]>],
+    bytes: &'a [u8],
+    values: &'a [Option<Range<usize>>],
     good: Vec<RecordBatch>,
     bad: Vec<(usize, String)>,
 }
@@ -62,6 +70,10 @@ enum Failure {
 }
 
 impl Work<'_> {
+    fn value(&self, index: usize) -> Option<&[u8]> {
+        self.values[index].clone().map(|value| &self.bytes[value])
+    }
+
     /// Decodes the records from `start` up to `end`, which may be bad in any number.
     fn range(&mut self, mut start: usize, end: usize) {
         while start < end {
@@ -96,7 +108,7 @@ impl Work<'_> {
         for index in start..end {
             let at = |why: String| Failure::At(index, why);
             let value =
-                self.values[index].ok_or_else(|| at("expected a JSON object, found no value".to_owned()))?;
+                self.value(index).ok_or_else(|| at("expected a JSON object, found no value".to_owned()))?;
             // The line break ends a number on the top level, which would otherwise go on in the next value.
             let read = reader.decode(value).and_then(|read| Ok((read, reader.decode(b"\n")?)));
             let read = read.map_err(|error| at(explain(value, &plain(&error))))?;
@@ -109,8 +121,8 @@ impl Work<'_> {
                 _ => return Err(at(explain(value, "expected one JSON object, found more after it"))),
             }
         }
-        let batch = reader.flush().map_err(|error| match &self.values[start..end] {
-            [Some(value)] => Failure::Somewhere(explain(value, &plain(&error))),
+        let batch = reader.flush().map_err(|error| match self.value(start) {
+            Some(value) if end - start == 1 => Failure::Somewhere(explain(value, &plain(&error))),
             _ => somewhere(error),
         })?;
         batch.ok_or_else(|| Failure::Somewhere("expected a JSON object, found nothing".to_owned()))

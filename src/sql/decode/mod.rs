@@ -1,9 +1,13 @@
 //! Bytes of records to rows: good rows in one batch, bad records by their index.
 
 mod json;
+mod members;
 mod text;
 
+use std::ops::Range;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::error::Result;
 use crate::sql::{DataType, RecordBatch, SchemaRef};
@@ -67,11 +71,24 @@ impl Decoder {
         &self.schema
     }
 
-    /// The rows of these values; `None` is a record without value (a tombstone). A batch without rows for no records.
-    pub(crate) fn decode(&self, values: &[Option<&[u8]>]) -> Decoded {
+    /// As [`decode`](Self::decode), of values that stand anywhere.
+    #[cfg(test)]
+    pub(crate) fn decode_values(&self, values: &[Option<&[u8]>]) -> Decoded {
+        let mut bytes = Vec::new();
+        let mut place = |value: &[u8]| {
+            bytes.extend_from_slice(value);
+            bytes.len() - value.len()..bytes.len()
+        };
+        let places: Vec<_> = values.iter().map(|value| value.map(&mut place)).collect();
+        self.decode(&bytes.into(), &places)
+    }
+
+    /// The rows of the values that stand at these places of `bytes`; `None` is a record without value (a tombstone). A batch without
+    /// rows for no records. Long texts are views into `bytes`, and keep them.
+    pub(crate) fn decode(&self, bytes: &Bytes, values: &[Option<Range<usize>>]) -> Decoded {
         match self.format {
-            Format::Text { .. } => text::decode(&self.schema, values),
-            Format::Json { .. } => json::decode(&self.schema, values),
+            Format::Text { .. } => text::decode(&self.schema, bytes, values),
+            Format::Json { .. } => json::decode(&self.schema, bytes, values),
         }
     }
 }

@@ -16,7 +16,7 @@ fn json() -> Decoder {
 
 fn decode(decoder: &Decoder, values: &[&str]) -> (Vec<Row>, Vec<(usize, String)>) {
     let values: Vec<_> = values.iter().map(|value| Some(value.as_bytes())).collect();
-    let decoded = decoder.decode(&values);
+    let decoded = decoder.decode_values(&values);
     (rows_of_batch(&decoded.batch).unwrap(), decoded.bad)
 }
 
@@ -31,7 +31,7 @@ fn ids(values: &[&str]) -> (Vec<Value>, Vec<usize>) {
 
 #[test]
 fn text_is_taken_as_it_is() {
-    let decoded = text().decode(&[
+    let decoded = text().decode_values(&[
         Some(b"a\nb"),
         None,
         Some(b""),
@@ -47,7 +47,7 @@ fn text_is_taken_as_it_is() {
 #[test]
 fn no_records_are_no_rows() {
     for decoder in [text(), json()] {
-        let decoded = decoder.decode(&[]);
+        let decoded = decoder.decode_values(&[]);
         assert_eq!((decoded.batch.num_rows(), decoded.bad.len()), (0, 0));
         assert_eq!(decoded.batch.schema_ref(), decoder.schema());
     }
@@ -118,8 +118,12 @@ fn a_bad_record_takes_no_neighbour_with_it() {
 
 #[test]
 fn bytes_that_are_no_text_and_missing_values_are_bad() {
-    let decoded =
-        json().decode(&[Some(b"{\"id\":1}"), None, Some(b"{\"text\":\"\xff\"}"), Some(b"{\"o\":\"\xc3\"}")]);
+    let decoded = json().decode_values(&[
+        Some(b"{\"id\":1}"),
+        None,
+        Some(b"{\"text\":\"\xff\"}"),
+        Some(b"{\"o\":\"\xc3\"}"),
+    ]);
     assert_eq!(decoded.batch.num_rows(), 1);
     let bad: Vec<_> = decoded.bad.iter().map(|(index, why)| (*index, why.as_str())).collect();
     assert_eq!(bad[0], (1, "expected a JSON object, found no value"));
@@ -163,4 +167,70 @@ fn a_type_that_json_cannot_give_is_refused() {
     assert!(Decoder::new(Format::Json { schema: schema([]) }).is_err());
     let month = DataType::Interval(datafusion::arrow::datatypes::IntervalUnit::YearMonth);
     assert!(Decoder::new(Format::Json { schema: schema([("a", month)]) }).is_err());
+}
+
+mod proptests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A member's value, as plain or as rare as anything, and what is none.
+    fn value() -> impl Strategy<Value = String> {
+        let leaf = prop_oneof![
+            "-?[0-9]{1,20}",
+            r"-?[0-9]{1,3}\.[0-9]{0,3}([eE][+-]?[0-9])?",
+            "\"[a-c☃ ]{0,20}\"",
+            r#""([a-c]|\\[nrt"\\/bfu]|\\u00e9|\\ud83d\\ude00|\\ud800){0,4}""#,
+            Just("true".to_owned()),
+            Just("null".to_owned()),
+            Just("nul".to_owned()),
+        ];
+        leaf.prop_recursive(2, 4, 3, |inner| {
+            let list = prop::collection::vec(inner.clone(), 0..3);
+            prop_oneof![
+                list.prop_map(|items| format!("[{}]", items.join(", "))),
+                prop::option::of(inner)
+                    .prop_map(|item| item.map_or("{}".to_owned(), |item| format!("{{\"id\" : {item}}}"))),
+            ]
+        })
+    }
+
+    fn record() -> impl Strategy<Value = String> {
+        let name = prop::sample::select(vec!["id", "text", "x", "on", "other", "te\\u0078t"]);
+        let member = (name, value(), "[ \n]?")
+            .prop_map(|(name, value, blank)| format!("\"{name}\"{blank}:{blank}{value}"));
+        let end = prop::sample::select(vec!["}", "}", "}", "} ", "}}", "", ",}"]);
+        (prop::collection::vec(member, 0..5), end)
+            .prop_map(|(members, end)| format!("{{{}{end}", members.join(",")))
+    }
+
+    proptest! {
+        #[test]
+        fn members_where_they_stand_are_what_arrow_reads(records in prop::collection::vec(record(), 1..4)) {
+            let columns = [("id", "bigint"), ("text", "text"), ("x", "double"), ("on", "boolean")];
+            let schema = schema(columns.map(|(name, of)| (name, data_type(of).unwrap())));
+            let decoder = Decoder::new(Format::Json { schema }).unwrap();
+            let records: Vec<_> = records.iter().map(String::as_str).collect();
+            let quick = decode(&decoder, &records);
+            // A record that is surely bad has Arrow's reader look at all.
+            let (rows, mut bad) = decode(&decoder, &[&records[..], &["{"]].concat());
+            prop_assert_eq!(bad.pop().map(|(index, _)| index), Some(records.len()));
+            prop_assert_eq!(quick, (rows, bad));
+        }
+    }
+}
+
+#[test]
+fn texts_with_escapes_are_long_and_short() {
+    let (rows, bad) = decode(
+        &json(),
+        &[
+            r#"{"text": "tab\tand \"quotes\" and \u00e9 and \ud83d\ude00", "x": -0.25}"#,
+            r#"{"text": "\\", "x": 12, "other": {"text": ["\n", {}, []]}}"#,
+        ],
+    );
+    assert_eq!(bad, []);
+    let expected: [Value; 2] = ["tab\tand \"quotes\" and é and 😀".into(), "\\".into()];
+    assert_eq!([rows[0].0[1].clone(), rows[1].0[1].clone()], expected);
+    assert_eq!([rows[0].0[4].clone(), rows[1].0[4].clone()], [-0.25, 12.0].map(Value::float));
 }

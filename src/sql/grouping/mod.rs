@@ -6,6 +6,8 @@ mod plan;
 
 use std::sync::Arc;
 
+use datafusion::arrow::array::ArrayRef;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::columns::{batch, column_of, columnar, rows_of_columns};
 use crate::sql::{Inputs, Memory, Query, RecordBatch, Row, SchemaRef, Spooled, Value};
@@ -88,35 +90,56 @@ impl Grouping {
         Ok(groups)
     }
 
-    /// As [`partial`](Self::partial), in columns that only this grouping can read.
-    ///
-    /// # Errors
-    /// As for [`partial`](Self::partial).
-    pub(crate) fn partial_batches(&self, batches: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
+    /// What gives the states of chunks of the rows of [`input`](Self::input), in columns that only this grouping can read.
+    pub(crate) fn partial_query(&self) -> &Query {
+        &self.partial
+    }
+
+    fn partial_batches(&self, batches: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
         if batches.iter().all(|batch| batch.num_rows() == 0) {
             return Ok(Vec::new());
         }
         self.partial.run(&Inputs::new().with(self.input(), batches))
     }
 
-    /// The keys and states of a batch that [`partial_batches`](Self::partial_batches) gave.
+    /// The keys and states of a batch that the [partial query](Self::partial_query) gave.
     ///
     /// # Errors
     /// `Data` for a value that cannot be kept.
     pub(crate) fn groups(&self, partial: &RecordBatch) -> Result<Vec<(Row, Row)>> {
         let columns: Vec<_> = self.partial_columns.iter().map(|&at| partial.column(at).clone()).collect();
+        self.groups_of(&columns, partial.num_rows())
+    }
+
+    fn groups_of(&self, columns: &[ArrayRef], len: usize) -> Result<Vec<(Row, Row)>> {
         let (key, rest) = columns.split_at(self.key_schema.fields().len());
-        let keys = rows_of_columns(key, partial.num_rows())?;
-        let states = rows_of_columns(rest, partial.num_rows())?;
+        let (keys, states) = (rows_of_columns(key, len)?, rows_of_columns(rest, len)?);
         Ok(keys.into_iter().zip(states).map(|(key, state)| (key, self.state(state))).collect())
     }
 
-    /// The same grouping, which [merges](Self::run_merge) within `memory`.
+    /// Whether [`merged_groups`](Self::merged_groups) gives the states of all chunks together: there are keys, and what merging the
+    /// columns gives for each aggregate is its state as well as its value.
+    pub(crate) fn merges_states(&self) -> bool {
+        let own = |aggregate: &Aggregate| !matches!(aggregate, Aggregate::Generic(_));
+        !self.key_schema.fields().is_empty() && self.aggregates.iter().all(own)
+    }
+
+    /// The keys and states of a batch that [`run_merge`](Self::run_merge) gave. Only if the grouping
+    /// [merges states](Self::merges_states).
+    ///
+    /// # Errors
+    /// As for [`groups`](Self::groups).
+    pub(crate) fn merged_groups(&self, merged: &RecordBatch) -> Result<Vec<(Row, Row)>> {
+        self.groups_of(merged.columns(), merged.num_rows())
+    }
+
+    /// The same grouping, whose queries stay within `memory`.
     ///
     /// # Errors
     /// As for [`Query::within`].
     pub(crate) fn within(&self, memory: &Arc<Memory>) -> Result<Self> {
-        Ok(Self { merge: self.merge.clone().within(memory)?, ..self.clone() })
+        let (partial, merge) = (self.partial.clone().in_tasks(memory), self.merge.clone().within(memory)?);
+        Ok(Self { partial, merge, ..self.clone() })
     }
 
     /// Merges the states of all chunks' `partials`: a row for each key, for [`merged`](Self::merged).
