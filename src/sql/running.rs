@@ -210,17 +210,22 @@ mod tests {
         rows_of(10, first, count)
     }
 
+    fn add(all: &mut Vec<Row>, rows: &RecordBatch) -> Result<()> {
+        all.extend(rows_of_batch(rows)?);
+        Ok(())
+    }
+
     /// How many rows each push gives, that of the end last, and all of them.
     fn run(query: &Query, pushes: &[RecordBatch]) -> (Vec<usize>, Vec<Row>) {
         let mut run = query.start("words", Inputs::new()).unwrap();
         let (mut counts, mut all) = (Vec::new(), Vec::new());
         for batch in pushes {
             let before = all.len();
-            run.push::<Error>(batch.clone(), &mut |rows| Ok(all.extend(rows_of_batch(&rows)?))).unwrap();
+            run.push(batch.clone(), &mut |rows| add(&mut all, &rows)).unwrap();
             counts.push(all.len() - before);
         }
         let before = all.len();
-        run.finish::<Error>(&mut |rows| Ok(all.extend(rows_of_batch(&rows)?))).unwrap();
+        run.finish(&mut |rows| add(&mut all, &rows)).unwrap();
         counts.push(all.len() - before);
         (counts, all)
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::types::{BinaryViewType, ByteViewType, StringViewType};
 use datafusion::arrow::array::{Array as _, ArrayData, ArrayRef, AsArray as _, ListArray, UInt64Array};
 use datafusion::arrow::buffer::OffsetBuffer;
-use datafusion::arrow::compute::take_record_batch;
+use datafusion::arrow::compute::{concat_batches, take_record_batch};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::ipc::reader::StreamReader;
 use datafusion::arrow::ipc::writer::StreamWriter;
@@ -21,9 +21,22 @@ use crate::sql::{DataType, RecordBatch, Schema};
 /// another machine gives the same.
 const PARTITIONS: usize = 8;
 
+/// Batches of fewer rows and bytes than these are put together.
+const ROWS: usize = 16_384;
+const BYTES: usize = 1 << 20;
+
+#[derive(Default)]
+struct Few {
+    batches: Vec<RecordBatch>,
+    rows: usize,
+    bytes: usize,
+}
+
 /// Takes rows.
 pub(crate) struct Spool {
     room: Arc<Memory>,
+    /// Small batches that become one: what sorts and merges needs memory for each.
+    few: Few,
     memory: Vec<RecordBatch>,
     reserved: Vec<Reservation>,
     file: Option<StreamWriter<Rows>>,
@@ -33,7 +46,14 @@ pub(crate) struct Spool {
 impl Spool {
     /// An empty one.
     pub(crate) fn new(room: &Arc<Memory>) -> Self {
-        Self { room: room.clone(), memory: Vec::new(), reserved: Vec::new(), file: None, rows: 0 }
+        Self {
+            room: room.clone(),
+            few: Few::default(),
+            memory: Vec::new(),
+            reserved: Vec::new(),
+            file: None,
+            rows: 0,
+        }
     }
 
     /// Takes the rows of `batch`. Once there was no room for some, all that follow go to the file, so that their order stays.
@@ -46,6 +66,33 @@ impl Spool {
         }
         self.rows += batch.num_rows();
         let batch = compact(batch);
+        let (rows, bytes) = (batch.num_rows(), size(&batch));
+        let is_large = rows >= ROWS || bytes >= BYTES || batch.num_columns() == 0;
+        if is_large || self.few.batches.first().is_some_and(|first| first.schema() != batch.schema()) {
+            self.put_few()?;
+        }
+        if is_large {
+            return self.put(batch);
+        }
+        self.few.batches.push(batch);
+        self.few.rows += rows;
+        self.few.bytes += bytes;
+        if self.few.rows >= ROWS || self.few.bytes >= BYTES { self.put_few() } else { Ok(()) }
+    }
+
+    fn put_few(&mut self) -> Result<()> {
+        let few = std::mem::take(&mut self.few).batches;
+        match few.as_slice() {
+            [] => Ok(()),
+            [one] => self.put(one.clone()),
+            [first, ..] => {
+                let together = concat_batches(&first.schema(), &few);
+                self.put(together.map_err(|e| Error::internal(format!("rows cannot be put together: {e}")))?)
+            }
+        }
+    }
+
+    fn put(&mut self, batch: RecordBatch) -> Result<()> {
         if self.file.is_none() {
             if let Some(reservation) = self.room.reserve(size(&batch)) {
                 self.reserved.push(reservation);
@@ -66,7 +113,8 @@ impl Spool {
     ///
     /// # Errors
     /// As for [`push`](Self::push).
-    pub(crate) fn finish(self) -> Result<Spooled> {
+    pub(crate) fn finish(mut self) -> Result<Spooled> {
+        self.put_few()?;
         let file = match self.file {
             None => None,
             Some(writer) => {

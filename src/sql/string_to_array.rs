@@ -74,7 +74,7 @@ fn parts(texts: &StringViewArray, delimiter: &str) -> Result<ArrayRef> {
                 (texts.data_buffers()[view.buffer_index as usize].as_slice(), text)
             };
             match delimiter.as_bytes() {
-                [byte] => parts.cut(bytes, text, 1, memchr::memchr_iter(*byte, &bytes[text.start..text.end])),
+                [byte] => parts.cut(bytes, text, 1, places(*byte, &bytes[text.start..text.end])),
                 longer => {
                     parts.cut(bytes, text, longer.len(), finder.find_iter(&bytes[text.start..text.end]))
                 }
@@ -92,6 +92,28 @@ fn parts(texts: &StringViewArray, delimiter: &str) -> Result<ArrayRef> {
     let element = Arc::new(Field::new_list_field(DataType::Utf8View, true));
     let ends = OffsetBuffer::new(ScalarBuffer::from(ends));
     Ok(Arc::new(ListArray::try_new(element, ends, Arc::new(values), texts.nulls().cloned())?))
+}
+
+/// Where `byte` stands in `bytes`, eight of which are looked at together: where it comes every few bytes, that is quicker than a search that
+/// begins anew behind each.
+#[inline]
+fn places(byte: u8, bytes: &[u8]) -> impl Iterator<Item = usize> {
+    const LOW: u64 = u64::from_le_bytes([0x7f; 8]);
+    let wanted = u64::from_le_bytes([byte; 8]);
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut last = [!byte; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let words = words.iter().copied().chain(std::iter::once(last)).enumerate();
+    words.flat_map(move |(at, word)| {
+        let differs = u64::from_le_bytes(word) ^ wanted;
+        // The highest bit of each byte that does not differ.
+        let mut found = !(((differs & LOW) + LOW) | differs | LOW);
+        std::iter::from_fn(move || {
+            let place = (found != 0).then(|| at * 8 + found.trailing_zeros() as usize / 8);
+            found &= found.wrapping_sub(1);
+            place
+        })
+    })
 }
 
 /// Where a text stands.

@@ -17,7 +17,7 @@ const MASKS: [u128; INLINE + 1] = {
 };
 
 /// The view of what stands from `start` to `end` in `bytes`, which are the block of this number.
-#[inline]
+#[inline(always)]
 pub(super) fn view(bytes: &[u8], block: u32, start: usize, end: usize) -> u128 {
     let length = end - start;
     let first = |count: usize| match bytes[start..].first_chunk::<16>() {

@@ -24,18 +24,67 @@ pub(super) struct Chunk<'s> {
     source: &'s SourceDecoder,
     topic: Option<Arc<str>>,
     bytes: Vec<u8>,
-    records: Vec<Entry>,
+    records: Records,
     /// The batch, of lines without offsets.
     read_in: Option<Time>,
+}
+
+/// What is noted of each record, little of which is wanted of most.
+#[derive(Default)]
+struct Records {
+    /// Where the values stand.
+    values: Vec<Option<Range<usize>>>,
+    entries: Vec<Entry>,
+    /// Of records that may become dead letters.
+    rests: Vec<Rest>,
 }
 
 struct Entry {
     partition: i32,
     offset: i64,
     timestamp: Option<i64>,
-    value: Option<Range<usize>>,
+}
+
+struct Rest {
     key: Option<Range<usize>>,
     headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl Records {
+    fn get<'a>(&'a self, topic: &'a Arc<str>, bytes: &'a [u8], index: usize) -> Record<'a> {
+        let part = |range: Option<&Range<usize>>| range.map(|range| &bytes[range.clone()]);
+        let Entry { partition, offset, timestamp } = self.entries[index];
+        let rest = self.rests.get(index);
+        Record {
+            topic,
+            partition,
+            offset,
+            timestamp,
+            key: part(rest.and_then(|rest| rest.key.as_ref())),
+            value: part(self.values[index].as_ref()),
+            headers: Headers::owned(rest.map_or(&[], |rest| &rest.headers)),
+        }
+    }
+
+    fn clear(&mut self) {
+        self.values.clear();
+        self.entries.clear();
+        self.rests.clear();
+    }
+
+    /// Takes out those of these indices, which ascend.
+    fn remove(&mut self, indices: impl Iterator<Item = usize> + Clone) {
+        fn keep<T>(all: &mut Vec<T>, indices: impl Iterator<Item = usize>) {
+            let (mut index, mut indices) = (0, indices.peekable());
+            all.retain(|_| {
+                index += 1;
+                indices.next_if_eq(&(index - 1)).is_none()
+            });
+        }
+        keep(&mut self.values, indices.clone());
+        keep(&mut self.entries, indices.clone());
+        keep(&mut self.rests, indices);
+    }
 }
 
 /// How a source's records are read.
@@ -49,26 +98,13 @@ pub(super) struct SourceDecoder {
 pub(super) struct Kept {
     topic: Arc<str>,
     bytes: Bytes,
-    records: Vec<Entry>,
+    records: Records,
 }
 
 impl Kept {
     /// The record of row `index`.
     pub fn record(&self, index: usize) -> Record<'_> {
-        record(&self.topic, &self.bytes, &self.records[index])
-    }
-}
-
-fn record<'a>(topic: &'a Arc<str>, bytes: &'a [u8], entry: &'a Entry) -> Record<'a> {
-    let part = |range: &Option<Range<usize>>| range.clone().map(|range| &bytes[range]);
-    Record {
-        topic,
-        partition: entry.partition,
-        offset: entry.offset,
-        timestamp: entry.timestamp,
-        key: part(&entry.key),
-        value: part(&entry.value),
-        headers: Headers::owned(&entry.headers),
+        self.records.get(&self.topic, &self.bytes, index)
     }
 }
 
@@ -107,11 +143,11 @@ impl SourceDecoder {
 
 impl<'s> Chunk<'s> {
     pub fn new(source: &'s SourceDecoder) -> Self {
-        Self { source, topic: None, bytes: Vec::new(), records: Vec::new(), read_in: None }
+        Self { source, topic: None, bytes: Vec::new(), records: Records::default(), read_in: None }
     }
 
     pub fn is_full(&self) -> bool {
-        self.records.len() >= RECORDS || self.bytes.len() >= BYTES
+        self.records.values.len() >= RECORDS || self.bytes.len() >= BYTES
     }
 
     /// Takes a line of an input without offsets: its number in the partition stands for one.
@@ -120,21 +156,23 @@ impl<'s> Chunk<'s> {
             self.topic = Some(self.source.name.clone());
         }
         let value = Some(self.keep(line.as_bytes()));
-        let (key, headers) = (None, Vec::new());
-        self.records.push(Entry { partition, offset: number, timestamp: None, value, key, headers });
+        self.records.values.push(value);
+        self.records.entries.push(Entry { partition, offset: number, timestamp: None });
     }
 
     pub fn push(&mut self, record: &Record<'_>) {
         let value = record.value.map(|v| self.keep(v));
-        // Only a dead letter needs the record whole.
-        let whole = self.source.on_bad_record.dead_letter_topic().is_some();
-        let key = record.key.filter(|_| whole).map(|k| self.keep(k));
-        let headers = if whole { record.headers.to_owned() } else { Vec::new() };
+        self.records.values.push(value);
         if self.topic.is_none() {
             self.topic = Some(record.topic.clone());
         }
         let Record { partition, offset, timestamp, .. } = *record;
-        self.records.push(Entry { partition, offset, timestamp, value, key, headers });
+        self.records.entries.push(Entry { partition, offset, timestamp });
+        // Only a dead letter needs the record whole.
+        if self.source.on_bad_record.dead_letter_topic().is_some() {
+            let (key, headers) = (record.key.map(|k| self.keep(k)), record.headers.to_owned());
+            self.records.rests.push(Rest { key, headers });
+        }
     }
 
     fn keep(&mut self, bytes: &[u8]) -> Range<usize> {
@@ -167,12 +205,10 @@ impl<'s> Chunk<'s> {
         // The next chunk will be about as large.
         let next = Vec::with_capacity(self.bytes.len() + self.bytes.len() / 16);
         let bytes = Bytes::from(std::mem::replace(&mut self.bytes, next));
-        let values: Vec<_> = self.records.iter().map(|record| record.value.clone()).collect();
-        let decoded = self.source.decoder.decode(&bytes, &values);
-        drop(values);
+        let decoded = self.source.decoder.decode(&bytes, &self.records.values);
         let SourceDecoder { name, on_bad_record, .. } = self.source;
         for (index, error) in &decoded.bad {
-            let record = record(&topic, &bytes, &self.records[*index]);
+            let record = self.records.get(&topic, &bytes, *index);
             let told = on_bad_record.apply(task, &record, Stage::Decode, name, error.clone(), self.read_in);
             told.map_err(|told| {
                 if told.kind() != ErrorKind::Data {
@@ -185,13 +221,7 @@ impl<'s> Chunk<'s> {
                 ))
             })?;
         }
-        if !decoded.bad.is_empty() {
-            let (mut index, mut bad) = (0, decoded.bad.iter().map(|(index, _)| *index).peekable());
-            self.records.retain(|_| {
-                index += 1;
-                bad.next_if_eq(&(index - 1)).is_none()
-            });
-        }
+        self.records.remove(decoded.bad.iter().map(|(index, _)| *index));
         Ok(((decoded.batch.num_rows() > 0).then_some(decoded.batch), bytes))
     }
 }

@@ -35,7 +35,9 @@ pub(super) fn check(schema: &SchemaRef) -> Result<()> {
 /// Rows of the columns of `schema`.
 pub(super) fn decode(schema: &SchemaRef, bytes: &Bytes, values: &[Option<Range<usize>>]) -> Decoded {
     let mut work = Work { schema, bytes, values, good: Vec::new(), bad: Vec::new() };
-    let is_text = from_utf8(bytes).is_ok();
+    // There may be other bytes than those of values.
+    let of_value = |value: &Range<usize>| from_utf8(&bytes[value.clone()]).is_ok();
+    let is_text = from_utf8(bytes).is_ok() || values.iter().flatten().all(of_value);
     let mut start = 0;
     while start < values.len() {
         let end = values.len().min(start + CHUNK);
