@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::types::{BinaryViewType, ByteViewType, StringViewType};
 use datafusion::arrow::array::{Array as _, ArrayData, ArrayRef, AsArray as _, ListArray, UInt64Array};
-use datafusion::arrow::buffer::OffsetBuffer;
+use datafusion::arrow::buffer::{Buffer, OffsetBuffer};
 use datafusion::arrow::compute::{concat_batches, take_record_batch};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::ipc::reader::StreamReader;
@@ -24,12 +24,15 @@ const PARTITIONS: usize = 8;
 /// Batches of fewer rows and bytes than these are put together.
 const ROWS: usize = 16_384;
 const BYTES: usize = 1 << 20;
+/// Of bytes outside of views, fewer: to DataFusion a piece of a batch takes all of them.
+const BLOCKS: usize = 64 << 10;
 
 #[derive(Default)]
 struct Few {
     batches: Vec<RecordBatch>,
     rows: usize,
     bytes: usize,
+    blocks: usize,
 }
 
 /// Takes rows.
@@ -67,7 +70,8 @@ impl Spool {
         self.rows += batch.num_rows();
         let batch = compact(batch);
         let (rows, bytes) = (batch.num_rows(), size(&batch));
-        let is_large = rows >= ROWS || bytes >= BYTES || batch.num_columns() == 0;
+        let blocks: usize = batch.columns().iter().map(in_blocks).sum();
+        let is_large = rows >= ROWS || bytes >= BYTES || blocks >= BLOCKS || batch.num_columns() == 0;
         if is_large || self.few.batches.first().is_some_and(|first| first.schema() != batch.schema()) {
             self.put_few()?;
         }
@@ -77,7 +81,9 @@ impl Spool {
         self.few.batches.push(batch);
         self.few.rows += rows;
         self.few.bytes += bytes;
-        if self.few.rows >= ROWS || self.few.bytes >= BYTES { self.put_few() } else { Ok(()) }
+        self.few.blocks += blocks;
+        let Few { rows, bytes, blocks, .. } = self.few;
+        if rows >= ROWS || bytes >= BYTES || blocks >= BLOCKS { self.put_few() } else { Ok(()) }
     }
 
     fn put_few(&mut self) -> Result<()> {
@@ -198,6 +204,17 @@ fn picked(batch: &RecordBatch, rows: impl Iterator<Item = usize>) -> Result<Reco
     }
     let picked = take_record_batch(batch, &UInt64Array::from(rows));
     picked.map(|rows| compact(&rows)).map_err(|error| Error::data(format!("rows cannot be copied: {error}")))
+}
+
+/// The bytes outside of a column's views.
+fn in_blocks(column: &ArrayRef) -> usize {
+    let held = |blocks: &[Buffer]| blocks.iter().map(Buffer::capacity).sum();
+    match column.data_type() {
+        DataType::Utf8View => held(column.as_string_view().data_buffers()),
+        DataType::BinaryView => held(column.as_binary_view().data_buffers()),
+        DataType::List(_) => in_blocks(column.as_list::<i32>().values()),
+        _ => 0,
+    }
 }
 
 /// What the rows take; a slice of something larger counts by itself.
