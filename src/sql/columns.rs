@@ -16,7 +16,7 @@ use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{ArrowNativeType, Fields, TimeUnit};
 
 use crate::error::{Error, Result};
-use crate::sql::{DataType, Field, RecordBatch, Row, Schema, SchemaRef, Value, type_name};
+use crate::sql::{DataType, Field, RecordBatch, Row, Schema, SchemaRef, Value, Values, type_name};
 use crate::time::Time;
 
 /// The batch's rows, in order; none for an empty batch.
@@ -30,7 +30,7 @@ pub(crate) fn rows_of_batch(batch: &RecordBatch) -> Result<Vec<Row>> {
 /// The rows of these columns of `len` values each.
 pub(super) fn rows_of_columns(columns: &[ArrayRef], len: usize) -> Result<Vec<Row>> {
     let mut rows = Vec::with_capacity(len);
-    rows.resize_with(len, || Row(Vec::with_capacity(columns.len())));
+    rows.resize_with(len, || Row(Values::with_capacity(columns.len())));
     for column in columns {
         for (row, value) in rows.iter_mut().zip(values_of(column)?) {
             row.0.push(value);
@@ -211,7 +211,7 @@ fn lists_of(array: &ListArray) -> Result<Vec<Value>> {
 fn structs_of(array: &StructArray) -> Result<Vec<Value>> {
     let rows = rows_of_columns(array.columns(), array.len())?;
     let value = |(index, row): (usize, Row)| {
-        if array.is_null(index) { Value::Null } else { Value::List(row.0.into()) }
+        if array.is_null(index) { Value::Null } else { Value::List(row.0.into_vec().into()) }
     };
     Ok(rows.into_iter().enumerate().map(value).collect())
 }
@@ -377,7 +377,7 @@ mod tests {
         ];
         let schema = schema(names.iter().map(|name| (*name, data_type(name).unwrap())));
         let inner = Value::List([Value::Int(1), Value::Null].into());
-        let full = Row(vec![
+        let full = Row::from(vec![
             Value::Int(i64::MIN),
             Value::Int(-5),
             Value::Int(7),
@@ -391,7 +391,7 @@ mod tests {
             Value::List(["x".into(), Value::Null].into()),
             Value::List([inner, Value::Null, Value::List([].into())].into()),
         ]);
-        let empty = Row(vec![Value::Null; names.len()]);
+        let empty = Row::from(vec![Value::Null; names.len()]);
         let rows = vec![full.clone(), empty, full];
         let batch = batch_of_rows(&schema, &rows).unwrap();
         assert_eq!(batch.num_rows(), 3);
@@ -405,7 +405,7 @@ mod tests {
         let empty = batch_of_rows(&schema([("a", DataType::Int64)]), []).unwrap();
         assert_eq!((empty.num_rows(), empty.num_columns()), (0, 1));
         assert_eq!(rows_of_batch(&empty).unwrap(), vec![]);
-        let rows = [Row(vec![]), Row(vec![])];
+        let rows = [Row::from(vec![]), Row::from(vec![])];
         let batch = batch_of_rows(&schema([]), &rows).unwrap();
         assert_eq!(rows_of_batch(&batch).unwrap(), rows);
     }
@@ -413,10 +413,10 @@ mod tests {
     #[test]
     fn what_does_not_fit_says_so() {
         let small = schema([("n", DataType::Int16)]);
-        let error = batch_of_rows(&small, &[Row(vec![Value::Int(40_000)])]).unwrap_err();
+        let error = batch_of_rows(&small, &[Row::from(vec![Value::Int(40_000)])]).unwrap_err();
         assert_eq!(error.to_string(), "column `n`: the value Int(40000) is no smallint");
         assert_eq!(error.kind(), crate::ErrorKind::Checkpoint);
-        assert!(batch_of_rows(&small, &[Row(vec![])]).is_err());
+        assert!(batch_of_rows(&small, &[Row::from(vec![])]).is_err());
         assert!(check_type(&DataType::Decimal128(10, 2)).is_err());
     }
 }

@@ -234,7 +234,7 @@ mod tests {
         let schema = schema(
             ["t", "n", "x", "at", "day", "tags", "b"].into_iter().zip(columns.map(|c| data_type(c).unwrap())),
         );
-        let full = Row(vec![
+        let full = Row::from(vec![
             "a \"b\"\né".into(),
             Value::Int(-1),
             Value::float(0.5),
@@ -243,7 +243,7 @@ mod tests {
             Value::List(["x".into(), Value::Null].into()),
             Value::Bytes([0, 255].as_slice().into()),
         ]);
-        batch_of_rows(&schema, &[full, Row(vec![Value::Null; 7])]).unwrap()
+        batch_of_rows(&schema, &[full, Row::from(vec![Value::Null; 7])]).unwrap()
     }
 
     #[test]
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn doubles_that_are_no_numbers_are_null() {
-        let rows = [f64::NAN, f64::INFINITY].map(|x| Row(vec![Value::float(x)]));
+        let rows = [f64::NAN, f64::INFINITY].map(|x| Row::from(vec![Value::float(x)]));
         let batch = batch_of_rows(&schema([("x", DataType::Float64)]), &rows).unwrap();
         assert_eq!(rows_as_json(&batch).unwrap(), [br#"{"x":null}"#, br#"{"x":null}"#]);
     }
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_table_says_what_it_leaves_out() {
-        let rows = [("a", 1), ("b", 2), ("c", 3)].map(|(tag, n)| Row(vec![tag.into(), n.into()]));
+        let rows = [("a", 1), ("b", 2), ("c", 3)].map(|(tag, n)| Row::from(vec![tag.into(), n.into()]));
         let batch =
             batch_of_rows(&schema([("tag", DataType::Utf8View), ("n", DataType::Int64)]), &rows).unwrap();
         let expected = "+-----+---+\n| tag | n |\n+-----+---+\n| a   | 1 |\n+-----+---+\n(2 more rows)";

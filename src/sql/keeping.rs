@@ -232,7 +232,7 @@ impl Keeping {
         groups: impl IntoIterator<Item = (&'a Row, &'a Row)>,
     ) -> Result<RecordBatch> {
         let Some(update) = &self.update else { return self.grouping.finish(groups) };
-        let row = |(key, state): (&Row, &Row)| Row([&key.0[..], &state.0].concat());
+        let row = |(key, state): (&Row, &Row)| Row(key.0.iter().chain(&state.0).cloned().collect());
         let rows: Vec<Row> = groups.into_iter().map(row).collect();
         batch_of_rows(&update.output, &rows)
     }
@@ -258,7 +258,7 @@ impl Update {
                 format!("a stored state has {} columns where there should be {width}: {old:?}", old.0.len());
             return Err(Error::new(crate::ErrorKind::Checkpoint, message));
         }
-        let old = old.map_or(Value::Null, |old| Value::List(old.0.clone().into()));
+        let old = old.map_or(Value::Null, |old| Value::List(old.0.to_vec().into()));
         let of_state = self.row.field(self.row.fields().len() - 1).data_type();
         let columns = given.columns().iter().cloned().chain([column_of(of_state, &[&old])?]);
         let row = columnar(&self.row, columns.collect(), 1)?;

@@ -61,7 +61,7 @@ pub(crate) use keeping::Keeping;
 pub(crate) use memory::{DEFAULT_MEMORY, Memory};
 pub(crate) use planner::Planner;
 pub(crate) use query::{Inputs, Query};
-pub(crate) use row::{Row, Value};
+pub(crate) use row::{Row, Value, Values};
 pub(crate) use running::run_in_tasks;
 pub use session::SqlSession;
 pub(crate) use split::Part;

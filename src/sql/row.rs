@@ -9,6 +9,9 @@ use std::hash::{Hash, Hasher};
 use serde::de::{SeqAccess, Visitor};
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use smallvec::{SmallVec, smallvec};
+
+use crate::Text;
 
 /// One value of a row. Its exact SQL type is in the schema beside it: dates are `Int` days and timestamps `Int`
 /// microseconds since the epoch (or the unit of their column), so that a value written without its schema reads back as
@@ -25,8 +28,8 @@ pub(crate) enum Value {
     Int(i64),
     /// `real` and `double`; from a column never `-0.0`, and only one NaN, so that equal keys are equal bytes.
     Float(f64),
-    /// Text.
-    Text(Box<str>),
+    /// Text, most of which needs no memory of its own.
+    Text(Text),
     /// Bytes.
     Bytes(Box<[u8]>),
     /// An array.
@@ -39,7 +42,10 @@ pub(crate) enum Value {
 /// a plain string, any other number of columns as a sequence. (A single column that is itself an array is a sequence of one
 /// sequence.) Needs a format that describes itself, such as MessagePack or JSON; JSON has neither bytes nor NaN.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Row(pub(crate) Vec<Value>);
+pub(crate) struct Row(pub(crate) Values);
+
+/// The values of a row: of a key, or a state of one aggregate, without memory of their own.
+pub(crate) type Values = SmallVec<[Value; 2]>;
 
 impl Value {
     /// Where the value's kind stands among the kinds.
@@ -58,6 +64,12 @@ impl Value {
     /// A float in the one form that stands for all equal to it.
     pub(super) fn float(value: f64) -> Self {
         Value::Float(if value.is_nan() { f64::NAN } else { value + 0.0 })
+    }
+}
+
+impl From<Vec<Value>> for Row {
+    fn from(values: Vec<Value>) -> Self {
+        Row(values.into())
     }
 }
 
@@ -157,8 +169,8 @@ impl<'de> Deserialize<'de> for Value {
 impl<'de> Deserialize<'de> for Row {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(match Value::deserialize(deserializer)? {
-            Value::List(values) => Row(values.into_vec()),
-            value => Row(vec![value]),
+            Value::List(values) => Row(values.into_vec().into()),
+            value => Row(smallvec![value]),
         })
     }
 }
@@ -237,7 +249,7 @@ mod tests {
 
     #[test]
     fn one_text_column_has_the_bytes_of_a_string() {
-        let row = Row(vec!["rust".into()]);
+        let row = Row::from(vec!["rust".into()]);
         assert_eq!(rmp_serde::to_vec(&row).unwrap(), rmp_serde::to_vec("rust").unwrap());
         assert_eq!(serde_json::to_string(&row).unwrap(), "\"rust\"");
         assert_eq!(round_trip(&row), row);
@@ -245,13 +257,19 @@ mod tests {
 
     #[test]
     fn any_other_row_is_a_sequence() {
-        let row = Row(vec!["a".into(), Value::Null, Value::Int(-3), Value::float(2.0), Value::Bool(true)]);
+        let row =
+            Row::from(vec!["a".into(), Value::Null, Value::Int(-3), Value::float(2.0), Value::Bool(true)]);
         assert_eq!(serde_json::to_string(&row).unwrap(), r#"["a",null,-3,2.0,true]"#);
         assert_eq!(serde_json::from_str::<Row>(r#"["a",null,-3,2.0,true]"#).unwrap(), row);
         let list = Value::List([Value::Int(1), Value::Int(2)].into());
         let bytes = Value::Bytes([0, 255].as_slice().into());
-        for row in [row, Row(vec![]), Row(vec![Value::Null]), Row(vec![list.clone()]), Row(vec![list, bytes])]
-        {
+        for row in [
+            row,
+            Row::from(vec![]),
+            Row::from(vec![Value::Null]),
+            Row::from(vec![list.clone()]),
+            Row::from(vec![list, bytes]),
+        ] {
             assert_eq!(round_trip(&row), row, "{row:?}");
         }
     }

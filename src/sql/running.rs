@@ -201,7 +201,8 @@ mod tests {
 
     /// Rows of so many words by turns, from the number `first` on.
     fn rows_of(words: usize, first: usize, count: usize) -> RecordBatch {
-        let row = |n: usize| Row(vec![format!("word {}", n % words).as_str().into(), Value::Int(n as i64)]);
+        let row =
+            |n: usize| Row::from(vec![format!("word {}", n % words).as_str().into(), Value::Int(n as i64)]);
         let rows: Vec<_> = (first..first + count).map(row).collect();
         batch_of_rows(&schema([("word", DataType::Utf8View), ("n", DataType::Int64)]), &rows).unwrap()
     }
@@ -235,11 +236,11 @@ mod tests {
         let query = planner().query("select n + 1 as n from words").unwrap();
         let (counts, all) = run(&query, &[rows(0, 3), rows(3, 1), rows(4, 2)]);
         assert_eq!(counts, [3, 1, 2, 0]);
-        assert_eq!(all, [1, 2, 3, 4, 5, 6].map(|n| Row(vec![Value::Int(n)])));
+        assert_eq!(all, [1, 2, 3, 4, 5, 6].map(|n| Row::from(vec![Value::Int(n)])));
         assert_eq!(run(&query, &[]), (vec![0], vec![]));
         let query = planner().query("select n from words where n % 2 = 0").unwrap();
         let (_, all) = run(&query, &[rows(0, 3), rows(3, 1), rows(4, 4)]);
-        assert_eq!(all, [0, 2, 4, 6].map(|n| Row(vec![Value::Int(n)])));
+        assert_eq!(all, [0, 2, 4, 6].map(|n| Row::from(vec![Value::Int(n)])));
     }
 
     #[test]
@@ -250,7 +251,7 @@ mod tests {
         let of_task = parts.remove(0).query;
         let (counts, all) = run(&of_task, &pushes);
         assert_eq!((counts[..50].iter().sum::<usize>(), counts[50]), (0, 10));
-        assert_eq!(all[3], Row(vec!["word 3".into(), Value::Int(100)]));
+        assert_eq!(all[3], Row::from(vec!["word 3".into(), Value::Int(100)]));
         // With little memory, groups are given in between, and a word is among them as often as it was given.
         let little = Memory::new(0, &Disk::new(std::env::temp_dir().as_path()));
         let pushes: Vec<_> = (0..40).map(|push| rows_of(50_000, push * 2_500, 2_500)).collect();
@@ -276,7 +277,8 @@ mod tests {
         run.push::<Error>(rows(0, 2), &mut none).unwrap();
         let error = run.push::<Error>(rows(2, 2), &mut none).unwrap_err();
         assert_eq!(error.kind(), crate::ErrorKind::Data, "{error}");
-        let other = batch_of_rows(&schema([("word", DataType::Int64)]), &[Row(vec![Value::Int(1)])]).unwrap();
+        let other =
+            batch_of_rows(&schema([("word", DataType::Int64)]), &[Row::from(vec![Value::Int(1)])]).unwrap();
         let error = query.start("words", Inputs::new()).unwrap().push::<Error>(other, &mut none).unwrap_err();
         assert_eq!(error.kind(), crate::ErrorKind::Usage, "{error}");
     }

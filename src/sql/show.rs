@@ -87,7 +87,7 @@ mod tests {
 
     fn shown(rows: &[(&str, Value)], limit: usize) -> String {
         let schema = schema([("word", data_type("text").unwrap()), ("n", DataType::Int64)]);
-        let rows: Vec<_> = rows.iter().map(|(word, n)| Row(vec![(*word).into(), n.clone()])).collect();
+        let rows: Vec<_> = rows.iter().map(|(word, n)| Row::from(vec![(*word).into(), n.clone()])).collect();
         // Two batches, so that a limit may end within either.
         let (first, second) = rows.split_at(rows.len() / 2);
         let batches = [first, second].map(|rows| batch_of_rows(&schema, rows).unwrap());

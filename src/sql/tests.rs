@@ -16,12 +16,12 @@ fn planner() -> Planner {
 }
 
 fn lines(values: &[&str]) -> RecordBatch {
-    let rows: Vec<_> = values.iter().map(|value| Row(vec![(*value).into()])).collect();
+    let rows: Vec<_> = values.iter().map(|value| Row::from(vec![(*value).into()])).collect();
     batch_of_rows(&schema([("value", DataType::Utf8View)]), &rows).unwrap()
 }
 
 fn trending(rows: &[(&str, i64)]) -> RecordBatch {
-    let rows: Vec<_> = rows.iter().map(|(tag, n)| Row(vec![(*tag).into(), (*n).into()])).collect();
+    let rows: Vec<_> = rows.iter().map(|(tag, n)| Row::from(vec![(*tag).into(), (*n).into()])).collect();
     batch_of_rows(&schema([("tag", DataType::Utf8View), ("n", DataType::Int64)]), &rows).unwrap()
 }
 
@@ -64,10 +64,10 @@ fn arrays_are_unnested_row_by_row() {
     assert!(query.is_row_wise());
     let tags = |tags: &[&str]| Value::List(tags.iter().map(|tag| Value::from(*tag)).collect());
     let rows = [
-        Row(vec![1.into(), "".into(), tags(&["Rust", "Kafka"])]),
-        Row(vec![2.into(), "".into(), tags(&[])]),
-        Row(vec![3.into(), "".into(), Value::Null]),
-        Row(vec![4.into(), "".into(), tags(&["RUST"])]),
+        Row::from(vec![1.into(), "".into(), tags(&["Rust", "Kafka"])]),
+        Row::from(vec![2.into(), "".into(), tags(&[])]),
+        Row::from(vec![3.into(), "".into(), Value::Null]),
+        Row::from(vec![4.into(), "".into(), tags(&["RUST"])]),
     ];
     let text = data_type("text").unwrap();
     let tweet = schema([("id", DataType::Int64), ("text", text), ("hashtags", data_type("text[]").unwrap())]);
@@ -377,8 +377,9 @@ fn elements_stand_beside_their_row_and_arrays_without_any_are_no_rows() {
         ("hashtags", data_type("text[]").unwrap()),
     ]);
     let tags = |tags: &[&str]| Value::List(tags.iter().map(|tag| Value::from(*tag)).collect());
-    let row =
-        |id: i64, tags: Value| Row(vec![id.into(), "a text that is too long to be in a view".into(), tags]);
+    let row = |id: i64, tags: Value| {
+        Row::from(vec![id.into(), "a text that is too long to be in a view".into(), tags])
+    };
     let rows = [row(1, tags(&["a", "b"])), row(2, Value::Null), row(3, tags(&[])), row(4, tags(&["c"]))];
     let found = |rows: &[Row]| -> Vec<(Value, Value)> {
         let batches = query.run(&Inputs::new().with("tweets", [batch_of_rows(&of, rows).unwrap()])).unwrap();

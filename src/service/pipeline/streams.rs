@@ -506,7 +506,7 @@ fn in_pieces<T: Data>(
 fn counted(counts: &DStream<u64>) -> Rows {
     let schema = crate::service::check::counted();
     counts.each_rdd("count", move |rdd| {
-        let row = rdd.map(|n| Row(vec![i64::try_from(n).unwrap_or(i64::MAX).into()]));
+        let row = rdd.map(|n| Row::from(vec![i64::try_from(n).unwrap_or(i64::MAX).into()]));
         batches(&row, &schema)
     })
 }

@@ -165,7 +165,7 @@ impl StateTable {
         let mut over = false;
         store.entries_until(&self.uid, |StateEntry { time, key, value, .. }| {
             let time = time.map_or(Value::Null, |time| Value::Int(time.as_millis() * 1_000));
-            gathered.push(Row(vec![
+            gathered.push(Row::from(vec![
                 time,
                 key.to_string().as_str().into(),
                 value.to_string().as_str().into(),
@@ -212,7 +212,7 @@ pub(super) fn states(store: &StateDb, into: &mut Spool) -> Result<()> {
             }
         };
         let [keys, bytes] = size;
-        Ok(Row(vec![
+        Ok(Row::from(vec![
             uid.as_str().into(),
             registered.operator.as_str().into(),
             name(&uid).as_str().into(),
@@ -250,7 +250,7 @@ pub(super) fn batches(store: &StateDb, is_over: &IsOver, into: &mut Spool) -> Re
             for logged in ranges {
                 read_any = true;
                 let range = &logged.range;
-                rows.push(Row(vec![
+                rows.push(Row::from(vec![
                     time.clone(),
                     source.as_str().into(),
                     (&*range.topic).into(),

@@ -98,7 +98,7 @@ fn a_table_keeps_its_last_rows() {
     use crate::sql::{DataType, Row, batch_of_rows, schema};
     let schema = schema([("n", DataType::Int64)]);
     let rows = |range: std::ops::Range<i64>| -> Spooled {
-        let rows: Vec<Row> = range.map(|n| Row(vec![n.into()])).collect();
+        let rows: Vec<Row> = range.map(|n| Row::from(vec![n.into()])).collect();
         vec![batch_of_rows(&schema, &rows).unwrap()].into()
     };
     let tables = Arc::<LiveTables>::default();

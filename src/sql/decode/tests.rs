@@ -40,7 +40,7 @@ fn text_is_taken_as_it_is() {
     ]);
     let rows = rows_of_batch(&decoded.batch).unwrap();
     let expected: [Value; 4] = ["a\nb".into(), Value::Null, "".into(), "größer als zwölf".into()];
-    assert_eq!(rows, expected.map(|value| Row(vec![value])));
+    assert_eq!(rows, expected.map(|value| Row::from(vec![value])));
     assert_eq!(decoded.bad, [(3, "expected UTF-8 text, found another byte at position 2".to_owned())]);
 }
 
@@ -67,12 +67,12 @@ fn members_of_the_schema_are_kept() {
     assert_eq!(bad, []);
     let at = Value::Int(1_700_000_000_500_000);
     let tags = Value::List(["x".into(), Value::Null].into());
-    let nulls = || Row(vec![Value::Null; 5]);
+    let nulls = || Row::from(vec![Value::Null; 5]);
     assert_eq!(
         rows,
         [
-            Row(vec![1.into(), "a é".into(), tags, at.clone(), Value::float(1.0)]),
-            Row(vec![123.into(), Value::Null, Value::Null, at, Value::Null]),
+            Row::from(vec![1.into(), "a é".into(), tags, at.clone(), Value::float(1.0)]),
+            Row::from(vec![123.into(), Value::Null, Value::Null, at, Value::Null]),
             nulls(),
             nulls(),
         ]

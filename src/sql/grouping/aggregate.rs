@@ -2,7 +2,7 @@
 
 use super::Generic;
 use crate::error::{Error, Result};
-use crate::sql::{DataType, Value};
+use crate::sql::{DataType, Value, Values};
 
 /// What an aggregate needs of a group's rows.
 #[derive(Debug, Clone)]
@@ -97,7 +97,7 @@ impl Aggregate {
     }
 
     /// Takes this aggregate's columns of the partial query and adds its columns of the state.
-    pub(super) fn start(&self, columns: &mut impl Iterator<Item = Value>, state: &mut Vec<Value>) {
+    pub(super) fn start(&self, columns: &mut impl Iterator<Item = Value>, state: &mut Values) {
         let mut next = || columns.next().unwrap_or(Value::Null);
         match self {
             Aggregate::Count | Aggregate::Min | Aggregate::Max => state.push(next()),

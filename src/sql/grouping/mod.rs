@@ -10,7 +10,7 @@ use datafusion::arrow::array::ArrayRef;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::columns::{batch, column_of, columnar, rows_of_columns};
-use crate::sql::{Inputs, Memory, Query, RecordBatch, Row, SchemaRef, Spooled, Value};
+use crate::sql::{Inputs, Memory, Query, RecordBatch, Row, SchemaRef, Spooled, Value, Values};
 
 use aggregate::Aggregate;
 use generic::{Generic, PARTIALS};
@@ -171,7 +171,7 @@ impl Grouping {
                 parts => {
                     let within = |error: Error| error.within(format_args!("column `{}`", field.name()));
                     let values = rows_of_columns(parts, batch.num_rows())?.into_iter().map(|parts| {
-                        let mut state = Vec::with_capacity(aggregate.width());
+                        let mut state = Values::with_capacity(aggregate.width());
                         aggregate.start(&mut parts.0.into_iter(), &mut state);
                         aggregate.finish(&state)
                     });
@@ -187,7 +187,7 @@ impl Grouping {
     /// The state that a row of the partial query's columns (after the keys) stands for.
     fn state(&self, partial: Row) -> Row {
         let mut columns = partial.0.into_iter();
-        let mut state = Vec::with_capacity(self.state_schema.fields().len());
+        let mut state = Values::with_capacity(self.state_schema.fields().len());
         state.extend(columns.next());
         for aggregate in self.aggregates.iter() {
             aggregate.start(&mut columns, &mut state);
@@ -248,7 +248,7 @@ impl Grouping {
     /// # Errors
     /// As for [`finish`](Self::finish).
     pub(crate) fn values(&self, state: &Row) -> Result<RecordBatch> {
-        let key = Row(vec![Value::Null; self.key_schema.fields().len()]);
+        let key = Row::from(vec![Value::Null; self.key_schema.fields().len()]);
         let row = self.finish([(&key, state)])?;
         let columns = row.columns()[self.key_schema.fields().len()..].to_vec();
         batch(&self.value_schema, columns, 1)

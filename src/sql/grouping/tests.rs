@@ -24,7 +24,7 @@ fn sales(rows: &[(Option<&str>, Option<i64>, Option<f64>)]) -> RecordBatch {
     let rows: Vec<_> = rows
         .iter()
         .map(|(tag, n, price)| {
-            Row(vec![
+            Row::from(vec![
                 tag.map_or(Value::Null, Value::from),
                 Value::Int(1),
                 n.map_or(Value::Null, Value::from),
@@ -80,7 +80,7 @@ fn each_aggregate_over_one_chunk() {
             r#"{"tag":null,"c":2,"cn":2,"s":15,"sp":null,"lo":7,"hi":null,"a":7.5,"ap":null}"#,
         ]
     );
-    assert_eq!(groups[0].0, Row(vec!["b".into()]));
+    assert_eq!(groups[0].0, Row::from(vec!["b".into()]));
     assert_eq!(groups[0].1.0.len(), grouping.state_schema().fields().len());
     assert_eq!(grouping.state_schema().field(0).name(), "rows");
 }
@@ -126,7 +126,7 @@ fn what_was_merged_can_be_taken_out() {
     assert!(!grouping.is_zero(&state));
     grouping.invert(&mut state, &a);
     assert_eq!(
-        finish(&grouping, &[(Row(vec![Value::Null]), state.clone())]),
+        finish(&grouping, &[(Row::from(vec![Value::Null]), state.clone())]),
         [r#"{"tag":null,"c":2,"cn":1,"s":-9,"sp":-1.8}"#]
     );
     grouping.invert(&mut state, &b);
@@ -134,7 +134,7 @@ fn what_was_merged_can_be_taken_out() {
     // Not even a rounding error is left.
     assert_eq!(
         state,
-        Row(vec![0.into(), 0.into(), 0.into(), 0.into(), 0.into(), Value::float(0.0), 0.into()])
+        Row::from(vec![0.into(), 0.into(), 0.into(), 0.into(), 0.into(), Value::float(0.0), 0.into()])
     );
 }
 
@@ -152,7 +152,7 @@ fn a_sum_beyond_a_bigint_is_an_error_only_at_the_end() {
     for edge in [i64::MAX, i64::MIN] {
         let one = grouping.partial(&[sales(&[(None, Some(edge), None)])]).unwrap().remove(0).1;
         let mut sum = grouping.partial(&[sales(&[(None, Some(edge), None); 3])]).unwrap().remove(0).1;
-        let key = Row(vec![Value::Null]);
+        let key = Row::from(vec![Value::Null]);
         let error = grouping.finish([(&key, &sum)]).unwrap_err();
         assert_eq!(error.kind(), crate::ErrorKind::Data);
         assert_eq!(
@@ -207,7 +207,7 @@ fn keys_are_expressions_with_names() {
 fn without_keys_all_rows_are_one_group() {
     let grouping = grouping(&[], &[("n", "count(*)"), ("big", "count(*) filter (where n > 1)")]).unwrap();
     let groups = grouping.partial(&[sales(&[(None, Some(1), None), (None, Some(2), None)])]).unwrap();
-    assert_eq!(groups[0].0, Row(vec![]));
+    assert_eq!(groups[0].0, Row::from(vec![]));
     assert_eq!(finish(&grouping, &groups), [r#"{"n":2,"big":1}"#]);
 }
 
@@ -227,7 +227,8 @@ fn groups_come_in_the_order_of_first_occurrence() {
 #[test]
 fn a_state_of_another_shape_is_told_at_the_end() {
     let grouping = grouping(&["tag"], &[("n", "count(*)")]).unwrap();
-    let (key, good, bad) = (Row(vec!["a".into()]), Row(vec![1.into(), 1.into()]), Row(vec![1.into()]));
+    let (key, good, bad) =
+        (Row::from(vec!["a".into()]), Row::from(vec![1.into(), 1.into()]), Row::from(vec![1.into()]));
     for (mut state, other) in [(good.clone(), &bad), (bad.clone(), &good)] {
         grouping.merge(&mut state, other);
         assert_eq!(grouping.finish([(&key, &state)]).unwrap_err().kind(), crate::ErrorKind::Checkpoint);
