@@ -1,9 +1,12 @@
 //! The rows: medians of the runs, a table, and a file.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 
 use serde::Serialize;
+
+use crate::limit_of;
 
 /// One run, or the median of several.
 #[derive(Debug, Clone, Serialize)]
@@ -56,12 +59,13 @@ pub fn medians(runs: Vec<Row>) -> Vec<Row> {
             Row { right, ..group[group.len() / 2].clone() }
         })
         .collect();
-    let limit = |raw: &str| {
-        rows.iter().find(|r| r.workload == raw && r.system == "fetch").map(|r| r.records_per_second)
-    };
-    let (words, ads) = (limit("raw"), limit("raw-ysb"));
+    let limits: HashMap<String, f64> = rows
+        .iter()
+        .filter(|row| row.system == "fetch")
+        .map(|row| (row.workload.clone(), row.records_per_second))
+        .collect();
     for row in &mut rows {
-        let limit = if row.workload.ends_with("ysb") { ads } else { words };
+        let limit = limits.get(limit_of(&row.workload));
         row.ratio_to_limit = limit.map(|limit| row.records_per_second / limit);
     }
     rows
