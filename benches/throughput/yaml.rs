@@ -8,7 +8,11 @@ use crate::support::Broker;
 use crate::truth::Truth;
 use crate::{Setting, child, row};
 
-/// Runs `pipelines/WORKLOAD.yaml`. Its times are those of its log: from `streaming started` to `stopped`.
+/// Says when each batch has been committed; at `info` some batches share a line.
+const SCHEDULER: &str = "tidemill::batch::scheduler";
+
+/// Runs `pipelines/WORKLOAD.yaml`. Its times are those of its log: from `streaming started` to the last batch's `batch completed`, which
+/// comes after its commit.
 pub fn run(
     broker: &Broker,
     setting: &Setting,
@@ -37,20 +41,25 @@ pub fn run(
         .env("OUTPUT", &output)
         .env("CAMPAIGNS", setting.folder.join("campaigns-with-header.csv"))
         .env("TIDEMILL_LOG_FORMAT", "json")
-        .env("TIDEMILL_LOG", "info")
+        .env("TIDEMILL_LOG", format!("info,{SCHEDULER}=debug"))
         .stderr(Stdio::from(std::fs::File::create(&log).unwrap()));
     let (_, cost) = child::measured(command);
     let log = std::fs::read_to_string(&log).unwrap();
     let lines: Vec<serde_json::Value> =
         log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    let when = |message: &str| {
-        let line = lines.iter().rev().find(|line| line["message"] == message);
+    let when = |message: &str, target: &str| {
+        let line = lines.iter().rev().find(|line| {
+            line["message"] == message && line["target"].as_str().is_some_and(|t| t.starts_with(target))
+        });
         let line = line.unwrap_or_else(|| panic!("the log has no `{message}`: {log}"));
         seconds_of_day(line["timestamp"].as_str().unwrap())
     };
-    let (first, started, stopped) =
-        (seconds_of_day(lines[0]["timestamp"].as_str().unwrap()), when("streaming started"), when("stopped"));
-    let seconds = (stopped - started).rem_euclid(86_400.0);
+    let (first, started, committed) = (
+        seconds_of_day(lines[0]["timestamp"].as_str().unwrap()),
+        when("streaming started", ""),
+        when("batch completed", SCHEDULER),
+    );
+    let seconds = (committed - started).rem_euclid(86_400.0);
     let startup = (started - first).rem_euclid(86_400.0);
     let right = truth.check(workload, &broker.read(&output));
     std::fs::remove_dir_all(&folder).unwrap();
