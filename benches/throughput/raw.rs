@@ -18,17 +18,20 @@ use serde_json::json;
 use crate::PARTITIONS;
 
 /// The parser that Tidemill's reader has.
-#[allow(dead_code, reason = "a loop without compression and transactions needs less")]
+#[allow(dead_code, reason = "a loop without transactions needs less")]
 #[path = "../../src/source/kafka/native/batch.rs"]
 mod batch;
+#[path = "../../src/source/kafka/native/compression.rs"]
+mod compression;
 
-use batch::{Batch, RawRecord};
+use batch::{Batch, Compression, RawRecord};
 
 const THREADS: i32 = 2;
 const FETCH_BYTES: i32 = 4 << 20;
 const VERSION: i16 = 12;
 
-/// Fetch requests over plain sockets, one at a time per thread; checksums are verified, and every record is parsed.
+/// Fetch requests over plain sockets, one at a time per thread; checksums are verified, and every record is
+/// unpacked and parsed.
 pub fn fetch(brokers: &str, topic: &str, records: u64) -> serde_json::Value {
     let began = Instant::now();
     let (seen, bytes) = std::thread::scope(|scope| {
@@ -44,7 +47,7 @@ pub fn fetch(brokers: &str, topic: &str, records: u64) -> serde_json::Value {
 fn fetch_every(broker: &str, topic: &str, first: i32, records: u64) -> (u64, u64) {
     let mut socket = TcpStream::connect(broker).unwrap();
     socket.set_nodelay(true).unwrap();
-    let (mut seen, mut bytes, mut frame) = (0, 0, Vec::new());
+    let (mut seen, mut bytes, mut frame, mut unpacked) = (0, 0, Vec::new(), Vec::new());
     for partition in (first..PARTITIONS).step_by(THREADS as usize) {
         let wanted =
             records / PARTITIONS as u64 + u64::from((partition as u64) < records % PARTITIONS as u64);
@@ -62,7 +65,13 @@ fn fetch_every(broker: &str, topic: &str, first: i32, records: u64) -> (u64, u64
             frame = parse(frame, |batch| {
                 next = batch.last_offset + 1;
                 batch.verify().unwrap();
-                let mut body = batch.body;
+                let mut body = match batch.compression().unwrap() {
+                    Compression::None => batch.body,
+                    method => {
+                        compression::unpack(method, batch.body, &mut unpacked).unwrap();
+                        &unpacked
+                    }
+                };
                 while let Some(record) = RawRecord::take(&mut body).unwrap() {
                     seen += 1;
                     bytes += record.value.map_or(0, <[u8]>::len) as u64;
