@@ -26,6 +26,9 @@ const ROWS: usize = 16_384;
 const BYTES: usize = 1 << 20;
 /// Of bytes outside of views, fewer: to DataFusion a piece of a batch takes all of them.
 const BLOCKS: usize = 64 << 10;
+/// So many small batches become one before there are rows enough, so many blocks of texts one block. Each has memory of its own, which
+/// stays where it is: one row that waits between what comes and goes keeps the allocator from using the place again.
+const PIECES: usize = 64;
 
 #[derive(Default)]
 struct Few {
@@ -83,19 +86,18 @@ impl Spool {
         self.few.bytes += bytes;
         self.few.blocks += blocks;
         let Few { rows, bytes, blocks, .. } = self.few;
-        if rows >= ROWS || bytes >= BYTES || blocks >= BLOCKS { self.put_few() } else { Ok(()) }
+        if rows >= ROWS || bytes >= BYTES || blocks >= BLOCKS {
+            return self.put_few();
+        }
+        if self.few.batches.len() >= PIECES {
+            self.few.batches = Vec::from_iter(together(&self.few.batches)?);
+        }
+        Ok(())
     }
 
     fn put_few(&mut self) -> Result<()> {
         let few = std::mem::take(&mut self.few).batches;
-        match few.as_slice() {
-            [] => Ok(()),
-            [one] => self.put(one.clone()),
-            [first, ..] => {
-                let together = concat_batches(&first.schema(), &few);
-                self.put(together.map_err(|e| Error::internal(format!("rows cannot be put together: {e}")))?)
-            }
-        }
+        together(&few)?.map_or(Ok(()), |batch| self.put(batch))
     }
 
     fn put(&mut self, batch: RecordBatch) -> Result<()> {
@@ -139,6 +141,19 @@ impl Spool {
     }
 }
 
+/// The rows of `batches` as one batch; none of none.
+fn together(batches: &[RecordBatch]) -> Result<Option<RecordBatch>> {
+    match batches {
+        [] => Ok(None),
+        [one] => Ok(Some(one.clone())),
+        [first, ..] => {
+            let all = concat_batches(&first.schema(), batches);
+            let all = all.map_err(|e| Error::internal(format!("rows cannot be put together: {e}")))?;
+            Ok(Some(compact(&all)))
+        }
+    }
+}
+
 /// The columns as a file has them: of a `union all`, some batches may have NULLs where others may not.
 fn nullable(schema: &Schema) -> Schema {
     let columns = schema.fields().iter().map(|column| column.as_ref().clone().with_nullable(true));
@@ -165,7 +180,8 @@ fn compacted(column: &ArrayRef) -> ArrayRef {
     fn texts<T: ByteViewType>(column: &ArrayRef) -> ArrayRef {
         let views = column.as_byte_view::<T>();
         let held: usize = views.data_buffers().iter().map(|buffer| buffer.capacity()).sum();
-        match held > 2 * views.total_buffer_bytes_used() + 4096 {
+        let is_loose = held > 2 * views.total_buffer_bytes_used() + 4096;
+        match is_loose || views.data_buffers().len() >= PIECES {
             true => Arc::new(views.gc()),
             false => column.clone(),
         }

@@ -1,5 +1,7 @@
 //! Queries, from SQL text to rows.
 
+use datafusion::arrow::array::AsArray as _;
+
 use super::*;
 
 /// A planner that knows the streams of these tests.
@@ -364,6 +366,22 @@ fn rows_that_cannot_be_read_back_are_the_disks_fault() {
     let error = run().unwrap_err();
     assert_eq!(error.kind(), crate::ErrorKind::Unavailable, "{error}");
     assert!(error.to_string().contains("cannot read rows back from a temporary file"), "{error}");
+}
+
+/// Rows that come one by one are not kept one by one.
+#[test]
+fn single_rows_that_wait_have_their_memory_in_common() {
+    let folder = tempfile::tempdir().unwrap();
+    let memory = std::sync::Arc::new(Memory::new(64 << 20, &crate::rdd::Disk::new(folder.path())));
+    let mut spool = Spool::new(&memory);
+    let texts: Vec<_> = (0..500).map(|n| format!("line {n:03}, too long to stand in a view")).collect();
+    texts.iter().for_each(|text| spool.push(&lines(&[text])).unwrap());
+    let rows = spool.finish().unwrap();
+    let [batch] = rows.in_memory() else { panic!("{} batches", rows.in_memory().len()) };
+    let column = batch.column(0).as_string_view();
+    assert_eq!(column.iter().flatten().collect::<Vec<_>>(), texts);
+    // 500 rows in pieces of 64: one that is whole already, and those that came since.
+    assert!(column.data_buffers().len() < 64, "{} blocks", column.data_buffers().len());
 }
 
 #[test]
