@@ -4,7 +4,10 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    give_back_what_is_freed();
+    {
+        give_back_what_is_freed();
+        allow_open_files();
+    }
     tidemill::service::main_entry(std::env::args_os())
 }
 
@@ -23,6 +26,20 @@ fn give_back_what_is_freed() {
         if std::env::var_os(variable).is_none() {
             // SAFETY: no other thread runs yet. What glibc does not know it refuses, and nothing is lost.
             unsafe { libc::mallopt(parameter, value) };
+        }
+    }
+}
+
+/// Each run of rows that waits on disk to be merged is an open file. Most systems allow more than the 1,024 that a process has at
+/// first, for the sake of programs that wait by `select`, as nothing here does.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn allow_open_files() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the first writes `limit`, the second reads it. If that is refused, the limit is what it was.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
         }
     }
 }

@@ -13,6 +13,9 @@ use crate::support::Running;
 const KEYS: u64 = 300_000;
 /// So many of them come twice.
 const TWICE: u64 = 1_000;
+/// A stream that cannot be made: its one key has all lines.
+const ONE_KEY: &str =
+    "  out: { group_by_key: { from: lines, key: [\"length(value) as length\"], values: { all: value } } }";
 
 fn key(n: u64) -> String {
     format!("{n:09}")
@@ -81,8 +84,7 @@ fn failing(folder: &Path, before: &str, limit: &str, streams: &str) -> String {
 #[test]
 fn one_key_that_does_not_fit_and_a_full_disk_end_the_run() {
     let folder = keys();
-    let one_key = "  out: { group_by_key: { from: lines, key: [\"length(value) as length\"], values: { all: value } } }";
-    let shown = failing(folder.path(), "", "8MiB", one_key);
+    let shown = failing(folder.path(), "", "8MiB", ONE_KEY);
     assert!(shown.contains("what a key or row has in one batch does not fit in memory"), "{shown}");
     assert!(shown.ends_with("raise `batch_memory_limit`"), "{shown}");
     // No file may have more than some hundred kilobytes.
@@ -93,6 +95,15 @@ fn one_key_that_does_not_fit_and_a_full_disk_end_the_run() {
         "{shown}"
     );
     assert!(shown.ends_with("make room there, or raise `batch_memory_limit`"), "{shown}");
+}
+
+/// A service's store alone has more open files than this.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[test]
+fn as_many_files_are_open_as_the_system_allows() {
+    let folder = keys();
+    let shown = failing(folder.path(), "ulimit -S -n 10;", "8MiB", ONE_KEY);
+    assert!(shown.contains("does not fit in memory"), "{shown}");
 }
 
 #[test]
