@@ -108,6 +108,7 @@ fn main() {
     }
     let rows = report::medians(runs);
     report::print(&rows);
+    report::compare(&rows);
     let results = std::env::var_os("BENCH_RESULTS").map_or_else(|| "target/bench.json".into(), PathBuf::from);
     report::write(&rows, &results);
     assert!(rows.iter().all(|row| row.right), "a result was wrong");

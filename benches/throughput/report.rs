@@ -25,6 +25,16 @@ pub struct Row {
     pub right: bool,
 }
 
+impl Row {
+    fn cpu_per_million(&self) -> f64 {
+        self.cpu_seconds * 1e6 / self.records as f64
+    }
+
+    fn is_tidemill(&self) -> bool {
+        self.system.starts_with("tidemill")
+    }
+}
+
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -34,7 +44,7 @@ impl fmt::Display for Row {
             self.system,
             self.records_per_second,
             self.ratio_to_limit.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.3}")),
-            self.cpu_seconds * 1e6 / self.records as f64,
+            self.cpu_per_million(),
             self.peak_rss_mb,
             self.startup_seconds.map_or_else(|| "-".to_owned(), |s| format!("{s:.2} s")),
             if self.right { "right" } else { "WRONG" },
@@ -74,6 +84,42 @@ pub fn medians(runs: Vec<Row>) -> Vec<Row> {
 pub fn print(rows: &[Row]) {
     println!("\nmedians");
     rows.iter().for_each(|row| println!("{row}"));
+}
+
+/// Tidemill's rows beside the best of the other systems that gave a right result, which may be another one for speed, CPU and memory.
+pub fn compare(rows: &[Row]) {
+    let is_peer = |row: &&Row| !row.is_tidemill() && !row.workload.starts_with("raw") && row.right;
+    if !rows.iter().any(|row| is_peer(&row)) {
+        return;
+    }
+    println!("\nbeside the best of the others");
+    println!(
+        "{:<12} {:<24} {:<38} {:<46} peak MB, least of others",
+        "workload", "system", "times as fast as", "CPU s per million, times less than",
+    );
+    for row in rows.iter().filter(|row| row.is_tidemill()) {
+        let peers: Vec<&Row> = rows.iter().filter(is_peer).filter(|p| p.workload == row.workload).collect();
+        let least =
+            |figure: fn(&Row) -> f64| peers.iter().copied().min_by(|a, b| figure(a).total_cmp(&figure(b)));
+        let (Some(fastest), Some(cheapest), Some(smallest)) =
+            (least(|p| -p.records_per_second), least(Row::cpu_per_million), least(|p| p.peak_rss_mb))
+        else {
+            println!("{:<12} {:<24} no other system has it", row.workload, row.system);
+            continue;
+        };
+        let (ours, theirs) = (row.cpu_per_million(), cheapest.cpu_per_million());
+        let speed = format!(
+            "{:.1}  {} {:.0}/s",
+            row.records_per_second / fastest.records_per_second,
+            fastest.system,
+            fastest.records_per_second
+        );
+        let cpu = format!("{ours:.2}  {:.1}  {} {theirs:.2}", theirs / ours, cheapest.system);
+        println!(
+            "{:<12} {:<24} {speed:<38} {cpu:<46} {:.0}, {:.0} {}",
+            row.workload, row.system, row.peak_rss_mb, smallest.peak_rss_mb, smallest.system
+        );
+    }
 }
 
 pub fn write(rows: &[Row], path: &Path) {
