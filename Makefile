@@ -60,7 +60,7 @@ check-lib: ## Check the library alone, without the service and SQL
 licences: ## Check the licences of all dependencies
 	@scripts/licences
 
-bench: ## Measure Tidemill beside the bare readers, and beside what PEERS_DIR= names; writes target/bench.json
+bench: ## Measure Tidemill beside the bare readers and what PEERS_DIR= names, and on lz4; writes target/bench.json, bench-lz4.json
 	scripts/bench
 
 bench-quick: ## The same without the others, in about three minutes after the build
