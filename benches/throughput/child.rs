@@ -72,7 +72,7 @@ pub fn run(arguments: &[String]) {
     let said = match &**system {
         "fetch" => raw::fetch(brokers, topic, records),
         "rdkafka" => raw::rdkafka(brokers, topic, records),
-        _ => typed::run(workload, brokers, topic, output, Path::new(folder), records),
+        _ => typed::run(system, workload, brokers, topic, output, Path::new(folder), records),
     };
     println!("{said}");
 }

@@ -4,7 +4,8 @@
 //! Each run is a process of its own, so that its CPU time and its memory are its own. `BENCH_RECORDS` sets the number of records
 //! (5,000,000), `BENCH_ROUNDS` how often all are run (3; the median counts), `BENCH_ONLY` which workloads (`grep,ysb`),
 //! `BENCH_COMPRESSION` how the topics are compressed (none), `BENCH_YAML` where the `tidemill` binary is, if pipeline files are to be run,
-//! and `BENCH_RESULTS` the file that is written (`target/bench.json`). With `BENCH_PHASES` set, the typed programs print each batch's records
+//! and `BENCH_RESULTS` the file that is written (`target/bench.json`). With `BENCH_QUICK` set, each
+//! workload is run in one form only; with `BENCH_PHASES`, the typed programs print each batch's records
 //! and how long its phases took.
 #![allow(missing_docs, reason = "a benchmark")]
 #![allow(
@@ -36,7 +37,9 @@ use truth::Truth;
 
 /// The topics have four partitions.
 pub const PARTITIONS: i32 = 4;
-pub const WORKLOADS: [&str; 5] = ["grep", "wordcount", "windowcount", "statecount", "ysb"];
+pub const WORKLOADS: [&str; 6] = ["grep", "wordcount", "windowcount", "topk", "statecount", "ysb"];
+/// The running count once more, by an operator that goes over all keys in each batch.
+pub const UPDATE_STATE_BY_KEY: &str = "tidemill-typed-update_state_by_key";
 
 /// The workload of the bare readers on the topic that a workload reads.
 pub fn limit_of(workload: &str) -> &'static str {
@@ -66,6 +69,7 @@ fn main() {
     let only = std::env::var("BENCH_ONLY").unwrap_or_default();
     let wanted: Vec<&str> =
         WORKLOADS.into_iter().filter(|w| only.is_empty() || only.split(',').any(|o| o == *w)).collect();
+    let quick = std::env::var_os("BENCH_QUICK").is_some();
     let compression = std::env::var("BENCH_COMPRESSION").unwrap_or_else(|_| "none".to_owned());
 
     let (broker, _proxy) = Broker::start_with("");
@@ -95,6 +99,9 @@ fn main() {
             // A machine is now fast, now slow: the limit is measured where the workloads are, and as often.
             note(one(&broker, &setting, "fetch", limit_of(workload), &truth, round));
             note(one(&broker, &setting, "tidemill-typed", workload, &truth, round));
+            if *workload == "statecount" && !quick {
+                note(one(&broker, &setting, UPDATE_STATE_BY_KEY, workload, &truth, round));
+            }
             if let Some(binary) = &binary {
                 note(yaml::run(&broker, &setting, binary, workload, &truth, round));
             }
@@ -107,7 +114,7 @@ fn main() {
         });
     }
     let rows = report::medians(runs);
-    report::print(&rows);
+    report::print(&rows, &compression);
     report::compare(&rows);
     let results = std::env::var_os("BENCH_RESULTS").map_or_else(|| "target/bench.json".into(), PathBuf::from);
     report::write(&rows, &results);
@@ -133,7 +140,7 @@ fn one(broker: &Broker, setting: &Setting, system: &str, workload: &str, truth: 
     let seconds = said["seconds"].as_f64().unwrap();
     let right = match system {
         "fetch" | "rdkafka" => said["records"].as_u64() == Some(records),
-        _ => truth.check(workload, &broker.read(&output)),
+        _ => truth.check(system, workload, &broker.read(&output)),
     };
     std::fs::remove_dir_all(&folder).unwrap();
     row(workload, system, records, seconds, said["startup_seconds"].as_f64(), cost, right)

@@ -81,6 +81,7 @@ fn form<'a>(system: &str, workload: &'a str) -> Option<Vec<&'a str>> {
         ("flink", "statecount" | "windowcount" | "ysb") | ("flink-sql", "statecount") => {
             Some(vec![workload, "hashmap"])
         }
+        (_, "topk") => None,
         ("bytewax", "windowcount" | "statecount" | "ysb") | ("flink-sql", _) => None,
         _ => Some(vec![workload]),
     }

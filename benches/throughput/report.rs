@@ -39,7 +39,7 @@ impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:<12} {:<24} {:>12.0} records/s  {:>5}  CPU s per million {:>6.2}  peak {:>6.0} MB  start-up {:>6}  {}",
+            "{:<12} {:<34} {:>12.0} records/s  {:>5}  CPU s per million {:>6.2}  peak {:>6.0} MB  start-up {:>6}  {}",
             self.workload,
             self.system,
             self.records_per_second,
@@ -81,8 +81,8 @@ pub fn medians(runs: Vec<Row>) -> Vec<Row> {
     rows
 }
 
-pub fn print(rows: &[Row]) {
-    println!("\nmedians");
+pub fn print(rows: &[Row], compression: &str) {
+    println!("\nmedians, compression: {compression}");
     rows.iter().for_each(|row| println!("{row}"));
 }
 
@@ -94,7 +94,7 @@ pub fn compare(rows: &[Row]) {
     }
     println!("\nbeside the best of the others");
     println!(
-        "{:<12} {:<24} {:<38} {:<46} peak MB, least of others",
+        "{:<12} {:<34} {:<38} {:<46} peak MB, least of others",
         "workload", "system", "times as fast as", "CPU s per million, times less than",
     );
     for row in rows.iter().filter(|row| row.is_tidemill()) {
@@ -104,7 +104,7 @@ pub fn compare(rows: &[Row]) {
         let (Some(fastest), Some(cheapest), Some(smallest)) =
             (least(|p| -p.records_per_second), least(Row::cpu_per_million), least(|p| p.peak_rss_mb))
         else {
-            println!("{:<12} {:<24} no other system has it", row.workload, row.system);
+            println!("{:<12} {:<34} no other system has it", row.workload, row.system);
             continue;
         };
         let (ours, theirs) = (row.cpu_per_million(), cheapest.cpu_per_million());
@@ -116,7 +116,7 @@ pub fn compare(rows: &[Row]) {
         );
         let cpu = format!("{ours:.2}  {:.1}  {} {theirs:.2}", theirs / ours, cheapest.system);
         println!(
-            "{:<12} {:<24} {speed:<38} {cpu:<46} {:.0}, {:.0} {}",
+            "{:<12} {:<34} {speed:<38} {cpu:<46} {:.0}, {:.0} {}",
             row.workload, row.system, row.peak_rss_mb, smallest.peak_rss_mb, smallest.system
         );
     }

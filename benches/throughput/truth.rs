@@ -1,7 +1,9 @@
 //! What the answers must be, counted while the records were made.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
+use crate::UPDATE_STATE_BY_KEY;
 use crate::load::{BASE_MS, SPAN_MS};
 use crate::support::Row;
 
@@ -10,6 +12,8 @@ const SLIDE_MS: i64 = 10_000;
 const SLIDES: usize = (SPAN_MS / SLIDE_MS) as usize + 1;
 /// A window of words spans so many slides.
 const WINDOW: usize = 3;
+/// So many words of each window are the most frequent ones.
+const TOP: usize = 10;
 
 pub struct Truth {
     vocabulary: Vec<String>,
@@ -73,8 +77,19 @@ impl Truth {
         windows
     }
 
-    /// Whether `rows` are what the workload must give.
-    pub fn check(&self, workload: &str, rows: &[Row]) -> bool {
+    /// End of window, word and count of the most frequent words of each window, in their order, as far as `windows` goes.
+    fn tops(&self) -> Vec<((String, i64), u64)> {
+        let mut windows: Vec<_> = self.windows().into_iter().collect();
+        windows.sort_by(|((a, end), n), ((b, other), m)| (end, Reverse(n), a).cmp(&(other, Reverse(m), b)));
+        let mut tops: Vec<((String, i64), u64)> = Vec::new();
+        for window in windows.chunk_by(|((_, end), _), ((_, other), _)| end == other) {
+            tops.extend_from_slice(&window[..window.len().min(TOP)]);
+        }
+        tops
+    }
+
+    /// Whether `rows` are what the workload must give, as `system` gives it.
+    pub fn check(&self, system: &str, workload: &str, rows: &[Row]) -> bool {
         let right = match workload {
             "grep" => {
                 let (mut found, mut wanted): (Vec<_>, _) =
@@ -90,12 +105,14 @@ impl Truth {
                 }
                 counts == self.totals()
             }
-            // The last record of a word is its total, and each is larger than the one before.
+            // The last record of a word is its total, and each is larger than the one before; where all totals come with each batch, some stay.
             "statecount" => {
+                let may_stay = system == UPDATE_STATE_BY_KEY;
                 let mut totals: HashMap<String, u64> = HashMap::new();
                 let rise = rows.iter().all(|row| {
                     let n = number(&row.text());
-                    totals.insert(row.key_text(), n).is_none_or(|before| before < n)
+                    let before = totals.insert(row.key_text(), n);
+                    before.is_none_or(|before| before < n || may_stay && before == n)
                 });
                 rise && totals == self.totals()
             }
@@ -112,6 +129,12 @@ impl Truth {
                     println!("words by end of window: {ends:?}; a wrong one: {wrong:?}");
                 }
                 right
+            }),
+            // In their order, which is that of the topic's one partition; windows that drain need not be there.
+            "topk" => counted(rows).is_some_and(|found| {
+                let tops = self.tops();
+                let within = tops.iter().filter(|((_, end), _)| *end <= BASE_MS + SPAN_MS).count();
+                found.len() >= within && tops.starts_with(&found)
             }),
             "ysb" => windowed(rows).is_some_and(|found| found == self.views()),
             _ => false,
@@ -150,19 +173,22 @@ fn number(text: &str) -> u64 {
     }
 }
 
-/// Key, end of window, and count; none if a key came twice for a window.
-fn windowed(rows: &[Row]) -> Option<HashMap<(String, i64), u64>> {
-    let mut found = HashMap::new();
-    for row in rows {
+/// Key, end of window, and count of each record; none if one tells something else.
+fn counted(rows: &[Row]) -> Option<Vec<((String, i64), u64)>> {
+    let count = |row: &Row| {
         let text = row.text();
         let (end, n) = match serde_json::from_str::<BTreeMap<String, serde_json::Value>>(&text) {
             // Records of a batch bear its time.
             Ok(object) => (row.timestamp, object.get("n")?.as_u64()?),
             Err(_) => text.split_once(' ').and_then(|(end, n)| Some((end.parse().ok()?, n.parse().ok()?)))?,
         };
-        if found.insert((row.key_text(), end), n).is_some() {
-            return None;
-        }
-    }
-    Some(found)
+        Some(((row.key_text(), end), n))
+    };
+    rows.iter().map(count).collect()
+}
+
+/// The same by key and end of window; none if a key came twice for a window.
+fn windowed(rows: &[Row]) -> Option<HashMap<(String, i64), u64>> {
+    let found: HashMap<_, _> = counted(rows)?.into_iter().collect();
+    (found.len() == rows.len()).then_some(found)
 }

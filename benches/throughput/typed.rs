@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tidemill::{BatchInfo, End, KafkaSource, Slicing, Start, StreamingContext, StreamingListener};
 
+use crate::UPDATE_STATE_BY_KEY;
 use crate::load::NEEDLE;
 
 #[path = "../../examples/kafka_ad_views.rs"]
@@ -17,10 +18,14 @@ mod ad_views;
 mod grep;
 #[path = "../../examples/kafka_running_count.rs"]
 mod running_count;
+#[path = "../../examples/kafka_top_words.rs"]
+mod top_words;
 #[path = "../../examples/kafka_windowed_word_count.rs"]
 mod windowed_word_count;
 #[path = "../../examples/kafka_word_count.rs"]
 mod word_count;
+#[path = "../../examples/kafka_word_totals.rs"]
+mod word_totals;
 
 /// Notes when the last batch was committed.
 #[derive(Default)]
@@ -41,6 +46,7 @@ impl StreamingListener for Watch {
 }
 
 pub fn run(
+    system: &str,
     workload: &str,
     brokers: &str,
     topic: &str,
@@ -60,6 +66,8 @@ pub fn run(
         "grep" => grep::program(&ssc, source, brokers, output, NEEDLE),
         "wordcount" => word_count::program(&ssc, source, brokers, output),
         "windowcount" => windowed_word_count::program(&ssc, by_time, brokers, output),
+        "topk" => top_words::program(&ssc, by_time, brokers, output),
+        "statecount" if system == UPDATE_STATE_BY_KEY => word_totals::program(&ssc, source, brokers, output),
         "statecount" => running_count::program(&ssc, source, brokers, output),
         "ysb" => {
             let csv = std::fs::read_to_string(std::env::var_os("BENCH_CAMPAIGNS").unwrap()).unwrap();

@@ -61,7 +61,7 @@ pub fn run(
     );
     let seconds = (committed - started).rem_euclid(86_400.0);
     let startup = (started - first).rem_euclid(86_400.0);
-    let right = truth.check(workload, &broker.read(&output));
+    let right = truth.check("tidemill-yaml", workload, &broker.read(&output));
     std::fs::remove_dir_all(&folder).unwrap();
     row(workload, "tidemill-yaml", records, seconds, Some(startup), cost, right)
 }
