@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use smallvec::SmallVec;
+
 use super::window_spec::Reduce;
 use crate::time::Time;
 
@@ -164,24 +166,17 @@ impl<V: Clone> KeyPanes<V> {
         inverse: &Reduce<V>,
     ) -> Option<V> {
         let counted = counted.filter(|_| self.total.is_some());
-        let (mut old, mut new): (Option<V>, Option<V>) = (None, None);
-        let mut drop = 0;
-        for (pane, value) in self.back_after(edit) {
-            let is_counted = counted.is_some_and(|until| pane <= until);
-            let gone = pane <= expired;
-            drop += usize::from(gone);
-            // A pane that no window has shown (time went on without batches) has nothing to be taken out of.
-            let sum = match (gone, is_counted) {
-                (true, true) => &mut old,
-                (false, false) => &mut new,
-                _ => continue,
-            };
-            *sum = Some(match sum.take() {
-                Some(older) => reduce(older, value.clone()),
-                None => value.clone(),
-            });
-        }
-        edit.drop = drop;
+        // Only the panes that come and go are looked at, however many stay.
+        let gone = || self.back_after(edit).take_while(|(pane, _)| *pane <= expired);
+        let combined = |values: &mut dyn Iterator<Item = &V>| values.cloned().reduce(|a, b| reduce(a, b));
+        // A pane that no window has shown (time went on without batches) has nothing to be taken out of.
+        let is_counted = |pane: Time| counted.is_some_and(|until| pane <= until);
+        let old = combined(&mut gone().filter(|(pane, _)| is_counted(*pane)).map(|(_, value)| value));
+        let from_youngest = self.back_after(edit).rev();
+        let fresh = from_youngest.take_while(|(pane, _)| *pane > expired && !is_counted(*pane));
+        let fresh: SmallVec<[&V; 4]> = fresh.map(|(_, value)| value).collect();
+        let new = combined(&mut fresh.into_iter().rev());
+        edit.drop = gone().count();
         let changed = old.is_some() || new.is_some();
         let rest = match (self.total.clone(), old) {
             (Some(total), Some(old)) => Some(inverse(total, old)),

@@ -167,6 +167,19 @@ fn values_are_reduced_oldest_first() {
 }
 
 #[test]
+fn with_an_inverse_too_values_come_and_go_oldest_first() {
+    // Panes of a second, two of which come and go with each slide.
+    let batches = [vec!["a"], vec!["b"], vec!["c", "d"], vec!["e"], vec![], vec!["f"], vec!["g"], vec![]];
+    let output = tidemill::testing::run_batches(batches.map(|batch| batch.to_vec()).to_vec(), |words| {
+        let pairs = words.map(|word| ((), word.to_owned()));
+        let drop_oldest = |all: String, old: String| all.strip_prefix(&old).expect("the oldest").to_owned();
+        pairs.reduce_by_key_and_window_with_inverse(|a, b| a + &b, drop_oldest, s(3), s(2)).unwrap()
+    });
+    let texts: Vec<_> = output.unwrap().into_iter().flatten().map(|((), text)| text).collect();
+    assert_eq!(texts, ["ab", "bcde", "ef", "fg"]);
+}
+
+#[test]
 fn lengths_that_are_no_multiples_of_the_parents_slide_are_an_error_at_once() {
     let test = TestContext::new("test").unwrap();
     let numbers = test.ssc.queue_stream(&RddQueue::<Pair>::new());
