@@ -2,11 +2,10 @@
 //! them is named by `PEERS_DIR`, other stream processors on the same topics. Every result is compared with what the loader counted.
 //!
 //! Each run is a process of its own, so that its CPU time and its memory are its own. `BENCH_RECORDS` sets the number of records
-//! (5,000,000), `BENCH_ROUNDS` how often all are run (3; the median counts), `BENCH_ONLY` which workloads (`grep,ysb`),
-//! `BENCH_COMPRESSION` how the topics are compressed (none), `BENCH_YAML` where the `tidemill` binary is, if pipeline files are to be run,
-//! and `BENCH_RESULTS` the file that is written (`target/bench.json`). With `BENCH_QUICK` set, each
-//! workload is run in one form only; with `BENCH_PHASES`, the typed programs print each batch's records
-//! and how long its phases took.
+//! (5,000,000), `BENCH_ROUNDS` how often all are run (3; the median counts), `PEERS_ROUNDS` how often the other stream processors are (1),
+//! `BENCH_ONLY` which workloads (`grep,ysb`), `BENCH_COMPRESSION` how the topics are compressed (none), `BENCH_YAML` where the `tidemill`
+//! binary is, if pipeline files are to be run, and `BENCH_RESULTS` the file that is written (`target/bench.json`). With `BENCH_QUICK` set,
+//! no workload has a second typed program; with `BENCH_PHASES`, the typed programs print each batch's records and how long its phases took.
 #![allow(missing_docs, reason = "a benchmark")]
 #![allow(
     clippy::print_stdout,
@@ -108,10 +107,12 @@ fn main() {
         }
     }
     if let Some(folder) = std::env::var_os("PEERS_DIR").filter(|folder| !folder.is_empty()) {
-        peers::run(&broker, &setting, Path::new(&folder), &wanted, &truth, &mut |row| {
-            println!("{row}");
-            runs.push(row);
-        });
+        for _ in 0..variable("PEERS_ROUNDS", 1) {
+            peers::run(&broker, &setting, Path::new(&folder), &wanted, &truth, &mut |row| {
+                println!("{row}");
+                runs.push(row);
+            });
+        }
     }
     let rows = report::medians(runs);
     report::print(&rows, &compression);
