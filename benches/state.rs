@@ -5,7 +5,13 @@
 //! `BENCH_TOUCHED` how many keys a batch touches (10,000), `BENCH_BATCHES` how many batches are measured (30),
 //! `BENCH_MANY_KEYS` how many keys must fit (20,000,000) into a process that may have `BENCH_PROCESS_MIB` of memory (512),
 //! `BENCH_LIMIT_MIB` the state's memory limit (256).
-#![allow(clippy::print_stdout, clippy::disallowed_methods, clippy::unwrap_used, reason = "a benchmark")]
+#![allow(
+    missing_docs,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a benchmark"
+)]
 
 use std::fmt;
 use std::io::{BufRead, BufReader};
@@ -22,14 +28,14 @@ const FILL: u64 = 200_000;
 
 /// What a batch does: so many keys, from a seed or one after the other.
 #[derive(Clone, Copy)]
-enum Batch {
+pub enum Batch {
     Nothing,
     Range(u64, u64),
     Random { seed: u64, touched: u64, of: u64 },
 }
 
 impl Batch {
-    fn keys(self) -> Box<dyn Iterator<Item = u64> + Send> {
+    pub fn keys(self) -> Box<dyn Iterator<Item = u64> + Send> {
         match self {
             Batch::Nothing => Box::new(std::iter::empty()),
             Batch::Range(from, until) => Box::new(from..until),
@@ -124,7 +130,7 @@ fn context(folder: &Path, queue: &RddQueue<Batch>, second: u64) -> TestContext {
 }
 
 /// Makes a state of `keys` keys; gives the keys per second.
-fn fill(folder: &Path, keys: u64) -> f64 {
+pub fn fill(folder: &Path, keys: u64) -> f64 {
     let queue = RddQueue::new();
     (0..keys)
         .step_by(FILL as usize)
@@ -169,7 +175,7 @@ impl fmt::Display for Batches {
 }
 
 /// A context over a filled state, in which so many batches have run already and these are to come.
-fn go_on(folder: &Path, keys: u64, done: u64, next: &[Batch]) -> TestContext {
+pub fn go_on(folder: &Path, keys: u64, done: u64, next: &[Batch]) -> TestContext {
     let begun = keys.div_ceil(FILL) + done;
     let queue = RddQueue::new();
     // What was taken is not taken again.
@@ -178,7 +184,7 @@ fn go_on(folder: &Path, keys: u64, done: u64, next: &[Batch]) -> TestContext {
     context(folder, &queue, begun)
 }
 
-fn random(keys: u64, touched: u64, seeds: std::ops::Range<u64>) -> Vec<Batch> {
+pub fn random(keys: u64, touched: u64, seeds: std::ops::Range<u64>) -> Vec<Batch> {
     seeds.map(|seed| Batch::Random { seed: (seed + 1) << 32, touched, of: keys }).collect()
 }
 
@@ -247,14 +253,14 @@ fn measure(states: &[(PathBuf, u64); 2], touched: u64, batches: u64) -> [Measure
 
 /// Seconds of the processor.
 #[derive(Clone, Copy, Default)]
-struct Cpu {
-    batches: f64,
-    beside: f64,
+pub struct Cpu {
+    pub batches: f64,
+    pub beside: f64,
 }
 
 impl Cpu {
     /// What this process's threads have used so far. Those that run batches live as long as their context.
-    fn used() -> Self {
+    pub fn used() -> Self {
         let mut used = Self::default();
         // SAFETY: it only reads a setting.
         let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as f64;
@@ -271,7 +277,7 @@ impl Cpu {
 }
 
 /// Waits until this process has nothing to do.
-fn settle() {
+pub fn settle() {
     const LOOK_EVERY: Duration = Duration::from_millis(500);
     let all = || {
         let Cpu { batches, beside } = Cpu::used();
