@@ -264,10 +264,24 @@ impl Shared {
             config.set(TRANSACTION_TIMEOUT, self.settings.transaction_timeout.as_millis().to_string());
         }
         let producer = self.create(&config)?;
-        let doing = "take over the application's transactions";
+        self.connect(&producer);
+        let (doing, taking) = ("take over the application's transactions", Stopwatch::start());
         persist(&self.calls(patience), doing, || producer.init_transactions(CALL))
             .map_err(Trouble::into_error)?;
+        tracing::info!(took_ms = taking.elapsed().as_millis() as u64, "transactions taken over");
         Ok(producer)
+    }
+
+    /// Waits a moment for a connection: without one librdkafka asks for the transactions' coordinator half a second later. If there is
+    /// none yet, whoever needs it waits and tells.
+    fn connect(&self, producer: &ThisProducer) {
+        const MOMENT: std::time::Duration = std::time::Duration::from_secs(1);
+        let topic = self.topics.lock().keys().next().cloned();
+        if let Some(topic) = topic
+            && let Err(error) = producer.client().fetch_metadata(Some(&topic), MOMENT)
+        {
+            tracing::debug!(%error, "the producer has no connection yet");
+        }
     }
 
     /// Has a new producer in the place of one that does not come back from a call. The new one's first call has Kafka abort
