@@ -30,13 +30,29 @@ pub fn now() -> f64 {
 
 /// The seconds of the processor that this process has used so far.
 pub fn cpu_seconds() -> f64 {
-    // SAFETY: a `rusage` is numbers, for which zero is a value.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    let mut usage = no_usage();
     // SAFETY: it writes to `usage`, and nothing else.
     let outcome = unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) };
     assert_eq!(outcome, 0, "{}", std::io::Error::last_os_error());
+    seconds_of(&usage)
+}
+
+/// What the system is to fill in.
+pub fn no_usage() -> libc::rusage {
+    // SAFETY: a `rusage` is numbers, for which zero is a value.
+    unsafe { std::mem::zeroed() }
+}
+
+/// The seconds of the processor in `usage`.
+pub fn seconds_of(usage: &libc::rusage) -> f64 {
     let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
     seconds(usage.ru_utime) + seconds(usage.ru_stime)
+}
+
+/// Of `2026-01-31T12:34:56.789Z`, the seconds since midnight.
+pub fn seconds_of_day(timestamp: &str) -> f64 {
+    let time = timestamp.split_once('T').unwrap().1.trim_end_matches('Z');
+    time.split(':').fold(0.0, |sum, part| sum * 60.0 + part.parse::<f64>().unwrap())
 }
 
 /// The value that `part` of `all` are below; 0.5 gives the median, 1.0 the largest.

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{child, child_arguments, cpu_seconds, now, quantile, variable};
+use common::{child, child_arguments, cpu_seconds, now, quantile, seconds_of_day, variable};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
@@ -256,8 +256,7 @@ fn times_of_log(lines: &[Value]) -> Option<[f64; 3]> {
 /// Of `2026-01-31T12:34:56.789Z`; only the present day is asked for.
 fn epoch_seconds(timestamp: &str) -> f64 {
     const DAY: f64 = 86_400.0;
-    let time = timestamp.split_once('T').unwrap().1.trim_end_matches('Z');
-    let of_day = time.split(':').fold(0.0, |sum, part| sum * 60.0 + part.parse::<f64>().unwrap());
+    let of_day = seconds_of_day(timestamp);
     let midnight = now() - now() % DAY;
     if midnight + of_day > now() + 1.0 { midnight + of_day - DAY } else { midnight + of_day }
 }

@@ -13,6 +13,8 @@
     reason = "a benchmark"
 )]
 
+pub mod common;
+
 use std::fmt;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -20,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use common::variable;
 use tidemill::testing::TestContext;
 use tidemill::{BatchInfo, RddQueue, State, StateSpec, StreamingContext, Time};
 
@@ -108,11 +111,6 @@ fn limit_memory(bytes: u64) -> std::io::Result<()> {
         0 => Ok(()),
         _ => Err(std::io::Error::last_os_error()),
     }
-}
-
-fn variable(name: &str, default: u64) -> u64 {
-    std::env::var(name)
-        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}: `{text}` is no number")))
 }
 
 /// A context whose state counts how often each key came, at `second` seconds.

@@ -12,8 +12,6 @@
     reason = "a benchmark"
 )]
 
-#[path = "../common.rs"]
-mod common;
 mod keys;
 #[allow(dead_code, reason = "another benchmark, whose state is used")]
 #[path = "../state.rs"]
@@ -22,6 +20,8 @@ mod state;
 mod support;
 mod windows;
 mod words;
+
+use state::common;
 
 fn main() {
     if let Some(arguments) = common::child_arguments() {

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::{raw, typed};
+use crate::{common, raw, typed};
 
 /// What a process took of the machine.
 #[derive(Debug, Clone, Copy)]
@@ -17,8 +17,8 @@ pub struct Cost {
 
 /// Runs this program with `arguments` in a process of its own; gives what it says, and what it cost.
 pub fn spawn(arguments: &[&str], campaigns: &Path) -> (serde_json::Value, Cost) {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.arg("child").args(arguments).env("BENCH_CAMPAIGNS", campaigns);
+    let mut command = common::child(arguments);
+    command.env("BENCH_CAMPAIGNS", campaigns);
     let (said, cost) = measured(command);
     let line = said.lines().last().unwrap_or_default();
     (serde_json::from_str(line).unwrap_or_else(|e| panic!("{arguments:?}: {e}: {said}")), cost)
@@ -45,22 +45,14 @@ pub fn measured(mut command: Command) -> (String, Cost) {
         child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
         over.store(true, Ordering::Relaxed);
     });
-    let (mut status, mut usage) = (0, unsafe_zeroed());
+    let (mut status, mut usage) = (0, common::no_usage());
     // SAFETY: both pointers are to live values, and nobody else waits for this child.
     let waited = unsafe { libc::wait4(child.id() as i32, &mut status, 0, &mut usage) };
     assert_eq!(waited, child.id() as i32);
     assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "{command:?} failed");
-    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
-    let cost = Cost {
-        cpu_seconds: seconds(usage.ru_utime) + seconds(usage.ru_stime),
-        peak_rss_mb: peak.into_inner() as f64 / 1024.0,
-    };
+    let cost =
+        Cost { cpu_seconds: common::seconds_of(&usage), peak_rss_mb: peak.into_inner() as f64 / 1024.0 };
     (said, cost)
-}
-
-fn unsafe_zeroed() -> libc::rusage {
-    // SAFETY: a `rusage` is numbers, for which zero is a value.
-    unsafe { std::mem::zeroed() }
 }
 
 /// What a child does: SYSTEM WORKLOAD BROKERS TOPIC OUTPUT FOLDER RECORDS.

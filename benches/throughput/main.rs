@@ -15,6 +15,8 @@
     reason = "a benchmark"
 )]
 
+#[path = "../common.rs"]
+mod common;
 #[path = "../../integration-tests/support/mod.rs"]
 mod support;
 
@@ -30,6 +32,7 @@ mod yaml;
 use std::path::{Path, PathBuf};
 
 use child::Cost;
+use common::variable;
 use report::Row;
 use support::Broker;
 use truth::Truth;
@@ -59,9 +62,8 @@ impl Setting {
 }
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    if let Some(at) = arguments.iter().position(|argument| argument == "child") {
-        return child::run(&arguments[at + 1..]);
+    if let Some(arguments) = common::child_arguments() {
+        return child::run(&arguments);
     }
     let records = variable("BENCH_RECORDS", 5_000_000);
     let rounds = variable("BENCH_ROUNDS", 3) as usize;
@@ -168,9 +170,4 @@ pub fn row(
         startup_seconds,
         right,
     }
-}
-
-fn variable(name: &str, default: u64) -> u64 {
-    std::env::var(name)
-        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}: `{text}` is no number")))
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::common::seconds_of_day;
 use crate::report::Row;
 use crate::support::Broker;
 use crate::truth::Truth;
@@ -64,10 +65,4 @@ pub fn run(
     let right = truth.check("tidemill-yaml", workload, &broker.read(&output));
     std::fs::remove_dir_all(&folder).unwrap();
     row(workload, "tidemill-yaml", records, seconds, Some(startup), cost, right)
-}
-
-/// Of `2026-01-31T12:34:56.789Z`, the seconds since midnight.
-fn seconds_of_day(timestamp: &str) -> f64 {
-    let time = timestamp.split_once('T').unwrap().1.trim_end_matches('Z');
-    time.split(':').fold(0.0, |sum, part| sum * 60.0 + part.parse::<f64>().unwrap())
 }
