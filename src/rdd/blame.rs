@@ -39,7 +39,16 @@ impl Drop for Restore {
 }
 
 /// Blames an operator when a panic unwinds through it.
-struct Guard<'a>(Option<&'a Operator>);
+#[must_use]
+pub(crate) struct Guard<'a>(Option<&'a Operator>);
+
+impl Guard<'_> {
+    /// All went well.
+    #[inline(always)]
+    pub fn done(self) {
+        std::mem::forget(self);
+    }
+}
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
@@ -73,10 +82,17 @@ impl Operator {
     /// Runs `body`, which calls this operator's function.
     #[inline]
     pub fn run<R>(&self, body: impl FnOnce() -> R) -> R {
-        let guard = Guard(Some(self));
+        let guard = self.guard();
         let result = body();
-        std::mem::forget(guard);
+        guard.done();
         result
+    }
+
+    /// As [`run`](Operator::run), for what is done until the guard is told that it is. An element that was just made is not copied for it, as it
+    /// is into a closure: a copy is read in other pieces than were written, and those have to be waited for.
+    #[inline(always)]
+    pub fn guard(&self) -> Guard<'_> {
+        Guard(Some(self))
     }
 
     /// Runs `body`, which calls this operator's function outside of any task.
@@ -85,13 +101,13 @@ impl Operator {
     }
 }
 
-/// Runs `body`, which hands elements on to whatever comes next, inside of an operator's own [`run`](Operator::run).
-#[inline]
-pub(crate) fn handing_on<R>(body: impl FnOnce() -> R) -> R {
+/// Hands `element` on to whatever comes next, inside of an operator's own [`run`](Operator::run).
+#[inline(always)]
+pub(crate) fn hand_on<T>(emit: &mut dyn FnMut(T) -> Flow, element: T) -> Flow {
     let guard = Guard(None);
-    let result = body();
-    std::mem::forget(guard);
-    result
+    let flow = emit(element);
+    guard.done();
+    flow
 }
 
 /// Tells the place of the record at hand, as long as it lives.

@@ -1,49 +1,69 @@
 //! Values that are put together by key, in a table of their own: one look-up finds key and value side by side.
+//!
+//! A key's slot is the first free one from where its hash points to. So a look-up knows which memory it needs as soon as it has the hash, and
+//! the processor asks for a slot before it has seen whether it is filled; a table of groups has to read a group first. The keys that come most
+//! often mostly come early, and stand where they are looked for.
 
 use std::hash::{BuildHasher, Hasher};
-use std::mem::{ManuallyDrop, forget};
+use std::mem::{ManuallyDrop, MaybeUninit, forget};
 
-use hashbrown::hash_table::Entry;
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::DefaultHashBuilder;
 
 use crate::codec::Key;
 
 /// One value per key, in the order in which the keys came first.
 pub(super) struct Combined<K, C> {
-    table: HashTable<Slot<K, C>>,
+    /// For each slot, [`FREE`], or some bits of its key's hash. Their number is a power of two, and some are free.
+    tags: Box<[u8]>,
+    /// As many, filled where the tag is not free.
+    slots: Box<[MaybeUninit<Slot<K, C>>]>,
+    /// The numbers of the filled slots, in the order in which they were filled.
+    order: Vec<usize>,
     hasher: DefaultHashBuilder,
     /// The slot whose value a user's function took, and then panicked.
     hole: Option<usize>,
 }
 
-/// Small, since how many keys fit into the processor's cache is what counts.
+const FREE: u8 = 0;
+
+/// A key and its value, and no more: how many slots fit into the processor's cache is what counts.
 struct Slot<K, C> {
     key: K,
     value: ManuallyDrop<C>,
-    /// How many keys came before.
-    place: usize,
 }
 
 impl<K, C> Default for Combined<K, C> {
     fn default() -> Self {
-        Self { table: HashTable::new(), hasher: DefaultHashBuilder::default(), hole: None }
+        Self::with_slots(1)
     }
+}
+
+/// A key's value in its slot.
+pub(super) struct Found<'a, K, C> {
+    slot: &'a mut Slot<K, C>,
+    number: usize,
+    hole: &'a mut Option<usize>,
 }
 
 /// Notes the hole that is left if the function that was given the value does not return.
 struct Taken<'a> {
     hole: &'a mut Option<usize>,
-    place: usize,
+    number: usize,
 }
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        *self.hole = Some(self.place);
+        *self.hole = Some(self.number);
     }
 }
 
+#[inline(always)]
+fn tag(hash: u64) -> u8 {
+    (hash >> 56) as u8 | 0x80
+}
+
 impl<K: Key, C> Combined<K, C> {
-    /// The hash of `key`, for [`fold_in`](Self::fold_in): taken of a key where it was made, since one that was just moved has to be waited
+    /// The hash of `key`, for [`find`](Self::find): taken of a key where it was made, since one that was just moved has to be waited
     /// for.
     #[inline(always)]
     #[expect(
@@ -56,56 +76,126 @@ impl<K: Key, C> Combined<K, C> {
         hasher.finish()
     }
 
-    /// Puts `value` under `key`, whose hash is `hash`: made by `create`, or merged into what is there. After a panic in either nothing more may be
-    /// put in.
-    #[inline]
-    pub fn fold_in<V>(
-        &mut self,
-        hash: u64,
-        (key, value): (K, V),
-        create: impl FnOnce(V) -> C,
-        merge: impl FnOnce(&K, C, V) -> C,
-    ) {
+    /// What is under `key`, whose hash is `hash`.
+    #[inline(always)]
+    pub fn find(&mut self, hash: u64, key: &K) -> Option<Found<'_, K, C>> {
         debug_assert!(self.hole.is_none());
-        let place = self.table.len();
-        match self.table.entry(hash, |slot| slot.key == key, |slot| self.hasher.hash_one(&slot.key)) {
-            Entry::Occupied(slot) => {
-                let slot = slot.into_mut();
-                let taken = Taken { hole: &mut self.hole, place: slot.place };
-                // SAFETY: the value is put back right away, or the slot is noted as a hole, whose value nobody looks at again.
-                let before = unsafe { ManuallyDrop::take(&mut slot.value) };
-                slot.value = ManuallyDrop::new(merge(&slot.key, before, value));
-                forget(taken);
+        let (mask, tag) = (self.tags.len() - 1, tag(hash));
+        let mut number = hash as usize & mask;
+        loop {
+            // SAFETY: the mask keeps it below the number of slots.
+            let at = unsafe { *self.tags.get_unchecked(number) };
+            if at == tag {
+                // SAFETY: likewise; and its tag says that it is filled.
+                let slot = unsafe { self.slots.get_unchecked(number).assume_init_ref() };
+                if slot.key == *key {
+                    break;
+                }
             }
-            Entry::Vacant(free) => {
-                free.insert(Slot { key, value: ManuallyDrop::new(create(value)), place });
+            if at == FREE {
+                return None;
             }
+            number = (number + 1) & mask;
         }
+        // SAFETY: as above.
+        let slot = unsafe { self.slots.get_unchecked_mut(number).assume_init_mut() };
+        Some(Found { slot, number, hole: &mut self.hole })
+    }
+
+    /// Puts `value` under `key`, which is not there and whose hash is `hash`.
+    #[cold]
+    pub fn insert(&mut self, hash: u64, key: K, value: C) {
+        // Of four slots one is free.
+        if 4 * (self.order.len() + 1) > 3 * self.slots.len() {
+            self.grow();
+        }
+        self.fill(hash, Slot { key, value: ManuallyDrop::new(value) });
+    }
+
+    /// Moves all slots to a table of twice the size. If a key's hash panics, the table is left empty, and nothing of it is ever dropped.
+    fn grow(&mut self) {
+        const FEWEST: usize = 16;
+        let mut larger = Self::with_slots(FEWEST.max(2 * self.slots.len()));
+        larger.order.reserve(self.order.len() + 1);
+        larger.hasher = self.hasher.clone();
+        for number in std::mem::take(&mut self.order) {
+            // SAFETY: it was filled, and is in nobody's order any more.
+            let slot = unsafe { self.slots[number].assume_init_read() };
+            let hash = self.hash(&slot.key);
+            larger.fill(hash, slot);
+        }
+        self.tags = std::mem::take(&mut larger.tags);
+        self.slots = std::mem::take(&mut larger.slots);
+        self.order = std::mem::take(&mut larger.order);
     }
 }
 
 impl<K, C> Combined<K, C> {
+    fn with_slots(slots: usize) -> Self {
+        Self {
+            tags: vec![FREE; slots].into(),
+            slots: Box::new_uninit_slice(slots),
+            order: Vec::new(),
+            hasher: DefaultHashBuilder::default(),
+            hole: None,
+        }
+    }
+
+    /// Fills the first free slot from where `hash` points to; there is one.
+    fn fill(&mut self, hash: u64, slot: Slot<K, C>) {
+        let mask = self.tags.len() - 1;
+        let mut number = hash as usize & mask;
+        while self.tags[number] != FREE {
+            number = (number + 1) & mask;
+        }
+        self.slots[number].write(slot);
+        self.tags[number] = tag(hash);
+        self.order.push(number);
+    }
+
+    /// The pair of a filled slot that is in the order no more.
+    ///
+    /// # Safety
+    /// It is taken once.
+    unsafe fn take(&mut self, number: usize) -> Option<(K, C)> {
+        // SAFETY: it is filled, and not read again.
+        let Slot { key, value } = unsafe { self.slots[number].assume_init_read() };
+        (self.hole != Some(number)).then(|| (key, ManuallyDrop::into_inner(value)))
+    }
+
     /// The pairs, in their order.
     pub fn into_pairs(mut self) -> impl Iterator<Item = (K, C)> {
-        let mut pairs: Vec<Option<(K, C)>> = Vec::new();
-        pairs.resize_with(self.table.len(), || None);
-        let hole = self.hole;
-        for Slot { key, value, place } in self.table.drain() {
-            if hole != Some(place) {
-                pairs[place] = Some((key, ManuallyDrop::into_inner(value)));
+        self.order.reverse();
+        std::iter::from_fn(move || {
+            loop {
+                let number = self.order.pop()?;
+                // SAFETY: nobody else finds its number.
+                if let Some(pair) = unsafe { self.take(number) } {
+                    return Some(pair);
+                }
             }
-        }
-        pairs.into_iter().flatten()
+        })
+    }
+}
+
+impl<K, C> Found<'_, K, C> {
+    /// Puts what `merge` makes of the value in its place. After a panic there nothing more may be found or put in.
+    #[inline(always)]
+    pub fn merge(self, merge: impl FnOnce(&K, C) -> C) {
+        let Self { slot, number, hole } = self;
+        let taken = Taken { hole, number };
+        // SAFETY: the value is put back right away, or the slot is noted as a hole, whose value nobody looks at again.
+        let before = unsafe { ManuallyDrop::take(&mut slot.value) };
+        slot.value = ManuallyDrop::new(merge(&slot.key, before));
+        forget(taken);
     }
 }
 
 impl<K, C> Drop for Combined<K, C> {
     fn drop(&mut self) {
-        let hole = self.hole;
-        for Slot { value, place, .. } in self.table.drain() {
-            if hole != Some(place) {
-                drop(ManuallyDrop::into_inner(value));
-            }
+        while let Some(number) = self.order.pop() {
+            // SAFETY: nobody else finds its number.
+            drop(unsafe { self.take(number) });
         }
     }
 }
@@ -122,10 +212,28 @@ mod tests {
         let mut combined = Combined::default();
         for n in (0..5_000_u32).rev().chain(0..5_000) {
             let hash = combined.hash(&n);
-            combined.fold_in(hash, (n, u64::from(n)), |n| n, |_, a, b| a + b);
+            match combined.find(hash, &n) {
+                Some(found) => found.merge(|_, before| before + u64::from(n)),
+                None => combined.insert(hash, n, u64::from(n)),
+            }
         }
         let pairs: Vec<_> = combined.into_pairs().collect();
         assert!(pairs.into_iter().eq((0..5_000).rev().map(|n| (n, 2 * u64::from(n)))));
+    }
+
+    #[test]
+    fn pairs_that_nobody_takes_are_dropped_once() {
+        let values: Vec<_> = (0..100).map(|_| Arc::new(())).collect();
+        let mut combined = Combined::default();
+        for (n, value) in values.iter().enumerate() {
+            let hash = combined.hash(&n);
+            combined.insert(hash, n, value.clone());
+        }
+        let mut pairs = combined.into_pairs();
+        let taken: Vec<_> = pairs.by_ref().take(40).collect();
+        drop(pairs);
+        assert!(taken.iter().map(|(n, _)| *n).eq(0..40));
+        assert!(values.iter().enumerate().all(|(n, v)| Arc::strong_count(v) == 1 + usize::from(n < 40)));
     }
 
     #[test]
@@ -134,16 +242,12 @@ mod tests {
         let mut combined = Combined::default();
         for (n, value) in values.iter().enumerate() {
             let hash = combined.hash(&n);
-            combined.fold_in(hash, (n, value.clone()), |v| v, |_, a, _| a);
+            combined.insert(hash, n, value.clone());
         }
         let panic = catch_unwind(AssertUnwindSafe(|| {
             let hash = combined.hash(&50);
-            combined.fold_in(
-                hash,
-                (50, values[0].clone()),
-                |v| v,
-                |_, _: Arc<()>, _| panic!("as a user's function may"),
-            );
+            let found = combined.find(hash, &50).unwrap();
+            found.merge(|_, _: Arc<()>| panic!("as a user's function may"));
         }));
         assert!(panic.is_err());
         drop(combined);

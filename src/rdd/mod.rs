@@ -32,7 +32,7 @@ mod zip_with_index;
 
 use std::sync::Arc;
 
-pub(crate) use blame::{AtRecord, Operator, caught, handing_on, numbered, panic_message, push_all_of};
+pub(crate) use blame::{AtRecord, Operator, caught, hand_on, numbered, panic_message, push_all_of};
 pub(crate) use cache::CachedRdd;
 pub(crate) use files::{lines, objects, read_files};
 pub(crate) use memory::MemoryRdd;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Data, Flow, Operator, Rdd, RddNode, Runner, Stop, TaskContext, handing_on};
+use super::{Data, Flow, Operator, Rdd, RddNode, Runner, Stop, TaskContext, hand_on};
 use crate::error::{Error, Result};
 use crate::source::OffsetRange;
 
@@ -140,7 +140,7 @@ impl<T: Data> Rdd<T> {
         let operator = Operator::current();
         self.narrow(move |parent, p, task, emit| {
             parent.compute(p, task, &mut |element| {
-                operator.run(|| f(element).into_iter().try_for_each(|made| handing_on(|| emit(made))))
+                operator.run(|| f(element).into_iter().try_for_each(|made| hand_on(emit, made)))
             })
         })
     }
@@ -195,7 +195,7 @@ impl<T: Data> Rdd<T> {
         let operator = Operator::current();
         self.narrow(move |parent, p, task, emit| {
             let elements = gather(parent, p, task)?;
-            operator.run(|| f(p, elements).into_iter().try_for_each(|made| handing_on(|| emit(made))))
+            operator.run(|| f(p, elements).into_iter().try_for_each(|made| hand_on(emit, made)))
         })
     }
 

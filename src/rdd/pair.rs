@@ -1,6 +1,6 @@
 //! Operators on RDDs of pairs that look at one pair at a time, and what makes pairs.
 
-use super::{Data, Operator, Rdd, handing_on};
+use super::{Data, Operator, Rdd, hand_on};
 
 impl<T: Data> Rdd<T> {
     /// Each element with the key that `key` gives for it in front. An empty RDD stays empty.
@@ -71,9 +71,7 @@ impl<K: Data, V: Data> Rdd<(K, V)> {
         let operator = Operator::current();
         self.narrow(move |parent, p, task, emit| {
             parent.compute(p, task, &mut |(key, value)| {
-                operator.run(|| {
-                    f(value).into_iter().try_for_each(|made| handing_on(|| emit((key.clone(), made))))
-                })
+                operator.run(|| f(value).into_iter().try_for_each(|made| hand_on(emit, (key.clone(), made))))
             })
         })
     }

@@ -100,9 +100,14 @@ where
     ) -> Result<Vec<Vec<(K, C)>>> {
         let mut combined = Combined::default();
         finished(parent.compute(partition, task, &mut |pair| {
-            let merge = |_: &K, before, value| (self.merge_value)(before, value);
-            let hash = self.operator.run(|| combined.hash(&pair.0));
-            self.operator.run(|| combined.fold_in(hash, pair, &self.create, merge));
+            let guard = self.operator.guard();
+            let hash = combined.hash(&pair.0);
+            // The key is moved where it is new, and looked at where it is: one that was just made had to be waited for to be moved.
+            match combined.find(hash, &pair.0) {
+                Some(found) => found.merge(|_, before| (self.merge_value)(before, pair.1)),
+                None => combined.insert(hash, pair.0, (self.create)(pair.1)),
+            }
+            guard.done();
             Ok(())
         }))?;
         self.operator.run(|| distribute(&*self.partitioner, combined.into_pairs()))
@@ -115,13 +120,15 @@ where
         self.operator.run(|| {
             let mut combined = Combined::default();
             for (key, part) in inputs.into_iter().flatten() {
-                // The elements that were put together here have no place of their own any more.
-                let merge = |key: &K, before, part| {
-                    let _key = AtRecord(|| format!("key {}", shown(key)));
-                    (self.merge)(before, part)
-                };
                 let hash = combined.hash(&key);
-                combined.fold_in(hash, (key, part), |c| c, merge);
+                match combined.find(hash, &key) {
+                    Some(found) => found.merge(|key, before| {
+                        // The elements that were put together here have no place of their own any more.
+                        let _key = AtRecord(|| format!("key {}", shown(key)));
+                        (self.merge)(before, part)
+                    }),
+                    None => combined.insert(hash, key, part),
+                }
             }
             combined.into_pairs().collect()
         })

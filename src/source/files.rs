@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Input, InputPlan, InputPosition, lines};
 use crate::dstream::DStreamNode;
 use crate::error::{Error, Result};
-use crate::rdd::{Data, Flow, Operator, Rdd, RddNode, Runner, TaskContext, handing_on, numbered};
+use crate::rdd::{Data, Flow, Operator, Rdd, RddNode, Runner, TaskContext, hand_on, numbered};
 use crate::time::{Clock, Duration, Time};
 
 /// Which files of a folder a [`file_stream`](crate::StreamingContext::file_stream) takes.
@@ -311,7 +311,7 @@ impl<T: Data> RddNode<T> for FilesRdd<T> {
     }
 
     fn compute(&self, partition: usize, _: &TaskContext, emit: &mut dyn FnMut(T) -> Flow) -> Flow {
-        let emit = &mut |element| handing_on(|| emit(element));
+        let emit = &mut |element| hand_on(emit, element);
         self.operator.run(|| (self.read)(Path::new(&self.files[partition]), emit))
     }
 }

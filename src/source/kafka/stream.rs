@@ -11,7 +11,7 @@ use super::{ConsumerRecord, KafkaSource, Record, SliceReader};
 use crate::context::StreamingContext;
 use crate::dstream::{DStream, DStreamNode, made_at};
 use crate::error::Result;
-use crate::rdd::{AtRecord, Data, Flow, Operator, Rdd, RddNode, Runner, SliceStats, TaskContext, handing_on};
+use crate::rdd::{AtRecord, Data, Flow, Operator, Rdd, RddNode, Runner, SliceStats, TaskContext, hand_on};
 use crate::source::{OffsetRange, OnBadRecord, Stage};
 use crate::time::{Duration, Time};
 
@@ -70,7 +70,7 @@ impl KafkaStream {
     ) -> DStream<U> {
         let operator = Operator::made_at("flat_map", &made_at(Location::caller()));
         self.flat_map_into("flat_map", move |record, emit| {
-            operator.run(|| f(record, &mut |made| handing_on(|| emit(made))))
+            operator.run(|| f(record, &mut |made| hand_on(emit, made)))
         })
     }
 
