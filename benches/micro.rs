@@ -37,7 +37,7 @@ fn lines() -> &'static [String] {
 
 fn words(ssc: &StreamingContext) -> Rdd<(Text, u64)> {
     ssc.parallelize(lines().iter().map(String::as_str), 2)
-        .flat_map(|line| line.split_ascii_whitespace().map(|word| (Text::new(word), 1)))
+        .flat_map(|line| Text::split_ascii_whitespace(line).map(|word| (word, 1)))
 }
 
 /// A topic of the lines, on a broker in this process.

@@ -14,7 +14,7 @@ use tidemill::{
 /// Each word of each line, with a one.
 fn words(lines: &KafkaStream) -> tidemill::DStream<(Text, u64)> {
     lines.flat_map_with(|record, emit| {
-        record.text().split_ascii_whitespace().try_for_each(|word| emit((Text::new(word), 1)))
+        Text::split_ascii_whitespace(&record.text()).try_for_each(|word| emit((word, 1)))
     })
 }
 

@@ -15,7 +15,7 @@ pub fn program(ssc: &StreamingContext, source: KafkaSource, brokers: &str, outpu
     let sink = ssc.kafka_sink(KafkaSinkSettings::new(brokers));
     sink.create_topic(output, 4);
     let words = ssc.kafka_direct_stream(source).flat_map_with(|record, emit| {
-        record.text().split_ascii_whitespace().try_for_each(|word| emit((Text::new(word), 1_u64)))
+        Text::split_ascii_whitespace(&record.text()).try_for_each(|word| emit((word, 1_u64)))
     });
     words
         .reduce_by_key(|a, b| a + b)

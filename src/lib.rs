@@ -80,7 +80,7 @@ mod ui;
 pub use batch::{
     Backpressure, BatchInfo, OutputOperationInfo, ReceiverInfo, SliceInfo, StreamInputInfo, StreamingListener,
 };
-pub use codec::Text;
+pub use codec::{Text, Words};
 pub use commit::{Delivery, OffsetsFrom};
 pub use context::{ContextState, StreamingContext, StreamingContextBuilder};
 pub use dstream::{DStream, MapWithStateDStream, Outcome, State, StateSpec, UpdateStateSpec, WindowSpec};

@@ -5,6 +5,7 @@ mod murmur2;
 mod scalar;
 mod text;
 mod value;
+mod words;
 
 use std::hash::Hash;
 
@@ -15,6 +16,7 @@ pub(crate) use key::{decode_key, encode_key, partition_of};
 pub use murmur2::murmur2;
 pub use text::Text;
 pub(crate) use value::{decode_value, encode_value, encode_values};
+pub use words::Words;
 
 use crate::rdd::Data;
 
