@@ -270,21 +270,14 @@ impl Committer {
                 offsets.extend(of_input.iter().map(|((topic, p), offset)| (topic.clone(), *p, *offset)));
             }
         }
-        // The disk, the records' leaders and the coordinator are waited for together: only the commit has to come after all of it.
-        let (pieces, flushed, sent) = std::thread::scope(|scope| {
+        // The disk and the broker are waited for together: only the commit has to come after what is prepared.
+        let (pieces, filled) = std::thread::scope(|scope| {
             let preparing = scope.spawn(|| db.prepare(delta, &prepared));
-            let flushing = scope.spawn(|| sink.flush());
-            let sent = sink.send_offsets(&offsets, prepared.marker());
-            (preparing.join(), flushing.join(), sent)
+            let flushed = sink.flush().map_err(CommitTrouble::NotCommitted);
+            let filled = flushed.and_then(|()| sink.send_offsets(&offsets, prepared.marker()));
+            (preparing.join(), filled)
         });
-        let panicked = |_| Error::internal("a thread that prepares a commit panicked");
-        let pieces = pieces.map_err(panicked)??;
-        // A record that was not delivered is why the offsets were refused, if both failed.
-        let flushed = flushed.map_err(panicked)?.map_err(CommitTrouble::NotCommitted);
-        let filled = match (flushed, sent) {
-            (_, Err(CommitTrouble::Unknown(error))) => Err(CommitTrouble::Unknown(error)),
-            (flushed, sent) => flushed.and(sent),
-        };
+        let pieces = pieces.map_err(|_| Error::internal("the thread that prepares a batch panicked"))??;
         fail::fail_point!("commit::prepared", |_| std::process::abort());
         let outcome = filled.and_then(|()| {
             fail::fail_point!("commit::offsets_sent", |_| std::process::abort());
