@@ -74,8 +74,8 @@ impl Text {
         Self(Repr { inline: [first.to_le(), second.to_le(), third.to_le()] })
     }
 
-    /// The words of `text`, which are separated by ASCII whitespace, as [`str::split_ascii_whitespace`] has them: several times as quick as
-    /// making a text of each of those, since a look at the whole line finds all their ends. An empty text has none.
+    /// The words of `text`, which are separated by ASCII whitespace, as [`str::split_ascii_whitespace`] has them: nearly twice as quick as
+    /// making a text of each of those, since one look at 64 bytes finds all ends in them. An empty text has none.
     ///
     /// ```
     /// use tidemill::Text;

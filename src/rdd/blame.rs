@@ -52,6 +52,9 @@ impl Guard<'_> {
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
         BLAME.with_borrow_mut(|blame| {
             blame.operator.get_or_insert_with(|| self.0.cloned().unwrap_or_default());
         });

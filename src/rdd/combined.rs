@@ -20,11 +20,11 @@ pub(super) struct Combined<K, C> {
     /// The numbers of the filled slots, in the order in which they were filled.
     order: Vec<usize>,
     hasher: DefaultHashBuilder,
-    /// The slot whose value a user's function took, and then panicked.
-    hole: Option<usize>,
 }
 
 const FREE: u8 = 0;
+/// Of a slot whose value a user's function took, and then panicked. Its key is there, and found no more.
+const DEAD: u8 = 1;
 
 /// A key and its value, and no more: how many slots fit into the processor's cache is what counts.
 struct Slot<K, C> {
@@ -41,19 +41,15 @@ impl<K, C> Default for Combined<K, C> {
 /// A key's value in its slot.
 pub(super) struct Found<'a, K, C> {
     slot: &'a mut Slot<K, C>,
-    number: usize,
-    hole: &'a mut Option<usize>,
+    tag: &'a mut u8,
 }
 
-/// Notes the hole that is left if the function that was given the value does not return.
-struct Taken<'a> {
-    hole: &'a mut Option<usize>,
-    number: usize,
-}
+/// Marks a slot as dead if the function that was given its value does not return.
+struct Taken<'a>(&'a mut u8);
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        *self.hole = Some(self.number);
+        *self.0 = DEAD;
     }
 }
 
@@ -79,7 +75,6 @@ impl<K: Key, C> Combined<K, C> {
     /// What is under `key`, whose hash is `hash`.
     #[inline(always)]
     pub fn find(&mut self, hash: u64, key: &K) -> Option<Found<'_, K, C>> {
-        debug_assert!(self.hole.is_none());
         let (mask, tag) = (self.tags.len() - 1, tag(hash));
         let mut number = hash as usize & mask;
         loop {
@@ -99,34 +94,35 @@ impl<K: Key, C> Combined<K, C> {
         }
         // SAFETY: as above.
         let slot = unsafe { self.slots.get_unchecked_mut(number).assume_init_mut() };
-        Some(Found { slot, number, hole: &mut self.hole })
+        // SAFETY: as above.
+        Some(Found { slot, tag: unsafe { self.tags.get_unchecked_mut(number) } })
     }
 
     /// Puts `value` under `key`, which is not there and whose hash is `hash`.
-    #[cold]
+    #[inline(never)]
     pub fn insert(&mut self, hash: u64, key: K, value: C) {
-        // Of four slots one is free.
+        // Of four slots at least one is free.
         if 4 * (self.order.len() + 1) > 3 * self.slots.len() {
             self.grow();
         }
         self.fill(hash, Slot { key, value: ManuallyDrop::new(value) });
     }
 
-    /// Moves all slots to a table of twice the size. If a key's hash panics, the table is left empty, and nothing of it is ever dropped.
+    /// Moves all slots to a table of twice the size. If a key's hash panics, those that were not moved yet are dropped.
     fn grow(&mut self) {
         const FEWEST: usize = 16;
         let mut larger = Self::with_slots(FEWEST.max(2 * self.slots.len()));
         larger.order.reserve(self.order.len() + 1);
         larger.hasher = self.hasher.clone();
-        for number in std::mem::take(&mut self.order) {
-            // SAFETY: it was filled, and is in nobody's order any more.
-            let slot = unsafe { self.slots[number].assume_init_read() };
-            let hash = self.hash(&slot.key);
-            larger.fill(hash, slot);
+        let mut before = std::mem::replace(self, larger);
+        before.order.reverse();
+        while let Some(number) = before.order.pop() {
+            // SAFETY: nobody else finds its number.
+            if let Some((key, value)) = unsafe { before.take(number) } {
+                let hash = self.hash(&key);
+                self.fill(hash, Slot { key, value: ManuallyDrop::new(value) });
+            }
         }
-        self.tags = std::mem::take(&mut larger.tags);
-        self.slots = std::mem::take(&mut larger.slots);
-        self.order = std::mem::take(&mut larger.order);
     }
 }
 
@@ -137,7 +133,6 @@ impl<K, C> Combined<K, C> {
             slots: Box::new_uninit_slice(slots),
             order: Vec::new(),
             hasher: DefaultHashBuilder::default(),
-            hole: None,
         }
     }
 
@@ -153,14 +148,14 @@ impl<K, C> Combined<K, C> {
         self.order.push(number);
     }
 
-    /// The pair of a filled slot that is in the order no more.
+    /// The pair of a filled slot that is in the order no more; none of a dead one.
     ///
     /// # Safety
     /// It is taken once.
     unsafe fn take(&mut self, number: usize) -> Option<(K, C)> {
         // SAFETY: it is filled, and not read again.
         let Slot { key, value } = unsafe { self.slots[number].assume_init_read() };
-        (self.hole != Some(number)).then(|| (key, ManuallyDrop::into_inner(value)))
+        (self.tags[number] != DEAD).then(|| (key, ManuallyDrop::into_inner(value)))
     }
 
     /// The pairs, in their order.
@@ -179,12 +174,12 @@ impl<K, C> Combined<K, C> {
 }
 
 impl<K, C> Found<'_, K, C> {
-    /// Puts what `merge` makes of the value in its place. After a panic there nothing more may be found or put in.
+    /// Puts what `merge` makes of the value in its place. After a panic there the key is as good as gone.
     #[inline(always)]
     pub fn merge(self, merge: impl FnOnce(&K, C) -> C) {
-        let Self { slot, number, hole } = self;
-        let taken = Taken { hole, number };
-        // SAFETY: the value is put back right away, or the slot is noted as a hole, whose value nobody looks at again.
+        let Self { slot, tag } = self;
+        let taken = Taken(tag);
+        // SAFETY: the value is put back right away, or the slot is marked as dead, whose value nobody looks at again.
         let before = unsafe { ManuallyDrop::take(&mut slot.value) };
         slot.value = ManuallyDrop::new(merge(&slot.key, before));
         forget(taken);
@@ -250,6 +245,14 @@ mod tests {
             found.merge(|_, _: Arc<()>| panic!("as a user's function may"));
         }));
         assert!(panic.is_err());
+        // Whoever swallowed it goes on: what was lost stays lost, also when the table grows.
+        for n in 100..200 {
+            let hash = combined.hash(&n);
+            assert!(combined.find(hash, &n).is_none());
+            combined.insert(hash, n, values[0].clone());
+        }
+        let hash = combined.hash(&50);
+        assert!(combined.find(hash, &50).is_none());
         drop(combined);
         assert!(values.iter().all(|value| Arc::strong_count(value) == 1));
     }

@@ -104,7 +104,10 @@ where
             let hash = combined.hash(&pair.0);
             // The key is moved where it is new, and looked at where it is: one that was just made had to be waited for to be moved.
             match combined.find(hash, &pair.0) {
-                Some(found) => found.merge(|_, before| (self.merge_value)(before, pair.1)),
+                Some(found) => {
+                    found.merge(|_, before| (self.merge_value)(before, pair.1));
+                    drop(pair.0);
+                }
                 None => combined.insert(hash, pair.0, (self.create)(pair.1)),
             }
             guard.done();
