@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
@@ -29,18 +29,29 @@ use batch::{Batch, Compression, RawRecord};
 const THREADS: i32 = 2;
 const FETCH_BYTES: i32 = 4 << 20;
 const VERSION: i16 = 12;
+/// A topic is read again until so much time has passed: half a second tells of the machine's mood, and not of what it can do for as long as a
+/// program runs.
+const LEAST: Duration = Duration::from_secs(2);
 
 /// Fetch requests over plain sockets, one at a time per thread; checksums are verified, and every record is
-/// unpacked and parsed.
+/// unpacked and parsed. Gives the mean of as many passes as it takes.
 pub fn fetch(brokers: &str, topic: &str, records: u64) -> serde_json::Value {
-    let began = Instant::now();
-    let (seen, bytes) = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..THREADS)
-            .map(|thread| scope.spawn(move || fetch_every(brokers, topic, thread, records)))
-            .collect();
-        threads.into_iter().map(|t| t.join().unwrap()).fold((0, 0), |(a, b), (c, d)| (a + c, b + d))
-    });
-    json!({ "seconds": began.elapsed().as_secs_f64(), "records": seen, "bytes": bytes })
+    let (began, mut passes) = (Instant::now(), 0_u32);
+    let (seen, bytes) = loop {
+        let read = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS)
+                .map(|thread| scope.spawn(move || fetch_every(brokers, topic, thread, records)))
+                .collect();
+            threads.into_iter().map(|t| t.join().unwrap()).fold((0, 0), |(a, b), (c, d)| (a + c, b + d))
+        });
+        assert_eq!(read.0, records, "a pass that was cut short");
+        passes += 1;
+        if began.elapsed() >= LEAST {
+            break read;
+        }
+    };
+    let seconds = began.elapsed().as_secs_f64() / f64::from(passes);
+    json!({ "seconds": seconds, "records": seen, "bytes": bytes, "passes": passes })
 }
 
 /// Reads every second partition to its end: records, and bytes of their values.
