@@ -116,12 +116,9 @@ impl<K: Key, C> Combined<K, C> {
         larger.hasher = self.hasher.clone();
         let mut before = std::mem::replace(self, larger);
         before.order.reverse();
-        while let Some(number) = before.order.pop() {
-            // SAFETY: nobody else finds its number.
-            if let Some((key, value)) = unsafe { before.take(number) } {
-                let hash = self.hash(&key);
-                self.fill(hash, Slot { key, value: ManuallyDrop::new(value) });
-            }
+        while let Some((key, value)) = before.take_last() {
+            let hash = self.hash(&key);
+            self.fill(hash, Slot { key, value: ManuallyDrop::new(value) });
         }
     }
 }
@@ -148,28 +145,22 @@ impl<K, C> Combined<K, C> {
         self.order.push(number);
     }
 
-    /// The pair of a filled slot that is in the order no more; none of a dead one.
-    ///
-    /// # Safety
-    /// It is taken once.
-    unsafe fn take(&mut self, number: usize) -> Option<(K, C)> {
-        // SAFETY: it is filled, and not read again.
-        let Slot { key, value } = unsafe { self.slots[number].assume_init_read() };
-        (self.tags[number] != DEAD).then(|| (key, ManuallyDrop::into_inner(value)))
+    /// Takes out the last pair of the order. Its slot is not to be looked for again.
+    fn take_last(&mut self) -> Option<(K, C)> {
+        loop {
+            let number = self.order.pop()?;
+            // SAFETY: it is filled, and with its number gone from the order nobody takes it again.
+            let Slot { key, value } = unsafe { self.slots[number].assume_init_read() };
+            if self.tags[number] != DEAD {
+                return Some((key, ManuallyDrop::into_inner(value)));
+            }
+        }
     }
 
     /// The pairs, in their order.
     pub fn into_pairs(mut self) -> impl Iterator<Item = (K, C)> {
         self.order.reverse();
-        std::iter::from_fn(move || {
-            loop {
-                let number = self.order.pop()?;
-                // SAFETY: nobody else finds its number.
-                if let Some(pair) = unsafe { self.take(number) } {
-                    return Some(pair);
-                }
-            }
-        })
+        std::iter::from_fn(move || self.take_last())
     }
 }
 
@@ -188,17 +179,18 @@ impl<K, C> Found<'_, K, C> {
 
 impl<K, C> Drop for Combined<K, C> {
     fn drop(&mut self) {
-        while let Some(number) = self.order.pop() {
-            // SAFETY: nobody else finds its number.
-            drop(unsafe { self.take(number) });
-        }
+        while self.take_last().is_some() {}
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::hash::Hash;
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::Arc;
+
+    use serde::{Deserialize, Serialize};
 
     use super::*;
 
@@ -229,6 +221,46 @@ mod tests {
         drop(pairs);
         assert!(taken.iter().map(|(n, _)| *n).eq(0..40));
         assert!(values.iter().enumerate().all(|(n, v)| Arc::strong_count(v) == 1 + usize::from(n < 40)));
+    }
+
+    thread_local! {
+        static FAILS: Cell<bool> = const { Cell::new(false) };
+    }
+
+    #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+    struct Fussy(u32);
+
+    impl Hash for Fussy {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            assert!(!(FAILS.get() && self.0 == 5), "as a user's hash may");
+            self.0.hash(state);
+        }
+    }
+
+    #[test]
+    fn each_value_is_dropped_once_even_if_a_hash_panics_while_the_table_grows() {
+        let values: Vec<_> = (0..13).map(|_| Arc::new(())).collect();
+        let mut combined = Combined::default();
+        let mut insert = |n: u32| {
+            let key = Fussy(n);
+            let hash = combined.hash(&key);
+            combined.insert(hash, key, values[n as usize].clone());
+        };
+        // The thirteenth does not fit into 16 slots.
+        (0..12).for_each(&mut insert);
+        FAILS.set(true);
+        assert!(catch_unwind(AssertUnwindSafe(|| insert(12))).is_err());
+        FAILS.set(false);
+        let left: Vec<_> = (0..13)
+            .filter(|n| {
+                let key = Fussy(*n);
+                let hash = combined.hash(&key);
+                combined.find(hash, &key).is_some()
+            })
+            .collect();
+        assert_eq!(left, [0, 1, 2, 3, 4]);
+        drop(combined);
+        assert!(values.iter().all(|value| Arc::strong_count(value) == 1));
     }
 
     #[test]
