@@ -25,7 +25,7 @@ struct MapWithState<K, V, S, E> {
     spec: StateSpec<K, V, S, E>,
     partitioner: AnyPartitioner<K>,
     runner: Arc<Runner>,
-    state: Arc<KeyedState<K, Cache<K>>>,
+    state: Arc<KeyedState<K, Cache>>,
     output: Emitted<E>,
 }
 
@@ -36,6 +36,8 @@ struct Touched<S> {
     before: Option<Before>,
     /// Its place there, if that is known already.
     stored: Option<Vec<u8>>,
+    /// Whether the store had to be asked.
+    from_store: bool,
 }
 
 struct Before {
@@ -45,12 +47,17 @@ struct Before {
 
 impl<S> Touched<S> {
     fn new(value: Option<S>, changed: Changed) -> Self {
-        Self { state: State { value, changed, timing_out: false }, before: None, stored: None }
+        Self {
+            state: State { value, changed, timing_out: false },
+            before: None,
+            stored: None,
+            from_store: false,
+        }
     }
 }
 
 type Overlay<K, S> = IndexMap<K, Touched<S>, ahash::RandomState>;
-type StateShard<K> = Shard<K, Cache<K>>;
+type StateShard<K> = Shard<K, Cache>;
 
 /// A key whose time is over.
 struct Expired<K, S> {
@@ -128,7 +135,7 @@ impl<K: Key, V: Data, S: Stored, E: Data> MapWithState<K, V, S, E> {
     fn read(&self, shard: &mut StateShard<K>, partition: usize, overlay: &mut Overlay<K, S>) -> Result<()> {
         let found = self.state.look_up(shard, partition, overlay.keys())?;
         for ((key, touched), found) in overlay.iter_mut().zip(found) {
-            touched.stored = found.stored;
+            (touched.stored, touched.from_store) = (Some(found.stored), found.from_store);
             if let Some(bytes) = found.value {
                 let (before, value) = self.decode(key, bytes)?;
                 touched.before = Some(before);
@@ -178,7 +185,12 @@ impl<K: Key, V: Data, S: Stored, E: Data> MapWithState<K, V, S, E> {
         touched: Touched<S>,
         writes: &mut Writes<K>,
     ) -> Result<()> {
-        let Touched { state, before, stored } = touched;
+        let Touched { state, before, stored, from_store } = touched;
+        // What the cache has not, it is to have, even if the batch read it only.
+        let keep = |shard: &mut StateShard<K>| match (&before, &stored) {
+            (Some(before), Some(stored)) if from_store => self.state.keep(shard, stored, &before.bytes),
+            _ => Ok(()),
+        };
         let timeout = self.spec.timeout.is_some();
         let place = |stored: Option<Vec<u8>>| match stored {
             Some(stored) => Ok(stored),
@@ -186,14 +198,14 @@ impl<K: Key, V: Data, S: Stored, E: Data> MapWithState<K, V, S, E> {
         };
         match (state.changed, state.value) {
             (Changed::No, None) => {}
-            (Changed::No, Some(_)) if !timeout => self.unchanged(shard, key, before, stored)?,
+            (Changed::No, Some(_)) if !timeout => keep(shard)?,
             // With a timeout set any touch counts, an update or not.
             (_, Some(value)) => {
                 let new = TouchedValue::encode(time, &value)?;
                 let at = before.as_ref().map(|b| b.touched);
                 let stays = !timeout || at == Some(time);
                 if stays && before.as_ref().is_some_and(|b| new.is_state_of(b.touched, &b.bytes)) {
-                    return self.unchanged(shard, key, before, stored);
+                    return keep(shard);
                 }
                 let stored = place(stored)?;
                 if timeout && at != Some(time) {
@@ -214,20 +226,6 @@ impl<K: Key, V: Data, S: Stored, E: Data> MapWithState<K, V, S, E> {
             }
         }
         Ok(())
-    }
-
-    /// Has a key at hand that the batch read only.
-    fn unchanged(
-        &self,
-        shard: &mut StateShard<K>,
-        key: K,
-        before: Option<Before>,
-        stored: Option<Vec<u8>>,
-    ) -> Result<()> {
-        match (before, stored) {
-            (Some(before), Some(stored)) => self.state.keep(shard, key, &stored, before.bytes),
-            _ => Ok(()),
-        }
     }
 }
 

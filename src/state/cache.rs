@@ -1,164 +1,262 @@
 //! What the state of touched keys is read from before the store is asked: a cache bounded in bytes.
+//!
+//! There may be millions of entries, and most are small. So an entry is a few bytes in a *segment*: how long its key and value
+//! are, the key as the store has it, the value. New entries are added at the end of the youngest segment. To make room, the
+//! oldest segment is given up: what was used since it was written there is written anew (the clock algorithm, where writing
+//! is the hand that goes round), the rest is forgotten.
 
-use std::hash::Hash;
+mod index;
 
-use indexmap::IndexMap;
-use indexmap::map::Entry;
+use std::collections::VecDeque;
 
+use ahash::RandomState;
+use index::Index;
+
+use super::delta::user_key;
 use super::keyed::{Counters, Memory, Written};
 use crate::codec::Key;
 
-/// Encoded values of some keys of a state partition, as the store has them. What has to go is chosen by the clock
-/// algorithm: a hand goes round, and takes the first entry that was not used since it came by last.
-pub(crate) struct Cache<K> {
-    entries: IndexMap<K, Slot, ahash::RandomState>,
-    hand: usize,
+/// How large a segment may be: it is where places are counted from, with 16 bits.
+const LARGEST: usize = 1 << 16;
+const SMALLEST: usize = 1 << 10;
+
+/// Encoded values of some keys of a state partition, as the store has them.
+#[derive(Default)]
+pub(crate) struct Cache {
+    index: Index,
+    hasher: RandomState,
+    /// By number. Those that were given up are empty, and have their number taken again.
+    segments: Vec<Segment>,
+    /// The numbers of those in use, the oldest first. The last one is written to.
+    order: VecDeque<u16>,
+    vacant: Vec<u16>,
+    /// What the segments take.
     bytes: usize,
+    /// What the entries take that can be found.
+    live: usize,
 }
 
-struct Slot {
-    value: Box<[u8]>,
-    /// What the entry takes in memory.
-    cost: u32,
-    used: bool,
-}
+/// Entries, one after the other. What was replaced or removed is there, too, until the segment is given up.
+#[derive(Default)]
+struct Segment(Vec<u8>);
 
-impl<K> Default for Cache<K> {
-    fn default() -> Self {
-        Self { entries: IndexMap::default(), hand: 0, bytes: 0 }
+/// Where an entry stands: the segment's number, and the place in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place(u32);
+
+impl Place {
+    fn new(segment: u16, at: usize) -> Self {
+        Self(u32::from(segment) << 16 | at as u32)
+    }
+
+    fn segment(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+
+    fn at(self) -> usize {
+        (self.0 & 0xffff) as usize
     }
 }
 
-/// What an entry takes in memory besides the heap that its key and value own: key, slot and hash, of which a quarter more
-/// may stand empty; its place in the hash table, a half of which may; and what the allocator adds to the value.
-fn overhead<K>() -> usize {
-    (size_of::<K>() + size_of::<Slot>() + 8) * 5 / 4 + 16 + 24
+/// What stands before key and value: two bytes for the key's length, four for the value's and whether the entry was used.
+const HEAD: usize = 6;
+const USED: u32 = 1 << 31;
+
+/// An entry's key and value, and whether it was used.
+fn entry(bytes: &[u8]) -> Option<(&[u8], &[u8], bool)> {
+    let (key, rest) = bytes.split_first_chunk()?;
+    let (value, rest) = rest.split_first_chunk()?;
+    let (key, value) = (usize::from(u16::from_le_bytes(*key)), u32::from_le_bytes(*value));
+    let (key, rest) = rest.split_at_checked(key)?;
+    Some((key, rest.get(..(value & !USED) as usize)?, value & USED != 0))
 }
 
-/// About the heap that a key of so many encoded bytes owns.
-pub(super) fn key_heap<K>(stored: usize) -> usize {
-    if std::mem::needs_drop::<K>() { stored + 16 } else { 0 }
+fn head(key: &[u8], value: &[u8], used: bool) -> [u8; HEAD] {
+    let mut head = [0; HEAD];
+    head[..2].copy_from_slice(&(key.len() as u16).to_le_bytes());
+    head[2..].copy_from_slice(&(value.len() as u32 | if used { USED } else { 0 }).to_le_bytes());
+    head
 }
 
-impl<K: Hash + Eq> Cache<K> {
-    pub fn get(&mut self, key: &K) -> Option<&[u8]> {
-        let slot = self.entries.get_mut(key)?;
-        slot.used = true;
-        Some(&slot.value)
+fn size(key: &[u8], value: &[u8]) -> usize {
+    HEAD + key.len() + value.len()
+}
+
+impl Cache {
+    /// The value of `key`, which is as the store has it, if it is here.
+    pub fn get(&mut self, key: &[u8]) -> Option<&[u8]> {
+        let place = self.find(key)?;
+        let bytes = &mut self.segments[usize::from(place.segment())].0[place.at()..];
+        bytes[HEAD - 1] |= (USED >> 24) as u8;
+        entry(bytes).map(|(_, value, _)| value)
     }
 
-    /// Whether all `keys` of the partition are here, so that what is not here is nowhere.
+    /// Whether all keys of the partition are here, so that what is not here is nowhere.
     pub fn is_complete(&self, counters: &Counters) -> bool {
-        self.entries.len() as u64 == counters.keys
+        self.index.len() as u64 == counters.keys
     }
 
-    /// Keeps `value`, as far as `budget` bytes allow it. `stored` is how long the key is in the store.
-    pub fn insert(&mut self, key: K, stored: usize, value: Vec<u8>, budget: usize) {
-        let cost = overhead::<K>() + key_heap::<K>(stored) + value.len();
-        if self.entries.len() == self.entries.capacity() {
-            // In smaller steps than by doubling: a half of the budget would stand empty.
-            self.entries.reserve_exact(self.entries.len() / 4 + 4);
+    /// Keeps `value`, as far as `budget` bytes allow it.
+    pub fn insert(&mut self, key: &[u8], value: &[u8], budget: usize) {
+        let known = self.find(key);
+        if let Some(place) = known {
+            let bytes = &mut self.segments[usize::from(place.segment())].0[place.at()..];
+            let length = entry(bytes).map(|(_, value, _)| value.len());
+            if length == Some(value.len()) {
+                bytes[..HEAD].copy_from_slice(&head(key, value, true));
+                bytes[HEAD + key.len()..][..value.len()].copy_from_slice(value);
+                return;
+            }
+            self.remove(key);
         }
-        let slot = Slot { value: value.into(), cost: u32::try_from(cost).unwrap_or(u32::MAX), used: false };
-        self.bytes += slot.cost as usize;
-        match self.entries.entry(key) {
-            Entry::Vacant(place) => drop(place.insert(slot)),
+        // One that is large would have many others go.
+        if size(key, value) > budget / 8 || u16::try_from(key.len()).is_err() {
+            return;
+        }
+        self.make_room_in_index(budget);
+        if let Some(segment) = self.make_room(size(key, value), budget) {
             // It was asked for before it was changed.
-            Entry::Occupied(mut place) => {
-                self.bytes -= place.insert(Slot { used: true, ..slot }).cost as usize;
-            }
-        }
-        while self.bytes > budget {
-            self.evict();
+            self.append(segment, key, value, known.is_some());
         }
     }
 
-    pub fn remove(&mut self, key: &K) {
-        if let Some(slot) = self.entries.swap_remove(key) {
-            self.bytes -= slot.cost as usize;
+    pub fn remove(&mut self, key: &[u8]) {
+        let Some(place) = self.find(key) else { return };
+        self.forget(key, place);
+    }
+
+    fn find(&self, key: &[u8]) -> Option<Place> {
+        let is_it = |place: Place| entry(self.bytes_at(place)).is_some_and(|(found, ..)| found == key);
+        self.index.find(self.hasher.hash_one(key), is_it)
+    }
+
+    fn bytes_at(&self, place: Place) -> &[u8] {
+        &self.segments[usize::from(place.segment())].0[place.at()..]
+    }
+
+    /// What stands at `place` cannot be found any more.
+    fn forget(&mut self, key: &[u8], place: Place) {
+        let value = entry(self.bytes_at(place)).map_or(0, |(_, value, _)| value.len());
+        if self.index.remove(self.hasher.hash_one(key), place) {
+            self.live -= HEAD + key.len() + value;
         }
     }
 
-    fn evict(&mut self) {
+    fn append(&mut self, segment: u16, key: &[u8], value: &[u8], used: bool) {
+        let bytes = &mut self.segments[usize::from(segment)].0;
+        let place = Place::new(segment, bytes.len());
+        bytes.extend_from_slice(&head(key, value, used));
+        bytes.extend_from_slice(key);
+        bytes.extend_from_slice(value);
+        self.index.insert(self.hasher.hash_one(key), place);
+        self.live += size(key, value);
+    }
+
+    /// The segment that has `wanted` bytes of room, once others were given up for it; none if nothing helps.
+    fn make_room(&mut self, wanted: usize, budget: usize) -> Option<u16> {
+        // Each may be written anew once; then some have to go.
+        let most = self.order.len() + 1;
+        let mut left = 2 * most;
         loop {
-            if self.hand >= self.entries.len() {
-                self.hand = 0;
+            if let Some(last) = self.order.back()
+                && self.segments[usize::from(*last)].has_room(wanted)
+            {
+                return Some(*last);
             }
-            match self.entries.get_index_mut(self.hand) {
-                None => return,
-                Some((_, slot)) if slot.used => {
-                    slot.used = false;
-                    self.hand += 1;
-                }
-                Some(_) => {
-                    // The last entry takes the place.
-                    if let Some((_, slot)) = self.entries.swap_remove_index(self.hand) {
-                        self.bytes -= slot.cost as usize;
-                    }
-                    return;
-                }
+            if let Some(made) = self.add_segment(wanted, budget) {
+                return Some(made);
+            }
+            left = left.checked_sub(1)?;
+            self.give_up_oldest(budget, left >= most);
+        }
+    }
+
+    fn make_room_in_index(&mut self, budget: usize) {
+        let most = self.order.len() + 1;
+        let mut left = 2 * most;
+        while self.index.is_full() {
+            if self.bytes + self.index.bytes() + self.index.growth() <= budget || left == 0 {
+                self.index.grow();
+            } else {
+                left -= 1;
+                self.give_up_oldest(budget, left >= most);
             }
         }
+    }
+
+    /// A segment of its own for an entry that is larger than others are.
+    fn add_segment(&mut self, wanted: usize, budget: usize) -> Option<u16> {
+        let usual = (self.bytes / 4).next_power_of_two().clamp(SMALLEST, LARGEST).min(budget / 8);
+        // What is left may do, but not in shreds.
+        let left = budget.saturating_sub(self.bytes + self.index.bytes());
+        let capacity = usual.min(left.max(usual / 8)).max(wanted);
+        if capacity > left {
+            return None;
+        }
+        let number = match self.vacant.pop() {
+            Some(number) => number,
+            None => {
+                let number = u16::try_from(self.segments.len()).ok()?;
+                self.segments.push(Segment::default());
+                number
+            }
+        };
+        self.segments[usize::from(number)] = Segment(Vec::with_capacity(capacity));
+        self.bytes += self.segments[usize::from(number)].0.capacity();
+        self.order.push_back(number);
+        Some(number)
+    }
+
+    /// Makes room of the oldest segment. What was used stays; if it `may_keep_all`, so does the rest, where much is taken by what was
+    /// replaced.
+    fn give_up_oldest(&mut self, budget: usize, may_keep_all: bool) {
+        let Some(number) = self.order.pop_front() else { return };
+        let Segment(bytes) = std::mem::take(&mut self.segments[usize::from(number)]);
+        self.bytes -= bytes.capacity();
+        let keep_all = may_keep_all && self.live <= budget.saturating_sub(self.index.bytes()) / 4 * 3;
+        let mut at = 0;
+        while let Some((key, value, used)) = bytes.get(at..).and_then(entry) {
+            let taken = size(key, value);
+            if self.index.remove(self.hasher.hash_one(key), Place::new(number, at)) {
+                self.live -= taken;
+                if (used || keep_all)
+                    && let Some(segment) = self.room_left(taken, budget)
+                {
+                    self.append(segment, key, value, false);
+                }
+            }
+            at += taken;
+        }
+        // Not before: its number would stand for two segments.
+        self.vacant.push(number);
+    }
+
+    /// The segment that has `wanted` bytes of room without another having to go.
+    fn room_left(&mut self, wanted: usize, budget: usize) -> Option<u16> {
+        let last =
+            self.order.back().filter(|last| self.segments[usize::from(**last)].has_room(wanted)).copied();
+        last.or_else(|| self.add_segment(wanted, budget))
     }
 }
 
-impl<K: Key> Memory<K> for Cache<K> {
+impl Segment {
+    fn has_room(&self, wanted: usize) -> bool {
+        // A place in it has to be told with 16 bits, and no entry begins at the last one: see the index.
+        self.0.capacity() - self.0.len() >= wanted && self.0.len() < LARGEST - 1
+    }
+}
+
+impl<K: Key> Memory<K> for Cache {
     fn take_in(&mut self, written: Vec<Written<K>>, budget: usize) {
-        for Written { key, stored, value } in written {
+        for Written { stored, value, .. } in &written {
             match value {
-                Some(value) => self.insert(key, stored.len(), value, budget),
-                None => self.remove(&key),
+                Some(value) => self.insert(user_key(stored), value, budget),
+                None => self.remove(user_key(stored)),
             }
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn filled(keys: std::ops::Range<u32>, budget: usize) -> Cache<u32> {
-        let mut cache = Cache::default();
-        keys.for_each(|key| cache.insert(key, 8, vec![0; 10], budget));
-        cache
-    }
-
-    #[test]
-    fn it_stays_within_its_bytes_and_keeps_what_is_used() {
-        let entry = overhead::<u32>() + 10;
-        let mut cache = filled(0..10, 10 * entry);
-        assert!(cache.get(&3).is_some());
-        for key in 10..19 {
-            cache.insert(key, 8, vec![0; 10], 10 * entry);
-        }
-        assert_eq!((cache.entries.len(), cache.bytes), (10, 10 * entry));
-        assert!(cache.get(&3).is_some(), "it was used");
-        assert!(cache.get(&0).is_none());
-    }
-
-    #[test]
-    fn what_is_changed_again_and_again_stays() {
-        let entry = overhead::<u32>() + 10;
-        let mut cache = filled(0..10, 10 * entry);
-        for key in 10..60 {
-            cache.insert(3, 8, vec![0; 10], 10 * entry);
-            cache.insert(key, 8, vec![0; 10], 10 * entry);
-        }
-        assert!(cache.get(&3).is_some());
-    }
-
-    #[test]
-    fn a_longer_value_makes_room_for_itself_or_is_not_kept() {
-        let entry = overhead::<u32>() + 10;
-        let mut cache = filled(0..4, 4 * entry);
-        cache.insert(0, 8, vec![1; 12], 4 * entry);
-        assert!(cache.bytes <= 4 * entry);
-        cache.insert(1, 8, vec![0; 10 * entry], 4 * entry);
-        assert!(cache.bytes <= 4 * entry && cache.get(&1).is_none());
-    }
-
-    #[test]
-    fn without_room_it_holds_nothing() {
-        assert_eq!(filled(0..5, 0).entries.len(), 0);
-    }
-}
+#[path = "cache_tests.rs"]
+mod tests;

@@ -91,6 +91,11 @@ pub(super) fn kind_range(partition: usize, kind: u8) -> Range<Vec<u8>> {
     prefix(partition, kind, PREFIX)..prefix(partition, kind + 1, PREFIX)
 }
 
+/// The user's key in a key that [`record_key`] made.
+pub(super) fn user_key(stored: &[u8]) -> &[u8] {
+    stored.get(PREFIX..).unwrap_or_default()
+}
+
 /// The parts of a key that [`record_key`] made: partition, kind, and the encoded user's key.
 pub(crate) fn split_key(bytes: &[u8]) -> Result<(usize, u8, &[u8])> {
     match bytes {

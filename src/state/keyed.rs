@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 
-use super::delta::{kind, single_key};
+use super::delta::{kind, single_key, user_key};
 use super::{Cache, Change, Pending, StateDb, StoreSnapshot, record_key};
 use crate::codec::{Key, decode_value, encode_value};
 use crate::error::{Error, Result};
@@ -233,60 +233,52 @@ pub(crate) fn shown<K: Serialize>(key: &K) -> String {
     serde_json::to_string(key).unwrap_or_else(|_| "that cannot be shown".to_owned())
 }
 
-/// What is in the store of a key. Its place there is known if the store was asked.
-#[derive(Default)]
+/// What the state of a key is.
 pub(crate) struct Found {
-    pub stored: Option<Vec<u8>>,
+    /// Its place in the store.
+    pub stored: Vec<u8>,
     pub value: Option<Vec<u8>>,
+    /// Whether the store had to be asked.
+    pub from_store: bool,
 }
 
 /// How many keys are read from the store at once: their blocks are held in memory as long.
 const READ_AT_ONCE: usize = 1024;
 
-impl<K: Key> KeyedState<K, Cache<K>> {
+impl<K: Key> KeyedState<K, Cache> {
     /// What the state is of each of `keys`: from the cache, else from the store. What was read there is not kept: most of it will be
     /// written, and is kept then; for the rest there is [`keep`](Self::keep).
     pub fn look_up<'k>(
         &self,
-        shard: &mut Shard<K, Cache<K>>,
+        shard: &mut Shard<K, Cache>,
         partition: usize,
         keys: impl Iterator<Item = &'k K>,
     ) -> Result<Vec<Found>> {
         let complete = shard.memory.is_complete(&shard.counters);
-        let mut found = Vec::new();
-        let mut misses = Vec::new();
-        for key in keys {
-            match shard.memory.get(key) {
-                Some(value) => found.push(Found { stored: None, value: Some(value.to_vec()) }),
-                None => {
-                    if !complete {
-                        misses.push((record_key(partition, kind::ENTRY, key)?, found.len()));
-                    }
-                    found.push(Found::default());
-                }
-            }
-        }
+        let found = keys.map(|key| {
+            let stored = record_key(partition, kind::ENTRY, key)?;
+            let value = shard.memory.get(user_key(&stored)).map(<[u8]>::to_vec);
+            Ok(Found { from_store: value.is_none() && !complete, stored, value })
+        });
+        let mut found = found.collect::<Result<Vec<_>>>()?;
+        let mut misses: Vec<usize> = (0..found.len()).filter(|place| found[*place].from_store).collect();
         self.cache_hits.fetch_add((found.len() - misses.len()) as u64, Ordering::Relaxed);
         self.cache_misses.fetch_add(misses.len() as u64, Ordering::Relaxed);
-        misses.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        misses.sort_unstable_by(|a, b| found[*a].stored.cmp(&found[*b].stored));
         let Opened { store, uid, .. } = self.opened()?;
-        let mut misses = misses.into_iter();
-        loop {
-            let chunk: Vec<_> = misses.by_ref().take(READ_AT_ONCE).collect();
-            if chunk.is_empty() {
-                return Ok(found);
-            }
-            let keys: Vec<&[u8]> = chunk.iter().map(|(stored, _)| &**stored).collect();
+        for misses in misses.chunks(READ_AT_ONCE) {
+            let keys: Vec<&[u8]> = misses.iter().map(|place| &*found[*place].stored).collect();
             let values = store.multi_get(uid, &keys)?;
-            for ((stored, place), value) in chunk.into_iter().zip(values) {
-                found[place] = Found { stored: Some(stored), value: value.map(|value| value.to_vec()) };
+            for (place, value) in misses.iter().zip(values) {
+                found[*place].value = value.map(|value| value.to_vec());
             }
         }
+        Ok(found)
     }
 
     /// Keeps what was found in the store at `stored`, and was not changed.
-    pub fn keep(&self, shard: &mut Shard<K, Cache<K>>, key: K, stored: &[u8], value: Vec<u8>) -> Result<()> {
-        shard.memory.insert(key, stored.len(), value, self.opened()?.budget);
+    pub fn keep(&self, shard: &mut Shard<K, Cache>, stored: &[u8], value: &[u8]) -> Result<()> {
+        shard.memory.insert(user_key(stored), value, self.opened()?.budget);
         Ok(())
     }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::cache::key_heap;
 use super::keyed::{Memory, Written};
 use crate::codec::Key;
 
@@ -23,6 +22,11 @@ impl<K> Default for Resident<K> {
     fn default() -> Self {
         Self { entries: None }
     }
+}
+
+/// About the heap that a key of so many encoded bytes owns.
+fn key_heap<K>(stored: usize) -> usize {
+    if std::mem::needs_drop::<K>() { stored + 16 } else { 0 }
 }
 
 impl<K> Entry<K> {

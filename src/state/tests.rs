@@ -177,7 +177,7 @@ fn entries_from_outside_are_counted_before_an_operator_reads_them() {
         3 + 1 + 4 + own,
         "entries, the initial state's mark, counters, the checkpoint's own"
     );
-    let state = KeyedState::<(String, i32), Cache<_>>::new(4);
+    let state = KeyedState::<(String, i32), Cache>::new(4);
     state.open(&store, "counts".into(), 0).unwrap();
     assert_eq!(state.stats().keys, 3);
     let keys = [("c".to_owned(), 1), ("b".to_owned(), 1), ("d".to_owned(), 1)];

@@ -70,7 +70,7 @@ pub(crate) struct StateView<K, S> {
 
 impl<K: Key, S: Data> StateView<K, S> {
     /// The state while a batch is running whose tasks have all succeeded.
-    pub fn of_cached(state: &Arc<KeyedState<K, Cache<K>>>, decode: fn(&[u8]) -> Result<S>) -> Result<Self> {
+    pub fn of_cached(state: &Arc<KeyedState<K, Cache>>, decode: fn(&[u8]) -> Result<S>) -> Result<Self> {
         let snapshot = Arc::new(state.snapshot()?);
         let part = |p| (Base::Store(snapshot.clone()), state.shard(p).running());
         Ok(Self { source: state.clone(), parts: (0..state.partitions()).map(part).collect(), decode })
