@@ -56,16 +56,39 @@ fn exactly_once_with_windows_and_dead_letters_at_every_fail_point() {
 }
 
 #[test]
-fn a_batch_whose_transaction_is_aborted_is_run_again_before_the_next() {
+fn exactly_once_while_batches_begin_before_the_last_one_is_committed() {
+    let points = &Blow::EXACTLY_ONCE;
     let variant = Variant {
-        name: "aborted",
+        name: "behind",
         delivery: "exactly-once",
         outputs: &ALL,
         bad_records: true,
-        slicing: Slicing::Arrival,
+        slicing: Slicing::Behind,
     };
+    assert_clean(&variant.run(Broker::shared(), 7, points));
+}
+
+#[test]
+fn a_batch_whose_transaction_is_aborted_is_run_again_before_the_next() {
+    aborted("aborted", Slicing::Arrival);
+}
+
+#[test]
+fn a_batch_whose_transaction_is_aborted_is_run_again_before_the_one_that_has_begun_meanwhile() {
+    let told = aborted("aborted-behind", Slicing::Behind);
+    assert!(told.matches(AHEAD).count() > 10, "{told}");
+}
+
+/// Told of a batch that began before the last one was committed.
+const AHEAD: &str = "the batch begins while the one before it is being committed";
+
+/// Has transactions refused now and then; tells what the service said.
+#[track_caller]
+fn aborted(name: &'static str, slicing: Slicing) -> String {
+    let variant = Variant { name, delivery: "exactly-once", outputs: &ALL, bad_records: true, slicing };
     let broker = Broker::shared();
     let (app, sender, _) = variant.begin(broker);
+    let app = app.env("RUST_LOG", "info,tidemill::batch=debug");
     // Each is tried four times in all; batches that are due meanwhile wait.
     let refused = "2*off->1*return->3*off->3*return->1*off->2*return->5*off->1*return->off";
     let mut run = app.clone().env("FAILPOINTS", format!("commit::refused={refused}")).start();
@@ -75,6 +98,7 @@ fn a_batch_whose_transaction_is_aborted_is_run_again_before_the_next() {
     assert_eq!(told.matches("running the batch again").count(), 7, "{told}");
     run.stop(LIMIT);
     assert_clean(&variant.end(broker, &app, sender, Report::default()));
+    told
 }
 
 #[test]
@@ -177,7 +201,7 @@ impl Variant {
         let seed = env::var("TIDEMILL_CRASH_SEED").ok().and_then(|it| it.parse().ok()).unwrap_or(20_260_401);
         eprintln!("{}: TIDEMILL_CRASH_SEED={seed}", self.name);
         let timestamps = match self.slicing {
-            Slicing::Arrival => "CreateTime",
+            Slicing::Arrival | Slicing::Behind => "CreateTime",
             Slicing::Timestamp => "LogAppendTime",
         };
         broker.create_topic_with(self.name, PARTITIONS, &[("message.timestamp.type", timestamps)]);

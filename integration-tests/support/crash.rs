@@ -40,13 +40,14 @@ pub fn pipeline(name: &str, delivery: &str, outputs: &[&str]) -> String {
 
 /// All kinds of output of `app` over `topic`.
 pub fn pipeline_over(app: &str, topic: &str, delivery: &str, slicing: Slicing, outputs: &[&str]) -> String {
-    let slicing = match slicing {
-        Slicing::Arrival => "max_records_per_batch: 5000",
-        Slicing::Timestamp => "slicing: timestamp, grace: 2s",
+    let (interval, slicing) = match slicing {
+        Slicing::Arrival => (INTERVAL, "max_records_per_batch: 5000"),
+        Slicing::Behind => (20, "max_records_per_batch: 30"),
+        Slicing::Timestamp => (INTERVAL, "slicing: timestamp, grace: 2s"),
     };
     let mut text = format!(
         "app_id: {app}
-batch_interval: {INTERVAL}ms
+batch_interval: {interval}ms
 delivery: {delivery}
 checkpoint: data
 http: 127.0.0.1:0
@@ -87,6 +88,9 @@ outputs:
 pub enum Slicing {
     /// The moment of planning: what a batch held is to be seen in its output only.
     Arrival,
+    /// The same in batches that are too small for what comes: each finds the records of the next one waiting, which therefore
+    /// begins while it is committed.
+    Behind,
     /// The broker's timestamps: another run over the same topic gives the same batches.
     Timestamp,
 }

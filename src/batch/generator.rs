@@ -15,17 +15,41 @@ pub(crate) struct DueBatch {
     pub waiting: usize,
 }
 
+/// Where the scheduler gets its batches from.
+pub(crate) trait Due {
+    /// The next batch, once it is due; none at the end.
+    fn next(&mut self) -> Result<Option<DueBatch>>;
+
+    /// The next batch, if it is due already.
+    fn next_now(&mut self) -> Option<DueBatch> {
+        None
+    }
+}
+
+impl<F: FnMut() -> Result<Option<DueBatch>>> Due for F {
+    fn next(&mut self) -> Result<Option<DueBatch>> {
+        self()
+    }
+}
+
 /// Batches that are due, oldest first.
 #[derive(Default)]
 pub(crate) struct BatchQueue {
-    due: Mutex<Due>,
+    due: Mutex<Waiting>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct Due {
+struct Waiting {
     batches: VecDeque<(Time, Time)>,
     closed: bool,
+}
+
+impl Waiting {
+    fn pop(&mut self) -> Option<DueBatch> {
+        let (time, submitted) = self.batches.pop_front()?;
+        Some(DueBatch { time, submitted, waiting: self.batches.len() })
+    }
 }
 
 impl BatchQueue {
@@ -41,15 +65,15 @@ impl BatchQueue {
     /// The next batch; waits for one, and gives none once closed and empty.
     pub fn pop(&self) -> Option<DueBatch> {
         let mut due = self.due.lock();
-        loop {
-            match due.batches.pop_front() {
-                Some((time, submitted)) => {
-                    return Some(DueBatch { time, submitted, waiting: due.batches.len() });
-                }
-                None if due.closed => return None,
-                None => self.changed.wait(&mut due),
-            }
+        while due.batches.is_empty() && !due.closed {
+            self.changed.wait(&mut due);
         }
+        due.pop()
+    }
+
+    /// The next batch, if one is due.
+    pub fn pop_now(&self) -> Option<DueBatch> {
+        self.due.lock().pop()
     }
 
     pub fn waiting(&self) -> usize {

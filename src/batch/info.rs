@@ -51,7 +51,8 @@ pub struct BatchInfo {
     pub lag: Vec<PartitionLag>,
     /// What each stateful operator holds after this batch, by uid.
     pub state: Vec<(Arc<str>, StateStats)>,
-    /// How long each phase took: `plan`, `process`, `output`, `commit`.
+    /// How long each phase took: `plan`, `process`, `output`, `commit`. A batch that begins while the one before it is being
+    /// committed may wait for that in the second or the third.
     pub phases: Vec<(&'static str, std::time::Duration)>,
     /// Measured from the start of processing to its end, finer than the batch times' milliseconds.
     pub processing_duration: Option<std::time::Duration>,

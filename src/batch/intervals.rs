@@ -104,6 +104,20 @@ impl Intervals {
         }
     }
 
+    /// The interval `from`, if all of it is there and has records: then it is the next to run, whatever the state is. What cannot be
+    /// told now is left to [`next`](Self::next).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn next_with_records(&self, from: Time, stopping: &dyn Fn() -> bool) -> Result<Option<Time>> {
+        let now = self.clock.now();
+        if from > now || stopping() || self.by_time().all(|input| input.ends_before(from)) {
+            return Ok(None);
+        }
+        let seen = self.look(from, now)?;
+        Ok(matches!(seen, Interval::Closed { has_records: true, .. }).then_some(from))
+    }
+
     /// What all inputs together know of the interval.
     fn look(&self, time: Time, now: Time) -> Result<Interval> {
         let mut all: Option<(bool, Time)> = None;

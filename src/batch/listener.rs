@@ -59,7 +59,8 @@ pub trait StreamingListener: Send + Sync {
     /// see [`Slicing::Timestamp`](crate::Slicing::Timestamp).
     fn batch_skipped(&self, time: Time) {}
 
-    /// A batch began to run: its scheduling delay is known, and what belongs to it, which is planned only now.
+    /// A batch began to run: its scheduling delay is known, and what belongs to it, which is planned only now. If a backlog is
+    /// read into Kafka exactly once, that may be before the completion of the batch before it, which is still being committed.
     fn batch_started(&self, batch: &BatchInfo, waiting: usize) {}
 
     /// An output operation of a batch began to run.

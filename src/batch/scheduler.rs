@@ -1,152 +1,206 @@
-//! The job scheduler: runs one batch after the other, from plan to commit.
+//! The job scheduler: one batch after the other, and while one is committed the next one already, if its records are waiting.
 
 use std::sync::Arc;
 
-use super::{BatchInfo, DueBatch, ListenerBus, OutputOperationInfo, RateControllers};
-use crate::commit::{Committer, Plan};
-use crate::context::Graph;
+use super::beside::Beside;
+use super::engine::{Batch, Engine};
+use super::{BatchInfo, Due, DueBatch};
+use crate::commit::Plan;
 use crate::error::{Error, ErrorKind, Result};
-use crate::rdd::{Operator, Runner, caught};
-use crate::source::InputPlan;
-use crate::state::{Delta, StateDb};
-use crate::time::{Clock, Duration, Stopwatch, Time};
+use crate::time::Time;
 
 /// How often a batch is run in all whose transaction is aborted.
 const MAX_ATTEMPTS: u32 = 4;
 
-/// Everything that a batch passes through.
+/// What became of a batch's work, if it could begin at all.
+type Ran = Result<Result<()>>;
+
+/// Has batches pass through the engine.
 pub(crate) struct Scheduler {
-    pub graph: Arc<Graph>,
-    pub committer: Committer,
-    pub runner: Arc<Runner>,
-    pub clock: Arc<dyn Clock>,
-    pub listeners: Arc<ListenerBus>,
-    /// The state of a context without a checkpoint.
-    pub volatile: Option<Arc<StateDb>>,
-    pub interval: Duration,
-    pub rates: RateControllers,
-    /// How long the last batch's operators and output operations took, by the clock.
-    pub worked: Duration,
+    engine: Arc<Engine>,
+    beside: Beside,
 }
 
 impl Scheduler {
+    pub fn new(engine: Engine) -> Self {
+        let engine = Arc::new(engine);
+        Self { beside: Beside::new(engine.clone()), engine }
+    }
+
     /// Runs the batches that `due` gives until it gives none, or one fails. Then one more, if a graceful stop left something
     /// that was received and is in no batch: it ends early. Without batches before it, it is the one at `first`.
-    pub fn run(
-        &mut self,
-        unfinished: Option<Plan>,
-        first: Time,
-        mut due: impl FnMut() -> Result<Option<DueBatch>>,
-    ) -> Result<()> {
+    pub fn run(&mut self, unfinished: Option<Plan>, first: Time, mut due: impl Due) -> Result<()> {
         // A kill between a commit and its publication leaves the group behind.
-        self.committer.publish(false)?;
+        self.engine.committer.lock().publish(false)?;
         if let Some(plan) = unfinished {
             tracing::info!(batch_time = plan.time.as_millis(), "running an unfinished batch again");
-            let (time, now) = (plan.time, self.clock.now());
-            self.listeners.announce(move |l| l.batch_submitted(&BatchInfo::submitted(time, now), 1));
-            self.run_batch(time, now, Some(plan), 0)?;
+            let batch = self.submit(plan.time);
+            self.run_batch(batch, Some(plan))?;
         }
         let mut next = first;
-        while let Some(DueBatch { time, submitted, waiting }) = due()? {
-            self.run_batch(time, submitted, None, waiting)?;
-            next = time + self.interval;
+        while let Some(batch) = self.next(&mut due)? {
+            next = batch.time + self.engine.interval;
+            self.run_batch(batch, None)?;
         }
-        if self.graph.inputs().iter().any(|input| input.has_unplanned()) {
-            let now = self.clock.now();
-            self.listeners.announce(move |l| l.batch_submitted(&BatchInfo::submitted(next, now), 1));
-            self.run_batch(next, now, None, 0)?;
+        if self.engine.graph.inputs().iter().any(|input| input.has_unplanned()) {
+            let batch = self.submit(next);
+            self.run_batch(batch, None)?;
+            self.wait()?;
         }
         Ok(())
     }
 
+    /// The next batch. Unless it can begin at once, the one before it is committed then.
+    fn next(&mut self, due: &mut impl Due) -> Result<Option<DueBatch>> {
+        if self.beside.is_busy() {
+            if let Some(batch) = due.next_now() {
+                return Ok(Some(batch));
+            }
+            self.wait()?;
+        }
+        due.next()
+    }
+
+    fn submit(&self, time: Time) -> DueBatch {
+        let submitted = self.engine.clock.now();
+        self.engine.listeners.announce(move |l| l.batch_submitted(&BatchInfo::submitted(time, submitted), 1));
+        DueBatch { time, submitted, waiting: 0 }
+    }
+
     /// The last words to the outside after the last batch.
     pub fn finish(&self) -> Result<()> {
-        self.committer.publish(true)
+        self.engine.committer.lock().publish(true)
     }
 
-    fn run_batch(
-        &mut self,
-        time: Time,
-        submitted: Time,
-        planned: Option<Plan>,
-        waiting: usize,
-    ) -> Result<()> {
-        // Every line of the log that comes of this batch says so, also those of its tasks.
-        let _span = tracing::info_span!("batch", batch_time = time.as_millis()).entered();
-        let mut info = BatchInfo::submitted(time, submitted);
-        info.processing_start_time = Some(self.clock.now());
-        let watch = Stopwatch::start();
-        let outcome = self.attempts(time, planned, waiting, &mut info);
-        self.graph.clear(time);
-        self.runner.letters().clear();
-        if outcome.is_err()
-            && let Err(error) = self.graph.forget(time)
-        {
-            tracing::error!(error = %error, "the state before the batch cannot be found again");
+    /// Runs a batch. It is committed when this returns; or its commit has begun, if the next batch can make use of that time.
+    fn run_batch(&mut self, due: DueBatch, planned: Option<Plan>) -> Result<()> {
+        let mut info = BatchInfo::submitted(due.time, due.submitted);
+        info.processing_start_time = Some(self.engine.clock.now());
+        info.rate_limits = self.engine.rates.lock().limits();
+        let mut batch = Batch::new(info, planned);
+        let mut ran = batch.span().in_scope(|| self.start(&mut batch, due.waiting));
+        match self.before()? {
+            Some((before, error)) => ran = self.run_both_again(before, error, &mut batch)?,
+            // Its turn has come, whatever became of its work.
+            None => self.engine.note(&mut batch)?,
         }
-        info.processing_end_time = Some(self.clock.now());
-        info.processing_duration = Some(watch.elapsed());
-        info.failure = outcome.as_ref().err().map(Error::whole_text);
-        info.failure_kind = outcome.as_ref().err().map(Error::kind);
-        info.rate_limits = self.rates.limits();
-        if outcome.is_ok() {
-            self.rates.completed(&info, self.worked);
+        if matches!(ran, Ok(Ok(()))) && self.may_run_ahead(&batch) {
+            self.engine.put_down(&batch);
+            self.engine.runner.accumulators().commit_batch();
+            self.hold_inputs(true);
+            let Some(mut batch) = self.beside.commit(batch) else { return Ok(()) };
+            self.hold_inputs(false);
+            return self.settle(&mut batch, Ok(Ok(())), true);
         }
-        let records = info.num_records;
-        self.listeners.announce(move |l| l.batch_completed(&info));
-        match &outcome {
-            Ok(()) => tracing::debug!(
-                batch_time = time.as_millis(),
-                records,
-                milliseconds = watch.elapsed().as_millis() as u64,
-                "batch completed"
-            ),
-            Err(error) => tracing::error!(batch_time = time.as_millis(), error = %error, "batch failed"),
-        }
-        outcome.map_err(|e| e.within(format!("batch {time}")))
+        self.settle(&mut batch, ran, false)
     }
 
-    /// Runs the batch, again if its transaction was aborted for something that may pass.
-    fn attempts(
-        &mut self,
-        time: Time,
-        planned: Option<Plan>,
-        waiting: usize,
-        info: &mut BatchInfo,
-    ) -> Result<()> {
-        let watch = Stopwatch::start();
-        let plan = self.plan(time, planned, info);
-        info.phases.push(("plan", watch.elapsed()));
+    /// Whether the next batch may begin before this one is committed. It is worth it only if it is due and records wait for it: what
+    /// it would have to wait for, a batch that is planned later takes with it. What accumulators are given is the running batch's.
+    fn may_run_ahead(&self, batch: &Batch) -> bool {
+        let Engine { planner, runner, clock, interval, .. } = &*self.engine;
+        planner.may_run_ahead()
+            && planner.has_left_some()
+            && batch.time() + *interval <= clock.now()
+            && runner.accumulators().is_empty()
+            && !runner.is_stopping()
+    }
+
+    fn start(&self, batch: &mut Batch, waiting: usize) -> Ran {
+        let runs_ahead = self.beside.is_busy();
+        if runs_ahead {
+            tracing::debug!("the batch begins while the one before it is being committed");
+        }
+        let began = self.engine.begin(batch, runs_ahead);
+        batch.info.phases.push(("plan", batch.watch.elapsed()));
         // Planned or not, it has started.
-        let started = info.clone();
-        let submitted = info.clone();
-        self.listeners.announce(move |l| l.batch_started(&started, waiting));
-        let plan = plan?;
-        let mut attempt = 1;
+        batch.submitted = batch.info.clone();
+        let started = batch.info.clone();
+        self.engine.listeners.announce(move |l| l.batch_started(&started, waiting));
+        began.map(|()| self.engine.work(batch))
+    }
+
+    /// Waits for the end of the batch before, if it is being committed. Gives it with what went wrong, if it was not.
+    fn before(&mut self) -> Result<Option<(Batch, Error)>> {
+        if !self.beside.is_busy() {
+            return Ok(None);
+        }
+        let (before, committed) = self.beside.wait()?;
+        self.hold_inputs(false);
+        if committed.is_ok() {
+            // Here, since these are the user's elements, and what is done when they go is the user's, too.
+            self.engine.graph.clear(before.time());
+        }
+        Ok(committed.err().map(|error| (before, error)))
+    }
+
+    fn hold_inputs(&self, held: bool) {
+        self.engine.graph.inputs().iter().for_each(|input| input.hold(held));
+    }
+
+    /// Has the batch before end, while no other has begun.
+    fn wait(&mut self) -> Result<()> {
+        let Some((mut before, error)) = self.before()? else { return Ok(()) };
+        self.engine.runner.turn().reset();
+        self.settle(&mut before, Ok(Err(error)), true)
+    }
+
+    /// The batch `before` was not committed. It is run again, and after it `batch`, which began meanwhile.
+    ///
+    /// # Errors
+    /// If the batch before failed for good.
+    fn run_both_again(&self, mut before: Batch, error: Error, batch: &mut Batch) -> Result<Ran> {
+        let engine = &self.engine;
+        engine.give_up(batch);
+        engine.runner.turn().reset();
+        if let Err(error) = self.settle(&mut before, Ok(Err(error)), true) {
+            let text = format!("given up, since the one before it failed: {}", error.whole_text());
+            engine.finish(batch, &Err(Error::new(error.kind(), text)));
+            return Err(error);
+        }
+        Ok(batch.span().in_scope(|| engine.begin(batch, false).map(|()| engine.work(batch))))
+    }
+
+    /// Commits a batch that `ran`, and runs it again if need be. `has_moved_on` says that the next one has begun since.
+    fn settle(&self, batch: &mut Batch, ran: Ran, has_moved_on: bool) -> Result<()> {
+        let _span = batch.span().entered();
+        let outcome = ran.and_then(|outcome| self.attempts(batch, outcome, has_moved_on));
+        self.engine.put_down(batch);
+        self.engine.graph.clear(batch.time());
+        self.engine.finish(batch, &outcome);
+        outcome.map_err(|e| e.within(format!("batch {}", batch.time())))
+    }
+
+    /// Commits the batch, whose work had this `outcome`; runs it again if its transaction was aborted for something that may pass.
+    fn attempts(&self, batch: &mut Batch, mut outcome: Result<()>, mut has_moved_on: bool) -> Result<()> {
+        let Engine { graph, runner, committer, .. } = &*self.engine;
         loop {
-            info.attempts = attempt;
-            self.runner.accumulators().begin_batch();
-            let error = match self.phases(&plan, info) {
+            let error = match outcome.and_then(|()| self.engine.commit(batch)) {
                 Ok(()) => {
-                    self.runner.accumulators().commit_batch();
+                    runner.accumulators().commit_batch();
                     return Ok(());
                 }
                 Err(error) => error,
             };
-            self.runner.accumulators().discard_batch();
+            runner.accumulators().discard_batch();
             let may_pass = matches!(error.kind(), ErrorKind::Output | ErrorKind::Unavailable);
-            match self.committer.abort() {
-                Ok(true) if may_pass && attempt < MAX_ATTEMPTS && !self.runner.is_out_of_time() => {
+            let aborted = committer.lock().abort();
+            match aborted {
+                Ok(true) if may_pass && batch.attempt < MAX_ATTEMPTS && !runner.is_out_of_time() => {
                     tracing::warn!(
-                        batch_time = time.as_millis(),
-                        attempt,
+                        batch_time = batch.time().as_millis(),
+                        attempt = batch.attempt,
                         error = %error,
                         "the batch's transaction was aborted, running the batch again"
                     );
-                    self.graph.forget(time)?;
-                    self.runner.take_effects();
-                    *info = submitted.clone();
-                    attempt += 1;
+                    graph.forget(batch.time())?;
+                    runner.take_effects();
+                    batch.again();
+                    batch.attempt += 1;
+                    if std::mem::take(&mut has_moved_on) {
+                        self.engine.begin(batch, false)?;
+                    }
+                    outcome = self.engine.work(batch);
                 }
                 Ok(_) => return Err(error),
                 Err(aborting) => {
@@ -154,125 +208,5 @@ impl Scheduler {
                 }
             }
         }
-    }
-
-    fn phases(&mut self, plan: &Plan, info: &mut BatchInfo) -> Result<()> {
-        let time = plan.time;
-        let began = self.clock.now();
-        let mut watch = Stopwatch::start();
-        let mut lap = |info: &mut BatchInfo, phase| {
-            info.phases.push((phase, watch.elapsed()));
-            watch = Stopwatch::start();
-        };
-        self.graph.sinks().iter().for_each(|sink| sink.begin(time));
-        let mut delta = Delta::default();
-        let mut failed: Option<Error> = None;
-        for operator in self.graph.stateful().iter() {
-            let _span = tracing::info_span!("operator", operator = &*operator.uid()).entered();
-            match caught(|| Operator::named(operator.uid()).make(|| operator.evaluate(time))) {
-                Ok(changes) => delta.add(operator.uid(), changes),
-                // What does not read it goes on.
-                Err(error) => {
-                    tracing::error!(error = %error, "operator failed");
-                    let error = error.within(format!("operator `{}`", operator.uid()));
-                    self.graph.fail(operator, time, &error);
-                    failed.get_or_insert(error);
-                }
-            }
-        }
-        lap(info, "process");
-
-        let outcome = self.output(time, info);
-        let mut effects = self.runner.take_effects();
-        effects.keep_within(&info.offset_ranges, time);
-        info.read(&plan.inputs, &effects);
-        failed.map_or(outcome, Err)?;
-        let kept = self.runner.letters();
-        let mut letters = effects.bad_records.letters().map(|at| kept.read(at)).peekable();
-        if letters.peek().is_some() {
-            self.graph
-                .dead_letters()
-                .ok_or_else(|| Error::internal("dead letters have no sink"))?
-                .dead_letters(time, &mut letters)?;
-        }
-        info.bad_records += self.graph.sinks().iter().map(|sink| sink.bad_records()).sum::<u64>();
-        lap(info, "output");
-        self.worked = self.clock.now() - began;
-        fail::fail_point!("commit::ran", |_| std::process::abort());
-
-        // A commit waits for the disk and the broker most of the time.
-        for input in self.graph.inputs().iter() {
-            if let Some(input) = input.by_time() {
-                input.look_ahead(time + self.interval, self.clock.now());
-            }
-        }
-        self.committer.commit(plan, &info.slices, &mut delta)?;
-        if let Some(store) = &self.volatile {
-            store.apply_changes(&delta)?;
-        }
-        self.graph.stateful().iter().for_each(|operator| operator.committed());
-        lap(info, "commit");
-        info.output_records = self.graph.sinks().iter().flat_map(|s| s.take_counts()).collect();
-        info.lost_ranges = self.graph.inputs().iter().flat_map(|i| i.take_lost()).collect();
-        info.lag = self.graph.inputs().iter().flat_map(|i| i.lag()).collect();
-        info.state = self.graph.stateful().iter().map(|s| (s.uid(), s.stats())).collect();
-        Ok(())
-    }
-
-    /// Decides what belongs to the batch, unless that was decided before, and makes it what the inputs' streams give.
-    fn plan(&mut self, time: Time, planned: Option<Plan>, info: &mut BatchInfo) -> Result<Plan> {
-        let plan = match planned {
-            Some(plan) => plan,
-            None => self.committer.plan(time)?,
-        };
-        let ranges = |plan: &InputPlan| match plan {
-            InputPlan::Offsets(ranges) => ranges.clone(),
-            _ => Vec::new(),
-        };
-        info.offset_ranges = plan.inputs.values().flat_map(ranges).collect();
-        self.committer.begin(&plan)?;
-        self.graph.begin(time, self.interval);
-        let inputs = self.graph.inputs();
-        self.runner.set_caught_up(inputs.iter().all(|input| input.is_caught_up()));
-        info.planned(inputs.iter().filter_map(|i| Some(i.info(plan.inputs.get(i.uid())?))));
-        Ok(plan)
-    }
-
-    /// Runs all output operations; one that fails does not keep the others from running.
-    fn output(&self, time: Time, info: &mut BatchInfo) -> Result<()> {
-        let mut first: Option<Error> = None;
-        for (id, operation) in self.graph.outputs().iter().enumerate() {
-            // Between its slides a stream has nothing, and there is no operation.
-            if !time.is_multiple_of(operation.slide) {
-                continue;
-            }
-            let mut told = OutputOperationInfo {
-                batch_time: time,
-                id,
-                name: operation.name.clone(),
-                description: operation.description.clone(),
-                start_time: Some(self.clock.now()),
-                end_time: None,
-                duration: None,
-                failure: None,
-            };
-            let started = told.clone();
-            self.listeners.announce(move |l| l.output_operation_started(&started));
-            let watch = Stopwatch::start();
-            let span =
-                tracing::info_span!("output_operation", output_operation = id, operator = &*operation.name);
-            let outcome = span.in_scope(|| caught(|| operation.run(time)));
-            told.duration = Some(watch.elapsed());
-            told.end_time = Some(self.clock.now());
-            told.failure = outcome.as_ref().err().map(Error::whole_text);
-            info.output_operations.push(told.clone());
-            self.listeners.announce(move |l| l.output_operation_completed(&told));
-            if let Err(error) = outcome {
-                // The batch tells of the first that failed; there may be others.
-                span.in_scope(|| tracing::error!(error = %error, "output operation failed"));
-                first.get_or_insert(error.within(format!("output operation {id} `{}`", operation.name)));
-            }
-        }
-        first.map_or(Ok(()), Err)
     }
 }

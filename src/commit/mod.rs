@@ -12,6 +12,7 @@
 #[cfg(feature = "service")]
 mod inspect;
 pub(crate) mod log;
+mod plan;
 mod records;
 mod recovery;
 mod start;
@@ -22,7 +23,8 @@ use std::sync::Arc;
 #[cfg(feature = "service")]
 pub(crate) use inspect::Batches;
 use log::{LogWriter, LoggedBatch, LoggedRecord};
-use records::{COMMITTED, Committed, PLANNED, Prepared};
+pub(crate) use plan::Planner;
+use records::{COMMITTED, Committed, Prepared};
 pub(crate) use records::{Plan, Positions, StagedFile};
 use start::{Decision, decide};
 
@@ -94,9 +96,16 @@ pub(crate) struct Parts {
     pub has_external_outputs: bool,
 }
 
-/// Keeps the record of what was planned and committed.
+impl Parts {
+    /// The sink whose transactions decide, if there is one.
+    fn arbiter(&self) -> Option<&Arc<dyn Sink>> {
+        self.sinks.iter().find(|sink| sink.is_transactional())
+    }
+}
+
+/// Keeps the record of what was committed.
 pub(crate) struct Committer {
-    parts: Parts,
+    parts: Arc<Parts>,
     positions: Positions,
     /// What tells this run of the program from others.
     run: u64,
@@ -106,12 +115,12 @@ pub(crate) struct Committer {
     /// When the group was told last.
     told: Time,
     log: LogWriter,
-    /// Whether the batch that was begun last is committed, perhaps: nothing of it may be taken back any more.
+    /// Whether the batch that is being committed has happened, perhaps: nothing of it may be taken back any more.
     decided: bool,
 }
 
 impl Committer {
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(parts: Arc<Parts>) -> Self {
         let told = parts.clock.now();
         Self {
             parts,
@@ -130,9 +139,8 @@ impl Committer {
         Marker { time, run: self.run }
     }
 
-    /// The sink whose transactions decide, if there is one.
     fn arbiter(&self) -> Option<&Arc<dyn Sink>> {
-        self.parts.sinks.iter().find(|sink| sink.is_transactional())
+        self.parts.arbiter()
     }
 
     /// Whether `input`'s offsets are part of the transactions.
@@ -140,50 +148,12 @@ impl Committer {
         self.arbiter().is_some_and(|sink| input.cluster().is_some() && sink.cluster() == input.cluster())
     }
 
-    /// Decides what belongs to batch `time`, and writes it down before anything happens.
-    pub fn plan(&self, time: Time) -> Result<Plan> {
-        let inputs = self
-            .parts
-            .inputs
-            .iter()
-            .map(|input| Ok((input.uid().to_owned(), input.plan(time)?)))
-            .collect::<Result<_>>()?;
-        let plan = Plan { time, inputs };
-        if let Some(db) = &self.parts.db {
-            // What a transaction or the checkpoint's own write makes visible cannot have been seen if the plan is lost
-            // with the machine. A batch without records can have output too (a window, a timeout); it is written down
-            // as well, but there is little to lose with it.
-            let seen_before =
-                self.parts.has_external_outputs || (self.arbiter().is_none() && !self.parts.sinks.is_empty());
-            if seen_before && !plan.is_empty() {
-                db.put(PLANNED, &plan)?
-            } else {
-                db.put_unsynced(PLANNED, &plan)?
-            }
-        }
-        fail::fail_point!("commit::planned", |_| std::process::abort());
-        Ok(plan)
-    }
-
-    /// Makes `plan` what the inputs' streams give.
-    pub fn begin(&mut self, plan: &Plan) -> Result<()> {
-        self.decided = false;
-        self.parts.inputs.iter().try_for_each(|input| match plan.inputs.get(input.uid()) {
-            Some(ranges) => input.begin(plan.time, ranges),
-            None => Err(Error::checkpoint(format!(
-                "batch {} was planned without input `{}`: it was added while that batch was unfinished; \
-                 run the former program once more, or drop the checkpoint",
-                plan.time,
-                input.uid()
-            ))),
-        })
-    }
-
     /// Makes a batch final, with all that it changed and gave. A batch that did neither commits nothing, and is not logged.
     ///
     /// # Errors
     /// If it could not be made final. Then [`abort`](Committer::abort) tells whether it can be run again.
     pub fn commit(&mut self, plan: &Plan, slices: &[SliceInfo], delta: &mut Delta) -> Result<()> {
+        self.decided = false;
         // Of a transaction, that is part of filling it.
         for sink in self.parts.sinks.iter().filter(|sink| !sink.is_transactional()) {
             sink.flush()?;
@@ -218,6 +188,7 @@ impl Committer {
         for input in &self.parts.inputs {
             plan.inputs.get(input.uid()).map_or(Ok(()), |plan| input.finished(plan))?;
         }
+        self.decided = false;
         Ok(())
     }
 

@@ -30,8 +30,8 @@ pub(crate) trait Stateful: Send + Sync {
     fn restore(&self, store: &Arc<StateDb>, cache: usize) -> Result<()>;
 
     /// Takes in the batch `time`, and gives what that changes in the state. Nobody else sees these changes until
-    /// [`committed`](Stateful::committed) or [`discard`](Stateful::discard), one of which has to be called before the next
-    /// batch.
+    /// [`committed`](Stateful::committed) or [`discard`](Stateful::discard). The next batch may be given before: it waits for
+    /// [its turn](crate::batch::Turn) before it looks at the state.
     fn evaluate(&self, time: Time) -> Result<Vec<Change>>;
 
     /// The changes of the last evaluated batch are in the store.
@@ -66,10 +66,16 @@ pub(crate) trait Retained: Send + Sync {
     /// For how long its parents have to, so that it can.
     fn parents_remember(&self) -> Duration;
 
+    /// The work of batch `time` is done: makes what is to be remembered of it, if it can only be made now, and lets go of
+    /// elements that were kept for it alone.
+    fn end(&self, time: Time);
+
     /// Batch `time` is over: forgets the RDDs that need not be remembered longer.
     fn clear(&self, time: Time);
+
     /// Forgets the RDD of batch `time`, which is run again.
     fn forget(&self, time: Time);
+
     /// Gives `error` in place of the RDD of batch `time`.
     fn fail(&self, time: Time, error: &Error);
 }
@@ -82,6 +88,8 @@ pub(crate) struct BatchTimes(RwLock<Progress>);
 struct Progress {
     /// The first of the batches that came in an unbroken row up to the latest.
     since: Option<Time>,
+    /// The same before the latest began.
+    since_before: Option<Time>,
     latest: Option<Time>,
     running: bool,
 }
@@ -89,9 +97,17 @@ struct Progress {
 impl BatchTimes {
     fn begin(&self, time: Time, interval: Duration) {
         let mut progress = self.0.write();
-        // A batch that was run again after a start may be long past when the next one comes.
-        if progress.latest.is_none_or(|latest| latest != time && latest + interval != time) {
-            progress.since = Some(time);
+        match progress.latest {
+            Some(latest) if time == latest => {}
+            // The next one had run ahead.
+            Some(latest) if time < latest => progress.since = progress.since_before,
+            latest => {
+                progress.since_before = progress.since;
+                // A batch that was run again after a start may be long past when the next one comes.
+                if latest.is_none_or(|latest| latest + interval != time) {
+                    progress.since = Some(time);
+                }
+            }
         }
         progress.latest = Some(time);
         progress.running = true;
@@ -416,11 +432,20 @@ impl Graph {
         self.times.begin(time, interval);
     }
 
+    /// The work of batch `time` is done: nothing more can be made of what the inputs gave it.
+    pub fn end(&self, time: Time) {
+        self.nodes.read().iter().for_each(|node| node.retained.end(time));
+        self.times.end();
+    }
+
+    /// Batch `time` is given up in the middle, for one that is begun again.
+    pub fn give_up(&self, time: Time) -> Result<()> {
+        self.times.end();
+        self.forget(time)
+    }
+
     /// Batch `time` is over: forgets the RDDs that need not be remembered longer.
     pub fn clear(&self, time: Time) {
-        for node in self.nodes.read().iter() {
-            node.retained.clear(time);
-        }
-        self.times.end();
+        self.nodes.read().iter().for_each(|node| node.retained.clear(time));
     }
 }

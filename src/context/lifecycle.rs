@@ -6,11 +6,12 @@ use std::thread::{JoinHandle, ThreadId};
 use parking_lot::{Condvar, Mutex};
 
 use super::backlog::{backlog, check_ends, followed};
+use super::due::{ByClock, ByRecords};
 use super::{StreamingContext, inputs};
 use crate::batch::{
-    BatchInfo, BatchQueue, CLOCK_PATIENCE, DueBatch, Intervals, RateControllers, Scheduler, generate,
+    BatchInfo, BatchQueue, CLOCK_PATIENCE, DueBatch, Engine, Intervals, RateControllers, Scheduler, generate,
 };
-use crate::commit::{Committer, Parts, Recovered, check_interval};
+use crate::commit::{Committer, Parts, Planner, Recovered, check_interval};
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::{StateDb, cache_share, check_names};
 use crate::time::{Duration, Time};
@@ -120,7 +121,13 @@ impl Lifecycle {
         self.phase.lock().abandoned = true;
     }
 
-    fn is_stopping(&self) -> bool {
+    /// The batches that the clock gave.
+    pub fn queue(&self) -> &BatchQueue {
+        &self.queue
+    }
+
+    /// Whether the context is to stop.
+    pub fn is_stopping(&self) -> bool {
         self.phase.lock().stopping
     }
 }
@@ -180,7 +187,7 @@ fn prepare(ssc: &StreamingContext) -> Result<(Scheduler, Recovered, Option<Inter
     inputs::check_uids(&inner.graph.inputs())?;
     let intervals = Intervals::of(inner.graph.inputs(), inner.clock.clone(), ssc.batch_interval())?;
     let outputs = inner.graph.outputs();
-    let mut committer = Committer::new(Parts {
+    let parts = Arc::new(Parts {
         app: ssc.app_name().to_owned(),
         db: inner.db.clone(),
         inputs: inner.graph.inputs(),
@@ -189,6 +196,7 @@ fn prepare(ssc: &StreamingContext) -> Result<(Scheduler, Recovered, Option<Inter
         offsets: inner.settings.offsets,
         has_external_outputs: outputs.iter().any(|output| output.is_external),
     });
+    let mut committer = Committer::new(parts.clone());
     let operators = inner.graph.stateful();
     let settings = &inner.settings;
     let volatile = match &inner.db {
@@ -214,17 +222,21 @@ fn prepare(ssc: &StreamingContext) -> Result<(Scheduler, Recovered, Option<Inter
         let cache = cache_share(settings.state_memory_limit) / operators.len().max(1);
         operators.iter().try_for_each(|operator| operator.restore(store, cache))?;
     }
-    let scheduler = Scheduler {
+    let scheduler = Scheduler::new(Engine {
         graph: inner.graph.clone(),
-        committer,
+        planner: Planner::new(parts),
+        committer: Mutex::new(committer),
         runner: inner.runner.clone(),
         clock: inner.clock.clone(),
         listeners: inner.listeners.clone(),
         volatile,
         interval: ssc.batch_interval(),
-        rates: RateControllers::new(&inner.graph.inputs(), ssc.batch_interval(), &settings.backpressure),
-        worked: Duration::ZERO,
-    };
+        rates: Mutex::new(RateControllers::new(
+            &inner.graph.inputs(),
+            ssc.batch_interval(),
+            &settings.backpressure,
+        )),
+    });
     Ok((scheduler, recovered, intervals))
 }
 
@@ -299,41 +311,23 @@ fn launch(
     let context = ssc.clone();
     phase.threads.push(spawn("tidemill-scheduler", move || {
         let lifecycle = &context.inner.lifecycle;
+        let submit = |time| submitted(&context, time);
         let outcome = match (log, intervals) {
             (Some(times), _) => {
                 let mut times = times.into_iter();
                 scheduler.run(recovered.unfinished, first, || {
                     let time = times.next().filter(|_| !lifecycle.is_stopping());
-                    Ok(time.map(|time| submitted(&context, time)))
+                    Ok(time.map(submit))
                 })
             }
             (None, None) => {
-                let (has_end, backlog) = backlog(&inputs, last, now, interval);
-                let mut backlog = Some(backlog);
-                scheduler.run(recovered.unfinished, first, || {
-                    if has_end && inputs.iter().all(|input| input.is_at_end()) {
-                        return Ok(None);
-                    }
-                    // It may take fewer batches than was thought; and once the clock has given one, its times are over.
-                    let is_behind = inputs.iter().any(|input| !input.is_caught_up());
-                    if !is_behind || lifecycle.is_stopping() {
-                        backlog = None;
-                    }
-                    match backlog.as_mut().and_then(Iterator::next) {
-                        Some(time) => Ok(Some(submitted(&context, time))),
-                        None => Ok(lifecycle.queue.pop()),
-                    }
-                })
+                let backlog = backlog(&inputs, last, now, interval);
+                scheduler.run(recovered.unfinished, first, ByClock::new(&inputs, backlog, lifecycle, &submit))
             }
             (None, Some(intervals)) => {
-                let mut from = first;
-                // The first batch is run whatever it has: it writes down where the sources begin.
-                let mut is_first = recovered.last.is_none() && recovered.unfinished.is_none();
-                scheduler.run(recovered.unfinished, first, || {
-                    let due = next_interval(&context, &intervals, from, std::mem::take(&mut is_first))?;
-                    from = due.as_ref().map_or(from, |due| due.time + interval);
-                    Ok(due)
-                })
+                let is_first = recovered.last.is_none() && recovered.unfinished.is_none();
+                let due = ByRecords::new(&context, intervals, (first, is_first), &submit);
+                scheduler.run(recovered.unfinished, first, due)
             }
         };
         // After a failure, too, nothing is received any more.
@@ -353,21 +347,6 @@ fn launch(
     })?);
     phase.engine = phase.threads.iter().map(|thread| thread.thread().id()).collect();
     Ok(())
-}
-
-/// The next batch of sources that are sliced by timestamp, `from` or a later one.
-fn next_interval(
-    ssc: &StreamingContext,
-    intervals: &Intervals,
-    from: Time,
-    is_due: bool,
-) -> Result<Option<DueBatch>> {
-    let inner = &ssc.inner;
-    let due = if is_due { Some(from) } else { inner.graph.next_due(from - intervals.interval) };
-    let stopping = || inner.lifecycle.is_stopping() || inner.runner.is_cancelled();
-    let skipped = |time| inner.listeners.announce(move |l| l.batch_skipped(time));
-    let next = intervals.next(from, due, &stopping, &skipped)?;
-    Ok(next.map(|time| submitted(ssc, time)))
 }
 
 /// The batch `time`, which nothing keeps waiting.

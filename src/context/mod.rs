@@ -2,6 +2,7 @@
 
 mod backlog;
 mod builder;
+mod due;
 mod graph;
 mod inputs;
 mod lifecycle;

@@ -211,9 +211,8 @@ impl<T: Data> Retained for StreamCore<T> {
         *self.failed.lock() = Some(Failed { time, kind: error.kind(), message: error.to_string() });
     }
 
-    fn clear(&self, time: Time) {
-        let remember = self.remembered();
-        if remember > Duration::ZERO
+    fn end(&self, time: Time) {
+        if self.remembered() > Duration::ZERO
             && self.origin != Origin::Parents
             // After its batch it cannot be made any more. What has parents can be made from theirs.
             && let Err(error) = self.get_or_compute(time)
@@ -221,12 +220,15 @@ impl<T: Data> Retained for StreamCore<T> {
             tracing::warn!(batch_time = time.as_millis(), error = %error, "the RDD of a batch is not remembered");
         }
         let persisted = self.retention.lock().persist.is_some();
-        let mut generated = self.generated.lock();
-        generated.retain(|t, _| *t > time - remember);
-        if let Some(Generated { cached: Some(cached), .. }) = generated.get(&time) {
+        if let Some(Generated { cached: Some(cached), .. }) = self.generated.lock().get(&time) {
             // Nobody asked to keep the elements of what is only shared beyond the batch; and what is persisted
             // needs nothing of what it was made from.
             if persisted { cached.seal() } else { cached.release() }
         }
+    }
+
+    fn clear(&self, time: Time) {
+        let remember = self.remembered();
+        self.generated.lock().retain(|t, _| *t > time - remember);
     }
 }

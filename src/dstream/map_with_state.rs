@@ -77,6 +77,7 @@ impl<K: Key, V: Data, S: Stored, E: Data> MapWithState<K, V, S, E> {
         records: Vec<(K, V)>,
         initial: &[(K, S)],
     ) -> Result<(Vec<E>, Vec<Change>)> {
+        self.runner.turn().wait()?;
         let mut shard = self.state.begin(partition)?;
         let mut overlay = Overlay::default();
         for (key, value) in initial {
@@ -262,7 +263,7 @@ impl<K: Key, V: Data, S: Stored, E: Data> Stateful for MapWithState<K, V, S, E> 
         }
         let mut changes = Vec::new();
         let mut initial = Vec::new();
-        if self.state.is_fresh() {
+        if self.state.takes_initial(self.runner.turn())? {
             changes.push(self.state.initial_taken());
             initial = self.spec.initial.by_partition(&self.runner, &self.partitioner)?;
         }

@@ -47,8 +47,10 @@ impl<T: Data + Debug> DStream<T> {
     /// ```
     #[track_caller]
     pub fn print_n(&self, n: usize) {
+        let runner = self.ssc.inner.runner.clone();
         self.output("print", move |rdd, time| {
             let first = rdd.take(n.saturating_add(1))?;
+            runner.turn().wait()?;
             let mut out = std::io::stdout().lock();
             out.write_all(layout(time, &first, n)?.as_bytes())
                 .and_then(|()| out.flush())

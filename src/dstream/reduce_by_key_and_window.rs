@@ -90,6 +90,7 @@ impl<K: Key, V: Stored> ReduceByKeyAndWindow<K, V> {
         pane: Option<Time>,
         new: Vec<(K, V)>,
     ) -> Result<TaskResult<K, V>> {
+        self.runner.turn().wait()?;
         let mut shard = self.shards[partition].lock();
         shard.begin()?;
         let mut task = Task {

@@ -92,8 +92,9 @@ impl<K: Key, V: Data, S: Stored> UpdateStateByKey<K, V, S> {
         partition: usize,
         input: Vec<(K, Vec<V>)>,
         initial: &[(K, S)],
-        snapshot: &Arc<StoreSnapshot>,
+        snapshot: &Mutex<Option<Arc<StoreSnapshot>>>,
     ) -> Result<Vec<Change>> {
+        self.runner.turn().wait()?;
         let mut shard = self.state.begin(partition)?;
         let opened = self.state.opened()?;
         if shard.counters.keys == 0 && shard.memory.entries.is_none() {
@@ -103,8 +104,9 @@ impl<K: Key, V: Data, S: Stored> UpdateStateByKey<K, V, S> {
             (_, true) => (Base::Memory(Arc::new(initial_entries(partition, initial)?)), false),
             (Some(entries), _) => (Base::Memory(entries.clone()), false),
             (None, _) => {
+                let snapshot = self.snapshot(snapshot)?;
                 let heap = Entry::<K>::cost_of(shard.counters.keys, shard.counters.bytes);
-                (Base::Store(snapshot.clone()), heap <= opened.budget)
+                (Base::Store(snapshot), heap <= opened.budget)
             }
         };
         let mut writes = Writes::new(partition, &shard);
@@ -136,6 +138,15 @@ impl<K: Key, V: Data, S: Stored> UpdateStateByKey<K, V, S> {
             shard.memory.entries = Some(Arc::new(read));
         }
         writes.finish(&mut shard)
+    }
+
+    /// The state as the batch before left it, the same for all tasks; made when it is wanted first.
+    fn snapshot(&self, made: &Mutex<Option<Arc<StoreSnapshot>>>) -> Result<Arc<StoreSnapshot>> {
+        let mut made = made.lock();
+        if let Some(snapshot) = &*made {
+            return Ok(snapshot.clone());
+        }
+        Ok(made.insert(Arc::new(self.state.snapshot()?)).clone())
     }
 
     fn call(&self, time: Time, key: &K, values: Vec<V>, state: Option<S>) -> Option<S> {
@@ -203,13 +214,13 @@ impl<K: Key, V: Data, S: Stored> Stateful for UpdateStateByKey<K, V, S> {
         }
         let mut changes = Vec::new();
         let mut initial = Vec::new();
-        if self.state.is_fresh() {
+        if self.state.takes_initial(self.runner.turn())? {
             changes.push(self.state.initial_taken());
             initial = self.spec.initial.by_partition(&self.runner, &self.partitioner)?;
         }
         let input =
             self.parent.get_or_compute(time)?.unwrap_or_else(|| Rdd::in_memory(&self.runner, Vec::new()));
-        let snapshot = Arc::new(self.state.snapshot()?);
+        let snapshot = Mutex::new(None);
         let grouped = input.group_by_key_with(self.partitioner.clone());
         let results = grouped.run_with_state(|pairs, task| {
             let initial = initial.get(task.partition).map_or(&[][..], |initial| initial);

@@ -89,12 +89,16 @@ impl<T: Stored> Stateful for Window<T> {
 
     fn evaluate(&self, time: Time) -> Result<Vec<Change>> {
         let mut changes = Vec::new();
-        let mut batches = self.batches.lock();
+        let mut new = None;
         if time.is_multiple_of(self.parent_slide)
             && self.lengths.pane_of(time).is_some()
             && let Some(input) = self.parent.get_or_compute(time)?
         {
-            let partitions = input.run_partitions(|elements, _| Ok(Arc::new(elements)))?;
+            new = Some(input.run_partitions(|elements, _| Ok(Arc::new(elements)))?);
+        }
+        self.runner.turn().wait()?;
+        let mut batches = self.batches.lock();
+        if let Some(partitions) = new {
             let mut bytes = 0;
             for (number, elements) in partitions.iter().enumerate().filter(|(_, e)| !e.is_empty()) {
                 let (key, value) = (partition_key(time, number)?, encode_value(&**elements)?);

@@ -17,6 +17,7 @@ use super::blame::caught;
 use super::counted::Weigh;
 use super::letters::{BadRecords, Letters};
 use super::{Disk, Flow, Rdd, Stop, StorageMemory};
+use crate::batch::Turn;
 use crate::error::{Error, ErrorKind, Result};
 use crate::shared::{Accumulators, Additions, add_to_attempt, in_attempt};
 use crate::source::{DeadLetter, OffsetRange};
@@ -156,6 +157,7 @@ pub(crate) struct Runner {
     max_attempts: u32,
     effects: Mutex<Effects>,
     accumulators: Accumulators,
+    turn: Arc<Turn>,
     cancelled: AtomicBool,
     /// Since when the context is to stop.
     stopping: OnceLock<Stopwatch>,
@@ -189,6 +191,7 @@ impl Runner {
             max_attempts,
             effects: Mutex::default(),
             accumulators: Accumulators::default(),
+            turn: Arc::default(),
             cancelled: AtomicBool::new(false),
             stopping: OnceLock::new(),
             caught_up: AtomicBool::new(true),
@@ -232,6 +235,11 @@ impl Runner {
     /// The accumulators that tasks add to.
     pub fn accumulators(&self) -> &Accumulators {
         &self.accumulators
+    }
+
+    /// The running batch's turn to change state and hand over output.
+    pub fn turn(&self) -> &Arc<Turn> {
+        &self.turn
     }
 
     /// How many threads run tasks.

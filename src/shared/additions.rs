@@ -141,6 +141,11 @@ impl RunningBatch {
 }
 
 impl Accumulators {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.named.lock().is_empty()
+    }
+
     /// Whether this thread runs a batch.
     pub fn is_batch_here(&self) -> bool {
         self.batch.is_here()

@@ -94,18 +94,16 @@ pub(crate) trait Sink: Send + Sync {
         Ok(())
     }
 
-    /// The batch `time` begins, perhaps again.
-    fn begin(&self, _time: Time) {}
-
     /// Has a topic ready for records that cannot be used.
     fn add_dead_letter_topic(&self, _topic: &str) {}
 
-    /// Records of the batch that it did not take, and was not to fail for.
-    fn bad_records(&self) -> u64 {
+    /// Records that it did not take since the last call, and was not to fail for.
+    fn take_bad_records(&self) -> u64 {
         0
     }
 
     /// Takes records that could not be used, each with the topic that it goes to, as they are read from where they were kept.
+    /// Like all that takes something of a batch, it waits until that has [the turn](crate::batch::Turn).
     fn dead_letters(
         &self,
         _time: Time,

@@ -218,6 +218,20 @@ pub(crate) trait Input: Send + Sync {
         true
     }
 
+    /// Whether the next batch may be planned and read while this one is being committed, and this one still be begun again: its
+    /// records wait in a log, and nothing has become of the log that has to be taken in first.
+    fn may_run_ahead(&self) -> bool {
+        false
+    }
+
+    /// As long as it is `held`, the batch before the next may be begun again: what becomes of the log meanwhile is taken in later.
+    fn hold(&self, _held: bool) {}
+
+    /// Whether the batch that was planned last could not take all that was there.
+    fn has_left_some(&self) -> bool {
+        false
+    }
+
     /// The log whose batches it has, if it follows one; it then has an end.
     fn followed(&self) -> Option<&FollowedLog> {
         None

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::delta::{kind, single_key, user_key};
 use super::{Cache, Change, Pending, StateDb, StoreSnapshot, record_key};
+use crate::batch::Turn;
 use crate::codec::{Key, decode_value, encode_value};
 use crate::error::{Error, Result};
 use crate::time::Time;
@@ -176,6 +177,14 @@ impl<K: Key, M: Memory<K>> KeyedState<K, M> {
     /// Whether the running batch is the first, which takes the initial state.
     pub fn is_fresh(&self) -> bool {
         self.fresh.load(Ordering::Relaxed)
+    }
+
+    /// Whether the running batch is to take the initial state. The one before it may be taking it: that one's end is waited for.
+    pub fn takes_initial(&self, turn: &Turn) -> Result<bool> {
+        if self.is_fresh() {
+            turn.wait()?;
+        }
+        Ok(self.is_fresh())
     }
 
     /// Notes that the running batch has taken the initial state.

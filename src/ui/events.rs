@@ -44,7 +44,7 @@ fn sent(app: &App, event: &Event) -> Sent {
         Event::Receiver => return Sent::default().event("receiver").data("{}"),
         Event::Submitted => {
             let known = app.history.known.read();
-            let active = known.waiting + usize::from(known.running.is_some());
+            let active = known.waiting + known.running.len();
             return Sent::default()
                 .event("batchSubmitted")
                 .data(format!("{{\"numActiveBatches\":{active}}}"));

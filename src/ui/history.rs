@@ -95,7 +95,8 @@ pub(super) struct Known {
     /// The first of those that wait, and how many do.
     pub queued: VecDeque<Arc<Batch>>,
     pub waiting: usize,
-    pub running: Option<Arc<Batch>>,
+    /// The oldest first: one may begin while the one before it is being committed.
+    pub running: Vec<Arc<Batch>>,
     /// The oldest first.
     pub batches: VecDeque<Arc<Batch>>,
     /// How many at the end of `batches` have their details, and how many details these are.
@@ -147,6 +148,15 @@ impl Known {
             return Some(self.batches[at].clone());
         }
         self.running.iter().chain(&self.queued).find(|batch| batch.info.batch_time == time).cloned()
+    }
+
+    fn change_running(&mut self, time: Time, change: impl FnOnce(&mut Vec<OutputOperationInfo>)) {
+        let Some(running) = self.running.iter_mut().find(|running| running.info.batch_time == time) else {
+            return;
+        };
+        let mut info = running.info.clone();
+        change(&mut info.output_operations);
+        *running = Arc::new(Batch::new(Status::Processing, info));
     }
 
     fn keep(&mut self, batch: Arc<Batch>) {
@@ -223,27 +233,24 @@ impl StreamingListener for History {
         let mut known = self.known.write();
         known.waiting = waiting;
         known.no_longer_queued(batch.info.batch_time);
-        known.running = Some(batch.clone());
+        known.running.retain(|running| running.info.batch_time != batch.info.batch_time);
+        known.running.push(batch.clone());
         drop(known);
         self.tell(Event::Started(batch));
     }
 
     fn output_operation_started(&self, operation: &OutputOperationInfo) {
-        let mut known = self.known.write();
-        let Some(running) = &known.running else { return };
-        let mut info = running.info.clone();
-        info.output_operations.push(operation.clone());
-        known.running = Some(Arc::new(Batch::new(Status::Processing, info)));
+        self.known
+            .write()
+            .change_running(operation.batch_time, |operations| operations.push(operation.clone()));
     }
 
     fn output_operation_completed(&self, operation: &OutputOperationInfo) {
-        let mut known = self.known.write();
-        let Some(running) = &known.running else { return };
-        let mut info = running.info.clone();
-        if let Some(own) = info.output_operations.iter_mut().find(|own| own.id == operation.id) {
-            *own = operation.clone();
-        }
-        known.running = Some(Arc::new(Batch::new(Status::Processing, info)));
+        self.known.write().change_running(operation.batch_time, |operations| {
+            if let Some(own) = operations.iter_mut().find(|own| own.id == operation.id) {
+                *own = operation.clone();
+            }
+        });
     }
 
     fn batch_completed(&self, batch: &BatchInfo) {
@@ -255,7 +262,7 @@ impl StreamingListener for History {
         let mut guard = self.known.write();
         let known = &mut *guard;
         known.no_longer_queued(batch.info.batch_time);
-        known.running = None;
+        known.running.retain(|running| running.info.batch_time != batch.info.batch_time);
         if failed {
             known.totals.failed += 1;
         } else {

@@ -96,7 +96,7 @@ pub(super) async fn batches(State(app): State<App>, Query(wanted): Query<Wanted>
         }
     };
     let known = app.history.known.read();
-    let all = known.queued.iter().rev().chain(&known.running).chain(known.batches.iter().rev());
+    let all = known.queued.iter().rev().chain(known.running.iter().rev()).chain(known.batches.iter().rev());
     let after = wanted.after.map_or(Time::from_millis(i64::MIN), Time::from_millis);
     let found = all
         .filter(|batch| batch.info.batch_time > after && status.is_none_or(|status| batch.status == status))

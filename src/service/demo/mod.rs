@@ -41,7 +41,12 @@ pub(crate) fn demo(args: &DemoArgs, stop: &StopRequested) -> Result<()> {
     let rows = table.clone();
     let builder = StreamingContext::builder(&*config.app_id);
     let ssc = pipeline::build(&config, builder, &Default::default(), |streams| {
-        streams.get("trending")?.output("demo", move |rdd, _| rows.set(rdd.collect()?));
+        let turn = streams.turn();
+        streams.get("trending")?.output("demo", move |rdd, _| {
+            let found = rdd.collect()?;
+            turn.wait()?;
+            rows.set(found)
+        });
         Ok(())
     })?;
     let batches =

@@ -55,12 +55,13 @@ pub(super) fn add(
             records.save_to_kafka(sink, &topic.topic);
         }
         Sink::Console { rows } => {
-            let rows = *rows;
+            let (rows, turn) = (*rows, streams.turn());
             stream.output(&format!("console({})", output.from), move |rdd, time| {
                 let heads = rdd.fold_partitions(Head::default, |head, batch| head.take(&batch, rows))?;
                 let beyond = heads.iter().map(|head| head.beyond).sum();
                 let batches: Vec<_> = heads.into_iter().flat_map(|head| head.batches).collect();
                 let shown = encode::pretty(&batches, rows, beyond);
+                turn.wait()?;
                 let write = || {
                     let mut out = std::io::stdout().lock();
                     writeln!(out, "Time: {time}\n{shown}").and_then(|()| out.flush())

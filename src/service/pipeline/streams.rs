@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::decode::{Chunk, SourceDecoder};
 use super::traced::{Traced, TracedStream};
+use crate::batch::Turn;
 use crate::error::{Error, Result};
 use crate::rdd::{Data, Flow, MemoryRdd, Rdd, TaskContext};
 use crate::service::check::{Input, KafkaInput, OnBadRecord, Source, Step, Stream, Table, Topics, Uid};
@@ -54,6 +55,11 @@ impl<'c> Streams<'c> {
             traced: BTreeMap::new(),
             tables,
         }
+    }
+
+    /// The running batch's turn to be seen by others.
+    pub(crate) fn turn(&self) -> Arc<Turn> {
+        self.ssc.inner.runner.turn().clone()
     }
 
     /// What the rows of a batch may take.

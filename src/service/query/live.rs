@@ -27,15 +27,15 @@ struct Table {
     schema: SchemaRef,
     remember: Option<Duration>,
     most_rows: usize,
-    /// What the running batch gave; nobody sees it until the batch is committed.
-    running: Option<(Time, Vec<RecordBatch>)>,
+    /// What each batch gave that is not committed yet; nobody sees it before.
+    running: BTreeMap<Time, Vec<RecordBatch>>,
     batches: VecDeque<(Time, Vec<RecordBatch>)>,
 }
 
 impl LiveTables {
     /// Makes a table for rows of the columns `schema`.
     pub(crate) fn add(&self, name: &str, schema: &SchemaRef, remember: Option<Duration>, most_rows: usize) {
-        let (running, batches) = (None, VecDeque::new());
+        let (running, batches) = (BTreeMap::new(), VecDeque::new());
         let schema = crate::sql::batch_time_schema(schema);
         self.0.lock().tables.insert(name.to_owned(), Table { schema, remember, most_rows, running, batches });
     }
@@ -59,7 +59,7 @@ impl LiveTables {
             }
         }
         if let Some(table) = self.0.lock().tables.get_mut(name) {
-            table.running = Some((time, last));
+            table.running.insert(time, last);
         }
         Ok(())
     }
@@ -94,14 +94,13 @@ impl LiveTables {
 impl Table {
     /// Shows the batch's rows, and forgets what is too old or too much.
     fn publish(&mut self, time: Time) {
-        if let Some((of, rows)) = self.running.take()
-            && of == time
-            && !rows.is_empty()
-        {
+        let later = self.running.split_off(&(time + Duration::millis(1)));
+        let rows = std::mem::replace(&mut self.running, later).remove(&time);
+        if let Some(rows) = rows.filter(|rows| !rows.is_empty()) {
             if self.remember.is_none() {
                 self.batches.clear();
             }
-            self.batches.push_back((of, rows));
+            self.batches.push_back((time, rows));
         }
         if let Some(remember) = self.remember {
             while self.batches.front().is_some_and(|(at, _)| *at <= time - remember) {
@@ -152,7 +151,8 @@ impl StreamingListener for Publish {
         if batch.failure.is_none() {
             self.0.publish(batch.batch_time);
         } else {
-            self.0.0.lock().tables.values_mut().for_each(|table| table.running = None);
+            let mut shown = self.0.0.lock();
+            shown.tables.values_mut().for_each(|table| drop(table.running.remove(&batch.batch_time)));
         }
     }
 

@@ -114,4 +114,11 @@ fn a_table_keeps_its_last_rows() {
     // Ten seconds after the first batch.
     Publish(tables.clone()).batch_skipped(at(11_000));
     assert_eq!(numbers(&tables), [(2, 10)]);
+    // A batch may have given its rows before the one before it is committed.
+    tables.put("t", at(11_500), &[rows(11..12)]).unwrap();
+    tables.put("t", at(12_000), &[rows(12..13)]).unwrap();
+    Publish(tables.clone()).batch_skipped(at(11_500));
+    assert_eq!(numbers(&tables), [(2, 10), (11, 11)]);
+    Publish(tables.clone()).batch_skipped(at(12_000));
+    assert_eq!(numbers(&tables), [(11, 11), (12, 12)]);
 }

@@ -60,6 +60,8 @@ pub(super) struct Shared {
     transactions: Mutex<Transactions>,
     /// Records of the batch that were skipped or went to a dead-letter topic.
     bad: AtomicU64,
+    /// The batch whose records were handed over last.
+    taking: Mutex<Option<Time>>,
 }
 
 /// The application's consumer group, as a producer needs it.
@@ -127,6 +129,7 @@ impl Shared {
             counts: Mutex::default(),
             transactions: Mutex::default(),
             bad: AtomicU64::new(0),
+            taking: Mutex::default(),
         }
     }
 
@@ -148,8 +151,20 @@ impl Shared {
         Outbox::new(self.room.clone(), self.spill.clone())
     }
 
+    /// Begins to take what batch `time` has, if it is not doing so.
+    fn take_from(&self, time: Time) {
+        let before = self.taking.lock().replace(time);
+        if before != Some(time)
+            && let Some(producer) = self.producer()
+        {
+            producer.context().partitioner.begin(time);
+        }
+    }
+
     /// Hands over what an output operation has for `topic`.
     pub fn send(&self, topic: &Arc<str>, time: Time, operator: &str, outboxes: Vec<Outbox>) -> Result<()> {
+        self.runner.turn().wait()?;
+        self.take_from(time);
         let policy = self.topics.lock().get(topic).map(|settings| settings.on_bad_record.clone());
         let policy = policy.unwrap_or_default();
         let limits = match policy {
@@ -188,6 +203,7 @@ impl Shared {
     }
 
     pub fn send_all(&self, topic: &Arc<str>, time: Time, records: &[ProducerRecord]) -> Result<()> {
+        self.take_from(time);
         let mut sender = Sender::new(self, topic, time);
         records.iter().try_for_each(|record| sender.send(record))?;
         sender.finish();
@@ -494,6 +510,8 @@ impl Sink for Shared {
 
     fn abort(&self) -> Result<()> {
         self.counts.lock().clear();
+        self.taking.lock().take();
+        self.bad.store(0, Ordering::Relaxed);
         let Some(producer) = &self.producer() else { return Ok(()) };
         if self.open.lock().is_some() {
             self.persist(producer, "abort the transaction", || producer.abort_transaction(CALL))
@@ -505,18 +523,13 @@ impl Sink for Shared {
         Ok(())
     }
 
-    fn begin(&self, time: Time) {
-        self.bad.store(0, Ordering::Relaxed);
-        if let Some(producer) = self.producer() {
-            producer.context().partitioner.begin(time);
-        }
-    }
-
     fn add_dead_letter_topic(&self, topic: &str) {
         self.add_dead_letters(topic);
     }
 
     fn dead_letters(&self, time: Time, letters: &mut dyn Iterator<Item = Result<DeadLetter>>) -> Result<()> {
+        self.runner.turn().wait()?;
+        self.take_from(time);
         for letter in letters {
             let letter = letter?;
             let topic = letter.destination.as_str().into();
@@ -527,8 +540,8 @@ impl Sink for Shared {
         Ok(())
     }
 
-    fn bad_records(&self) -> u64 {
-        self.bad.load(Ordering::Relaxed)
+    fn take_bad_records(&self) -> u64 {
+        self.bad.swap(0, Ordering::Relaxed)
     }
 
     fn transactions(&self) -> Transactions {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 
@@ -109,8 +110,20 @@ impl KafkaInput {
         }
     }
 
-    /// Takes in what was noticed of the topics since the last batch, before batch `time` is planned.
+    /// Whether something was noticed that the next plan has to take in.
+    pub(super) fn has_changes(&self) -> bool {
+        let is_seen = self.discovery.lock().as_ref().is_some_and(|discovery| discovery.has_news());
+        let progress = self.progress.lock();
+        let is_shorter =
+            |(place, next): (&Place, &i64)| progress.latest.get(place).is_some_and(|latest| latest < next);
+        is_seen || self.losses.has_to_latest() || progress.next.iter().any(is_shorter)
+    }
+
+    /// Takes in what was noticed of the topics since the last batch, before batch `time` is planned. Not now, if the input is held.
     pub(super) fn adopt_changes(&self, time: Time) -> Result<()> {
+        if self.held.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let seen = self.discovery.lock().as_ref().and_then(|discovery| discovery.take());
         let to_latest = self.losses.take_to_latest();
         if seen.is_none() && to_latest.is_empty() {
@@ -220,6 +233,10 @@ impl KafkaInput {
     /// so long that they must have been made anew, or have lost records, are gone back to if that is wanted; tells whether
     /// they were.
     pub(super) fn take_in(&self, ends: Offsets, time: Time) -> Result<bool> {
+        if self.held.load(Ordering::Relaxed) {
+            self.progress.lock().latest.extend(ends);
+            return Ok(false);
+        }
         let shrunk = self.progress.lock().found(ends);
         if shrunk.is_empty() {
             return Ok(false);

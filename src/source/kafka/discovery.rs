@@ -58,6 +58,11 @@ impl Discovery {
         Ok(Self { last, _stop: stop })
     }
 
+    /// Whether there is something to [`take`](Self::take).
+    pub fn has_news(&self) -> bool {
+        self.last.lock().is_some()
+    }
+
     /// What was seen last, if that was not asked for before.
     pub fn take(&self) -> Option<Seen> {
         self.last.lock().take()

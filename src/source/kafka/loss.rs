@@ -82,6 +82,11 @@ impl Losses {
         std::mem::take(&mut self.lost.lock().new)
     }
 
+    /// Whether there are partitions that are to go on at their ends.
+    pub fn has_to_latest(&self) -> bool {
+        !self.lost.lock().to_latest.is_empty()
+    }
+
     /// The partitions that are to go on at their ends, since the last call.
     pub fn take_to_latest(&self) -> BTreeSet<Place> {
         std::mem::take(&mut self.lost.lock().to_latest)

@@ -1,8 +1,8 @@
 //! The input behind a Kafka stream: where it starts, what belongs to a batch, and what it commits.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use parking_lot::{Mutex, RwLock};
@@ -68,6 +68,8 @@ pub(super) struct KafkaInput {
     pub(super) discovery: Mutex<Option<Discovery>>,
     /// Since when the cluster has not answered, if it does not.
     pub(super) away: Arc<Away>,
+    /// Whether it stays what it is: the batch before the next may be begun again.
+    pub(super) held: AtomicBool,
 }
 
 /// Ranges, and who reads them.
@@ -106,7 +108,9 @@ pub(super) struct Progress {
     pub next: Offsets,
     pub latest: Offsets,
     pub committed: Offsets,
-    pub last_timestamps: BTreeMap<Place, i64>,
+    /// When the last records up to an offset had been written, of slices that were read and are not known to be committed, and of the last
+    /// one that is.
+    pub last_timestamps: BTreeMap<Place, VecDeque<(i64, i64)>>,
     /// How large the records were that were read last, on average.
     pub record_bytes: BTreeMap<Place, f64>,
     /// What backpressure allows.
@@ -200,6 +204,7 @@ impl KafkaInput {
             losses: Arc::default(),
             discovery: Mutex::default(),
             away: Arc::default(),
+            held: AtomicBool::new(false),
         }
     }
 
@@ -234,7 +239,14 @@ impl KafkaInput {
         if let Some(at) = stats.last_timestamp
             && progress.next.get(&place) == Some(&range.until)
         {
-            progress.last_timestamps.insert(place, at);
+            let committed = progress.committed.get(&place).copied().unwrap_or_default();
+            let times = progress.last_timestamps.entry(place).or_default();
+            // Read again, after it was given up.
+            times.retain(|(until, _)| *until < range.until);
+            while times.get(1).is_some_and(|(until, _)| *until <= committed) {
+                times.pop_front();
+            }
+            times.push_back((range.until, at));
         }
     }
 
@@ -461,6 +473,22 @@ impl Input for KafkaInput {
         self.progress.lock().is_caught_up()
     }
 
+    fn may_run_ahead(&self) -> bool {
+        self.config.follow.is_none() && !self.has_changes()
+    }
+
+    fn hold(&self, held: bool) {
+        self.held.store(held, Ordering::Relaxed);
+    }
+
+    fn has_left_some(&self) -> bool {
+        let progress = self.progress.lock();
+        match &self.cuts {
+            None => progress.taken_all.is_none(),
+            Some(_) => progress.next.iter().any(|(place, next)| progress.latest.get(place) > Some(next)),
+        }
+    }
+
     /// Nothing cuts a slice by timestamp.
     fn obeys_rate(&self) -> bool {
         self.cuts.is_none()
@@ -477,7 +505,10 @@ impl Input for KafkaInput {
             partition: place.1,
             committed: *committed,
             latest: progress.latest.get(place).copied().unwrap_or(*committed).max(*committed),
-            last_timestamp: progress.last_timestamps.get(place).copied(),
+            last_timestamp: progress.last_timestamps.get(place).and_then(|times| {
+                let of_committed = times.iter().rev().find(|(until, _)| until <= committed);
+                of_committed.map(|(_, at)| *at)
+            }),
         };
         progress.committed.iter().map(lag).collect()
     }

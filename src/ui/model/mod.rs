@@ -83,7 +83,7 @@ impl StreamingStatistics {
     pub fn new(app_name: &str, state: &'static str, interval: Duration, known: &Known, now: Time) -> Self {
         let completed = || known.batches.iter().filter(|batch| batch.status == Status::Completed);
         let active = known.receivers.values().filter(|receiver| receiver.active).count();
-        let running = known.running.as_ref().map_or(0, |batch| batch.info.num_records);
+        let running: u64 = known.running.iter().map(|batch| batch.info.num_records).sum();
         let figures =
             |of: fn(&Figures) -> Option<f64>| mean(completed().filter_map(move |b| of(&Figures::of(b))));
         let has_lag = !known.lag.is_empty();
@@ -99,7 +99,7 @@ impl StreamingStatistics {
             num_total_completed_batches: known.totals.completed,
             num_total_failed_batches: known.totals.failed,
             num_retained_completed_batches: completed().count(),
-            num_active_batches: known.waiting.max(known.queued.len()) + usize::from(known.running.is_some()),
+            num_active_batches: known.waiting.max(known.queued.len()) + known.running.len(),
             num_processed_records: known.totals.records,
             num_received_records: known.totals.records + running,
             avg_input_rate: mean(completed().map(|b| b.info.num_records as f64))
