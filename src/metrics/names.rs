@@ -20,8 +20,10 @@ pub(super) const BATCH_ATTEMPTS: Name =
     ("tidemill_batch_attempts_total", "Runs of batches: more than batches where a transaction was aborted.");
 pub(super) const SCHEDULING_DELAY: Name =
     ("tidemill_batch_scheduling_delay_seconds", "From a batch's submission to the start of its processing.");
-pub(super) const PROCESSING: Name =
-    ("tidemill_batch_processing_seconds", "From the start of a batch's processing to its commit.");
+pub(super) const PROCESSING: Name = (
+    "tidemill_batch_processing_seconds",
+    "From the start of a batch's processing to its commit, with what it waited for the batch before it if it began early.",
+);
 pub(super) const TOTAL_DELAY: Name =
     ("tidemill_batch_total_delay_seconds", "From a batch's submission to its commit.");
 pub(super) const PHASE: Name =

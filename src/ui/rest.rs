@@ -80,7 +80,7 @@ pub(super) struct Wanted {
     limit: Option<usize>,
 }
 
-/// The last batches, the latest first: those that wait, the one that runs, then those that are over
+/// The last batches, the latest first: those that wait, the one that runs (two, while one is committed), then those that are over
 #[utoipa::path(get, path = "/api/v1/batches", tag = "batches", params(Wanted),
     responses((status = 200, body = Vec<BatchInfo>), (status = 400, body = Problem)))]
 pub(super) async fn batches(State(app): State<App>, Query(wanted): Query<Wanted>) -> Response {

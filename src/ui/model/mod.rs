@@ -55,7 +55,7 @@ pub(super) struct StreamingStatistics {
     /// Batches that wait or run.
     pub num_active_batches: usize,
     pub num_processed_records: u64,
-    /// Records of completed batches and of the one that runs.
+    /// Records of completed batches and of those that run.
     pub num_received_records: u64,
     /// Records per second over the batches that are kept.
     pub avg_input_rate: Option<f64>,
