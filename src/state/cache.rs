@@ -32,7 +32,8 @@ pub(crate) struct Cache {
     vacant: Vec<u16>,
     /// What the segments take.
     bytes: usize,
-    /// What the entries take that can be found.
+    /// What of them is written to, and what of that the entries take that can be found.
+    written: usize,
     live: usize,
 }
 
@@ -110,7 +111,8 @@ impl Cache {
             self.remove(key);
         }
         // One that is large would have many others go.
-        if size(key, value) > budget / 8 || u16::try_from(key.len()).is_err() {
+        let is_large = size(key, value) > budget / 8 || value.len() >= USED as usize;
+        if is_large || u16::try_from(key.len()).is_err() {
             return;
         }
         self.make_room_in_index(budget);
@@ -149,6 +151,7 @@ impl Cache {
         bytes.extend_from_slice(key);
         bytes.extend_from_slice(value);
         self.index.insert(self.hasher.hash_one(key), place);
+        self.written += size(key, value);
         self.live += size(key, value);
     }
 
@@ -213,7 +216,8 @@ impl Cache {
         let Some(number) = self.order.pop_front() else { return };
         let Segment(bytes) = std::mem::take(&mut self.segments[usize::from(number)]);
         self.bytes -= bytes.capacity();
-        let keep_all = may_keep_all && self.live <= budget.saturating_sub(self.index.bytes()) / 4 * 3;
+        let keep_all = may_keep_all && self.live <= self.written / 4 * 3;
+        self.written -= bytes.len();
         let mut at = 0;
         while let Some((key, value, used)) = bytes.get(at..).and_then(entry) {
             let taken = size(key, value);

@@ -84,6 +84,17 @@ fn large_values_make_room_for_each_other() {
 }
 
 #[test]
+fn what_no_segment_is_filled_by_costs_nothing_else_its_place() {
+    let (mut cache, budget) = (Cache::default(), 1 << 20);
+    for n in 0..2_000 {
+        cache.insert(&key(n), &vec![n as u8; 33 << 10], budget);
+        if n >= 3 && n % 4 == 3 {
+            assert!(cache.get(&key(3)).is_some(), "{n}");
+        }
+    }
+}
+
+#[test]
 fn without_room_it_holds_nothing() {
     assert_eq!(filled(0..5, 0).index.len(), 0);
 }
