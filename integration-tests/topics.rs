@@ -420,7 +420,10 @@ impl Held {
     fn failure(&self) -> String {
         match self.ssc.await_termination_or_timeout(LIMIT) {
             Err(error) => error.to_string(),
-            Ok(has_ended) => panic!("{:?}: no failure, has it ended: {has_ended}", self.case),
+            Ok(has_ended) => {
+                let seen = self.seen.lock().unwrap();
+                panic!("{:?}: no failure, has it ended: {has_ended}; it has read {seen:?}", self.case)
+            }
         }
     }
 
@@ -437,7 +440,9 @@ impl Held {
     fn lost(&self, count: i64) -> Vec<i64> {
         let mut lost = eventually(LIMIT, "what is lost", || {
             let lost: Vec<_> = self.lost.0.lock().unwrap().iter().flat_map(|r| r.from..r.until).collect();
-            if lost.len() as i64 >= count { Ok(lost) } else { Err(format!("{:?}: {lost:?}", self.case)) }
+            let seen = self.seen.lock().unwrap();
+            let told = || format!("{:?}: {lost:?}, and has read {seen:?}", self.case);
+            if lost.len() as i64 >= count { Ok(lost.clone()) } else { Err(told()) }
         });
         lost.sort_unstable();
         lost

@@ -10,7 +10,7 @@ use crate::truth::Truth;
 use crate::{Setting, child, row};
 
 /// Says when each batch has been committed; at `info` some batches share a line.
-const SCHEDULER: &str = "tidemill::batch::scheduler";
+const ENGINE: &str = "tidemill::batch::engine";
 
 /// Runs `pipelines/WORKLOAD.yaml`. Its times are those of its log: from `streaming started` to the last batch's `batch completed`, which
 /// comes after its commit.
@@ -42,7 +42,7 @@ pub fn run(
         .env("OUTPUT", &output)
         .env("CAMPAIGNS", setting.folder.join("campaigns-with-header.csv"))
         .env("TIDEMILL_LOG_FORMAT", "json")
-        .env("TIDEMILL_LOG", format!("info,{SCHEDULER}=debug"))
+        .env("TIDEMILL_LOG", format!("info,{ENGINE}=debug"))
         .stderr(Stdio::from(std::fs::File::create(&log).unwrap()));
     let (_, cost) = child::measured(command);
     let log = std::fs::read_to_string(&log).unwrap();
@@ -58,7 +58,7 @@ pub fn run(
     let (first, started, committed) = (
         seconds_of_day(lines[0]["timestamp"].as_str().unwrap()),
         when("streaming started", ""),
-        when("batch completed", SCHEDULER),
+        when("batch completed", ENGINE),
     );
     let seconds = (committed - started).rem_euclid(86_400.0);
     let startup = (started - first).rem_euclid(86_400.0);
