@@ -345,11 +345,25 @@ struct Held {
 /// Records per request, so that little is fetched ahead, and in all.
 const FIRST: i64 = 20;
 const ALL: i64 = 200;
+/// So many that no reader has all of them while its program is held, and of these, so many that go.
+const MANY: i64 = 1_000;
+const GONE: i64 = 900;
 
 impl Held {
     /// Reads the first records, and is held: at the end of their batch, or at the beginning of the next one, which is planned.
     fn start(
         broker: &Broker,
+        case: (Reader, Slicing, OnDataLoss),
+        at_end: bool,
+        discovery: Duration,
+    ) -> Self {
+        Self::start_with(broker, ALL, case, at_end, discovery)
+    }
+
+    /// The same over a topic of `all` records.
+    fn start_with(
+        broker: &Broker,
+        all: i64,
         case: (Reader, Slicing, OnDataLoss),
         at_end: bool,
         discovery: Duration,
@@ -362,7 +376,7 @@ impl Held {
             let at = now() - if n < FIRST { 120_000 } else { 60_000 };
             Record::from(format!("{n} {filler}")).timestamp(at)
         };
-        for begin in (0..ALL).step_by(FIRST as usize) {
+        for begin in (0..all).step_by(FIRST as usize) {
             broker.produce(&topic, (begin..begin + FIRST).map(record));
         }
         let folder = tempfile::tempdir().unwrap();
@@ -457,13 +471,13 @@ fn retention_that_overtakes_a_running_program_costs_what_is_gone_and_no_more() {
     for reader in [Reader::Native, Reader::RdKafka] {
         for slicing in [Slicing::Arrival, BY_TIME] {
             for policy in [OnDataLoss::Fail, OnDataLoss::Earliest, OnDataLoss::Latest] {
-                all.push(Held::start(broker, (reader, slicing, policy), true, NEVER));
+                all.push(Held::start_with(broker, MANY, (reader, slicing, policy), true, NEVER));
             }
         }
     }
     all.iter().for_each(Held::wait);
     let topics: Vec<_> = all.iter().map(|held| held.topic.as_str()).collect();
-    delete_below(broker, &topics, 100);
+    delete_below(broker, &topics, GONE);
     all.iter().for_each(|held| held.release.send(()).unwrap());
     for held in &all {
         let (topic, (.., policy)) = (&held.topic, held.case);
@@ -475,20 +489,20 @@ fn retention_that_overtakes_a_running_program_costs_what_is_gone_and_no_more() {
             continue;
         }
         if policy == OnDataLoss::Latest {
-            held.lost(ALL - 100);
+            held.lost(MANY - GONE);
             broker.produce(topic, ["new"]);
         }
-        held.read_up_to(if policy == OnDataLoss::Latest { ALL } else { ALL - 1 });
+        held.read_up_to(if policy == OnDataLoss::Latest { MANY } else { MANY - 1 });
         held.ssc.stop(true).unwrap();
         // Each record was read or told to be lost, once; what had been fetched before may have been read.
         let (lost, mut every) = (held.lost(1), held.seen.lock().unwrap().clone());
         let read = every.clone();
         every.extend(&lost);
         every.sort_unstable();
-        let end = if policy == OnDataLoss::Latest { ALL + 1 } else { ALL };
+        let end = if policy == OnDataLoss::Latest { MANY + 1 } else { MANY };
         assert_eq!(every, (0..end).collect::<Vec<_>>(), "{:?}: lost {lost:?}", held.case);
         assert!(read.is_sorted(), "{:?}", held.case);
-        let last = if policy == OnDataLoss::Latest { ALL - 1 } else { 99 };
+        let last = if policy == OnDataLoss::Latest { MANY } else { GONE } - 1;
         assert_eq!(lost.last(), Some(&last), "{:?}", held.case);
     }
 }
