@@ -71,12 +71,6 @@ impl Batch {
     pub fn span(&self) -> tracing::Span {
         tracing::info_span!("batch", batch_time = self.time().as_millis())
     }
-
-    /// As it was before anything ran, for one more attempt.
-    pub fn again(&mut self) {
-        self.info = self.submitted.clone();
-        self.delta = Delta::default();
-    }
 }
 
 impl Engine {
@@ -183,15 +177,14 @@ impl Engine {
         }
     }
 
-    /// Forgets all that the batch has made, which begins again.
-    pub(super) fn give_up(&self, batch: &mut Batch) {
+    /// Forgets all that the batch has made, which is to be run again.
+    pub(super) fn give_up(&self, batch: &mut Batch) -> Result<()> {
         self.runner.accumulators().discard_batch();
         self.runner.take_effects();
         self.runner.letters().clear();
-        if let Err(error) = self.graph.give_up(batch.time()) {
-            tracing::error!(%error, "the state before the batch cannot be found again");
-        }
-        batch.again();
+        batch.info = batch.submitted.clone();
+        batch.delta = Delta::default();
+        self.graph.forget(batch.time())
     }
 
     /// Nothing more will be made of what the inputs gave the batch.
@@ -241,7 +234,7 @@ impl Engine {
             ),
             Err(error) => tracing::error!(batch_time = time.as_millis(), error = %error, "batch failed"),
         }
-        let info = std::mem::replace(info, batch.submitted.clone());
+        let info = info.clone();
         self.listeners.announce(move |l| l.batch_completed(&info));
     }
 

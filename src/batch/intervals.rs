@@ -239,6 +239,19 @@ mod tests {
     }
 
     #[test]
+    fn only_an_interval_with_records_is_known_to_be_the_next_whatever_the_state_is() {
+        let (one, _) = intervals(100, &[&[31, 39, 52]]);
+        let next = |from: i64| one.next_with_records(t(from), &|| false).unwrap();
+        assert_eq!(next(40), Some(t(40)));
+        // Nothing is there: the state may have something to do.
+        assert_eq!(next(50), None);
+        // It has not come yet.
+        assert_eq!(next(110), None);
+        assert_eq!(one.next_with_records(t(60), &|| true).unwrap(), None);
+        assert_eq!(next(60), Some(t(60)));
+    }
+
+    #[test]
     fn what_is_due_is_run_without_records() {
         let one = intervals(100, &[&[5, 71]]);
         // Something at 32 after the first batch, and no more.

@@ -82,15 +82,16 @@ impl Scheduler {
         match self.before()? {
             Some((before, error)) => ran = self.run_both_again(before, error, &mut batch)?,
             // Its turn has come, whatever became of its work.
-            None => self.engine.note(&mut batch)?,
+            None => ran = self.engine.note(&mut batch).and(ran),
         }
         if matches!(ran, Ok(Ok(()))) && self.may_run_ahead(&batch) {
             self.engine.put_down(&batch);
             self.engine.runner.accumulators().commit_batch();
+            if let Some(mut batch) = self.beside.commit(batch) {
+                return self.settle(&mut batch, Ok(Ok(())), true);
+            }
             self.hold_inputs(true);
-            let Some(mut batch) = self.beside.commit(batch) else { return Ok(()) };
-            self.hold_inputs(false);
-            return self.settle(&mut batch, Ok(Ok(())), true);
+            return Ok(());
         }
         self.settle(&mut batch, ran, false)
     }
@@ -151,7 +152,9 @@ impl Scheduler {
     /// If the batch before failed for good.
     fn run_both_again(&self, mut before: Batch, error: Error, batch: &mut Batch) -> Result<Ran> {
         let engine = &self.engine;
-        engine.give_up(batch);
+        if let Err(error) = engine.give_up(batch) {
+            tracing::error!(%error, "the state before the batch cannot be found again");
+        }
         engine.runner.turn().reset();
         if let Err(error) = self.settle(&mut before, Ok(Err(error)), true) {
             let text = format!("given up, since the one before it failed: {}", error.whole_text());
@@ -173,7 +176,7 @@ impl Scheduler {
 
     /// Commits the batch, whose work had this `outcome`; runs it again if its transaction was aborted for something that may pass.
     fn attempts(&self, batch: &mut Batch, mut outcome: Result<()>, mut has_moved_on: bool) -> Result<()> {
-        let Engine { graph, runner, committer, .. } = &*self.engine;
+        let Engine { runner, committer, .. } = &*self.engine;
         loop {
             let error = match outcome.and_then(|()| self.engine.commit(batch)) {
                 Ok(()) => {
@@ -193,9 +196,7 @@ impl Scheduler {
                         error = %error,
                         "the batch's transaction was aborted, running the batch again"
                     );
-                    graph.forget(batch.time())?;
-                    runner.take_effects();
-                    batch.again();
+                    self.engine.give_up(batch)?;
                     batch.attempt += 1;
                     if std::mem::take(&mut has_moved_on) {
                         self.engine.begin(batch, false)?;

@@ -153,7 +153,6 @@ impl Committer {
     /// # Errors
     /// If it could not be made final. Then [`abort`](Committer::abort) tells whether it can be run again.
     pub fn commit(&mut self, plan: &Plan, slices: &[SliceInfo], delta: &mut Delta) -> Result<()> {
-        self.decided = false;
         // Of a transaction, that is part of filling it.
         for sink in self.parts.sinks.iter().filter(|sink| !sink.is_transactional()) {
             sink.flush()?;

@@ -97,9 +97,8 @@ impl Due for ByRecords<'_> {
             return Err(error);
         }
         let Self { from, intervals, .. } = &*self;
-        let is_due = self.is_first;
         let inner = &self.ssc.inner;
-        let due = if is_due { Some(*from) } else { inner.graph.next_due(*from - intervals.interval) };
+        let due = if self.is_first { Some(*from) } else { inner.graph.next_due(*from - intervals.interval) };
         let skipped = |time| inner.listeners.announce(move |l| l.batch_skipped(time));
         let time = intervals.next(*from, due, &|| self.is_stopping(), &skipped)?;
         self.is_first = false;

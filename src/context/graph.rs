@@ -438,12 +438,6 @@ impl Graph {
         self.times.end();
     }
 
-    /// Batch `time` is given up in the middle, for one that is begun again.
-    pub fn give_up(&self, time: Time) -> Result<()> {
-        self.times.end();
-        self.forget(time)
-    }
-
     /// Batch `time` is over: forgets the RDDs that need not be remembered longer.
     pub fn clear(&self, time: Time) {
         self.nodes.read().iter().for_each(|node| node.retained.clear(time));
