@@ -1,5 +1,6 @@
 //! Bytes to values and back: keys, stored values, and the hash that places keys.
 
+pub(crate) mod block;
 mod key;
 mod murmur2;
 mod scalar;

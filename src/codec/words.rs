@@ -4,10 +4,9 @@
 //! all words in them end, and a word is read with the bytes behind it, which are cut off without asking how many there are.
 
 use super::Text;
+use super::block::{self, BLOCK};
 use super::text::INLINE;
 
-/// How many bytes one look takes in.
-const BLOCK: usize = 64;
 /// From where on a word is read from a copy of the line's end: so many bytes are read of each.
 const END: usize = 24;
 
@@ -81,65 +80,9 @@ impl Iterator for Words<'_> {
 impl std::iter::FusedIterator for Words<'_> {}
 
 /// Which of the bytes from `at` on are whitespace: the first is the lowest bit.
-#[inline]
-fn whitespace(bytes: &[u8], at: usize) -> u64 {
-    let bytes = &bytes[at.min(bytes.len())..];
-    match bytes.first_chunk() {
-        Some(block) => of_block(block),
-        None => {
-            let mut block = [0; BLOCK];
-            block[..bytes.len()].copy_from_slice(bytes);
-            of_block(&block)
-        }
-    }
-}
-
-/// Which bytes of a block are whitespace, as [`u8::is_ascii_whitespace`] has it.
-#[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn of_block(block: &[u8; BLOCK]) -> u64 {
-    use std::arch::x86_64::*;
-
-    let (sixteens, _) = block.as_chunks::<16>();
-    sixteens.iter().rev().fold(0, |found, sixteen| {
-        // SAFETY: all processors of this architecture have SSE2, and sixteen bytes are read where there are as many.
-        let here = unsafe {
-            let bytes = _mm_loadu_si128(sixteen.as_ptr().cast());
-            let is = |byte: u8| _mm_cmpeq_epi8(bytes, _mm_set1_epi8(byte as i8));
-            // From tab to carriage return all but the vertical tab.
-            let from_tab = _mm_sub_epi8(bytes, _mm_set1_epi8(9));
-            let controls = _mm_cmpeq_epi8(_mm_min_epu8(from_tab, _mm_set1_epi8(4)), from_tab);
-            _mm_movemask_epi8(_mm_or_si128(is(b' '), _mm_andnot_si128(is(11), controls)))
-        };
-        found << 16 | u64::from(here as u16)
-    })
-}
-
-/// Which bytes of a block are whitespace, as [`u8::is_ascii_whitespace`] has it.
-#[cfg(any(test, not(target_arch = "x86_64")))]
-fn of_any_block(block: &[u8; BLOCK]) -> u64 {
-    let (eights, _) = block.as_chunks::<8>();
-    eights.iter().rev().fold(0, |found, eight| found << 8 | of_eight(*eight))
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-use of_any_block as of_block;
-
-/// Which of eight bytes are whitespace, as [`u8::is_ascii_whitespace`] has it.
-#[cfg(any(test, not(target_arch = "x86_64")))]
-fn of_eight(bytes: [u8; 8]) -> u64 {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const HIGH: u64 = ONES << 7;
-    let word = u64::from_le_bytes(bytes);
-    let low = word & !HIGH;
-    // The highest bit of each byte, where it is above the limit: below 128 each, none carries into the next.
-    let above = |limit: u64| (low + ONES * (127 - limit)) | word;
-    let is = |byte: u64| !(((low ^ (ONES * byte)) + ONES * 127) | word);
-    // From tab to carriage return all but the vertical tab.
-    let controls = above(8) & !above(13) & !is(11);
-    let found = (is(32) | controls) & HIGH;
-    // Gathers the eight bits in one byte.
-    (found >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56
+fn whitespace(bytes: &[u8], at: usize) -> u64 {
+    block::whitespace(&block::block(bytes, at))
 }
 
 #[cfg(test)]
@@ -169,17 +112,6 @@ mod tests {
                 same(&format!("{}{word}", " ".repeat(before)));
                 same(&format!("{} {word} ", "x".repeat(before)));
             }
-        }
-    }
-
-    #[test]
-    fn every_byte_is_whitespace_or_not() {
-        for (byte, at) in (0..=u8::MAX).flat_map(|byte| (0..BLOCK).map(move |at| (byte, at))) {
-            let mut block = [b'x'; BLOCK];
-            block[at] = byte;
-            let expected = u64::from(byte.is_ascii_whitespace()) << at;
-            assert_eq!(of_block(&block), expected, "{byte}");
-            assert_eq!(of_any_block(&block), expected, "{byte}");
         }
     }
 

@@ -7,9 +7,10 @@ use datafusion::arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use datafusion::common::{Result, exec_err};
 use datafusion::functions_nested::string::StringToArray as Original;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature};
-use memchr::memmem::Finder;
+use memchr::{memchr_iter, memmem::Finder};
 
 use super::views::{INLINE, view};
+use crate::codec::block::{BLOCK, block, equal};
 use crate::sql::{DataType, Field};
 
 /// DataFusion's function, whose results these are; only how they are come by is other where that pays.
@@ -57,7 +58,7 @@ impl ScalarUDFImpl for StringToArray {
 
 /// The parts of each of `texts`, none of an empty one, NULL for NULL.
 fn parts(texts: &StringViewArray, delimiter: &str) -> Result<ArrayRef> {
-    let mut parts = Parts { views: Vec::with_capacity(texts.len() * 8), is_any_long: false };
+    let mut parts = Parts { views: Vec::with_capacity(room(texts, delimiter)), is_any_long: false };
     let mut ends = Vec::with_capacity(texts.len() + 1);
     ends.push(0);
     let finder = Finder::new(delimiter);
@@ -74,7 +75,7 @@ fn parts(texts: &StringViewArray, delimiter: &str) -> Result<ArrayRef> {
                 (texts.data_buffers()[view.buffer_index as usize].as_slice(), text)
             };
             match delimiter.as_bytes() {
-                [byte] => parts.cut(bytes, text, 1, places(*byte, &bytes[text.start..text.end])),
+                [byte] => parts.cut_at(bytes, text, *byte),
                 longer => {
                     parts.cut(bytes, text, longer.len(), finder.find_iter(&bytes[text.start..text.end]))
                 }
@@ -94,26 +95,13 @@ fn parts(texts: &StringViewArray, delimiter: &str) -> Result<ArrayRef> {
     Ok(Arc::new(ListArray::try_new(element, ends, Arc::new(values), texts.nulls().cloned())?))
 }
 
-/// Where `byte` stands in `bytes`, eight of which are looked at together: where it comes every few bytes, that is quicker than a search that
-/// begins anew behind each.
-#[inline]
-fn places(byte: u8, bytes: &[u8]) -> impl Iterator<Item = usize> {
-    const LOW: u64 = u64::from_le_bytes([0x7f; 8]);
-    let wanted = u64::from_le_bytes([byte; 8]);
-    let (words, rest) = bytes.as_chunks::<8>();
-    let mut last = [!byte; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    let words = words.iter().copied().chain(std::iter::once(last)).enumerate();
-    words.flat_map(move |(at, word)| {
-        let differs = u64::from_le_bytes(word) ^ wanted;
-        // The highest bit of each byte that does not differ.
-        let mut found = !(((differs & LOW) + LOW) | differs | LOW);
-        std::iter::from_fn(move || {
-            let place = (found != 0).then(|| at * 8 + found.trailing_zeros() as usize / 8);
-            found &= found.wrapping_sub(1);
-            place
-        })
-    })
+/// How many parts there will be: it takes less to count them than to make room for more and more.
+fn room(texts: &StringViewArray, delimiter: &str) -> usize {
+    const GUESSED: usize = 8;
+    match delimiter.as_bytes() {
+        [byte] => texts.bytes_iter().map(|text| 1 + memchr_iter(*byte, text).count()).sum(),
+        _ => GUESSED * texts.len(),
+    }
 }
 
 /// Where a text stands.
@@ -131,6 +119,24 @@ struct Parts {
 }
 
 impl Parts {
+    /// Adds the parts of `text`, which is cut at each `byte`.
+    #[inline(always)]
+    fn cut_at(&mut self, bytes: &[u8], text: Text, byte: u8) {
+        let mut start = text.start;
+        for at in (text.start..text.end).step_by(BLOCK) {
+            // Of the text alone: more of it may stand behind it in the same memory.
+            let within = u64::MAX >> BLOCK.saturating_sub(text.end - at);
+            let mut found = equal(&block(bytes, at), byte) & within;
+            while found != 0 {
+                let end = at + found.trailing_zeros() as usize;
+                found &= found - 1;
+                self.add(bytes, text.block, start, end);
+                start = end + 1;
+            }
+        }
+        self.add(bytes, text.block, start, text.end);
+    }
+
     /// Adds the parts of `text`, which is cut at `places`, counted from its start.
     #[inline]
     fn cut(&mut self, bytes: &[u8], text: Text, delimiter: usize, places: impl Iterator<Item = usize>) {
