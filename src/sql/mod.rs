@@ -52,7 +52,7 @@ pub(crate) use columns::{
 pub(crate) use condition::Condition;
 pub use dataframe::{DataFrame, SqlColumn};
 pub(crate) use deadline::IsOver;
-pub(crate) use decode::{Decoder, Format};
+pub(crate) use decode::{Decoder, Format, ValueAt};
 pub(crate) use encode::FileFormat;
 pub(crate) use error::SqlError;
 pub(crate) use files::{TableFormat, read_table};

@@ -1,6 +1,5 @@
 //! A source's records to rows, in chunks: good rows go on, bad records go where the source says.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,7 +10,7 @@ use crate::rdd::TaskContext;
 use crate::service::check::{OnBadRecord, Source};
 use crate::source::Stage;
 use crate::source::kafka::{Headers, Record};
-use crate::sql::{Decoder, RecordBatch};
+use crate::sql::{Decoder, RecordBatch, ValueAt};
 use crate::time::Time;
 
 /// A chunk is decoded when it has this many records or bytes: what queries make of its rows, several times as much, is to fit into a
@@ -22,7 +21,8 @@ const BYTES: usize = 1 << 20;
 /// Copies of some records' values, and what a dead letter needs besides.
 pub(super) struct Chunk<'s> {
     source: &'s SourceDecoder,
-    topic: Option<Arc<str>>,
+    /// The topic and the number of the partition that all of them are of, once there is one.
+    partition: Option<(Arc<str>, i32)>,
     bytes: Vec<u8>,
     records: Records,
     /// The batch, of lines without offsets.
@@ -33,35 +33,39 @@ pub(super) struct Chunk<'s> {
 #[derive(Default)]
 struct Records {
     /// Where the values stand.
-    values: Vec<Option<Range<usize>>>,
+    values: Vec<ValueAt>,
     entries: Vec<Entry>,
     /// Of records that may become dead letters.
     rests: Vec<Rest>,
 }
 
 struct Entry {
-    partition: i32,
     offset: i64,
     timestamp: Option<i64>,
 }
 
 struct Rest {
-    key: Option<Range<usize>>,
+    key: ValueAt,
     headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
 impl Records {
-    fn get<'a>(&'a self, topic: &'a Arc<str>, bytes: &'a [u8], index: usize) -> Record<'a> {
-        let part = |range: Option<&Range<usize>>| range.map(|range| &bytes[range.clone()]);
-        let Entry { partition, offset, timestamp } = self.entries[index];
+    fn get<'a>(
+        &'a self,
+        (topic, partition): (&'a Arc<str>, i32),
+        bytes: &'a [u8],
+        index: usize,
+    ) -> Record<'a> {
+        let part = |place: ValueAt| place.range().map(|range| &bytes[range]);
+        let Entry { offset, timestamp } = self.entries[index];
         let rest = self.rests.get(index);
         Record {
             topic,
             partition,
             offset,
             timestamp,
-            key: part(rest.and_then(|rest| rest.key.as_ref())),
-            value: part(self.values[index].as_ref()),
+            key: part(rest.map_or(ValueAt::NONE, |rest| rest.key)),
+            value: part(self.values[index]),
             headers: Headers::owned(rest.map_or(&[], |rest| &rest.headers)),
         }
     }
@@ -96,7 +100,7 @@ pub(super) struct SourceDecoder {
 
 /// The records of a chunk's good rows, in the rows' order.
 pub(super) struct Kept {
-    topic: Arc<str>,
+    partition: (Arc<str>, i32),
     bytes: Bytes,
     records: Records,
 }
@@ -104,7 +108,8 @@ pub(super) struct Kept {
 impl Kept {
     /// The record of row `index`.
     pub fn record(&self, index: usize) -> Record<'_> {
-        self.records.get(&self.topic, &self.bytes, index)
+        let (topic, partition) = &self.partition;
+        self.records.get((topic, *partition), &self.bytes, index)
     }
 }
 
@@ -143,7 +148,7 @@ impl SourceDecoder {
 
 impl<'s> Chunk<'s> {
     pub fn new(source: &'s SourceDecoder) -> Self {
-        Self { source, topic: None, bytes: Vec::new(), records: Records::default(), read_in: None }
+        Self { source, partition: None, bytes: Vec::new(), records: Records::default(), read_in: None }
     }
 
     pub fn is_full(&self) -> bool {
@@ -152,33 +157,34 @@ impl<'s> Chunk<'s> {
 
     /// Takes a line of an input without offsets: its number in the partition stands for one.
     pub fn push_line(&mut self, line: &str, partition: i32, number: i64) {
-        if self.topic.is_none() {
-            self.topic = Some(self.source.name.clone());
+        if self.partition.is_none() {
+            self.partition = Some((self.source.name.clone(), partition));
         }
-        let value = Some(self.keep(line.as_bytes()));
+        let value = self.keep(line.as_bytes());
         self.records.values.push(value);
-        self.records.entries.push(Entry { partition, offset: number, timestamp: None });
+        self.records.entries.push(Entry { offset: number, timestamp: None });
     }
 
     pub fn push(&mut self, record: &Record<'_>) {
-        let value = record.value.map(|v| self.keep(v));
+        let value = record.value.map_or(ValueAt::NONE, |v| self.keep(v));
         self.records.values.push(value);
-        if self.topic.is_none() {
-            self.topic = Some(record.topic.clone());
+        if self.partition.is_none() {
+            self.partition = Some((record.topic.clone(), record.partition));
         }
-        let Record { partition, offset, timestamp, .. } = *record;
-        self.records.entries.push(Entry { partition, offset, timestamp });
+        let Record { offset, timestamp, .. } = *record;
+        self.records.entries.push(Entry { offset, timestamp });
         // Only a dead letter needs the record whole.
         if self.source.on_bad_record.dead_letter_topic().is_some() {
-            let (key, headers) = (record.key.map(|k| self.keep(k)), record.headers.to_owned());
+            let (key, headers) =
+                (record.key.map_or(ValueAt::NONE, |k| self.keep(k)), record.headers.to_owned());
             self.records.rests.push(Rest { key, headers });
         }
     }
 
-    fn keep(&mut self, bytes: &[u8]) -> Range<usize> {
+    fn keep(&mut self, bytes: &[u8]) -> ValueAt {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
-        start..self.bytes.len()
+        ValueAt::of(start..self.bytes.len())
     }
 
     /// The good records' rows; the chunk is empty after it. Nothing for an empty chunk.
@@ -195,26 +201,26 @@ impl<'s> Chunk<'s> {
     pub fn decode_traced(&mut self, task: &TaskContext) -> Result<Option<(RecordBatch, Kept)>> {
         let (rows, bytes) = self.decode_good(task)?;
         let records = std::mem::take(&mut self.records);
-        let topic = self.topic.clone();
-        Ok(rows.zip(topic).map(|(rows, topic)| (rows, Kept { topic, bytes, records })))
+        let partition = self.partition.clone();
+        Ok(rows.zip(partition).map(|(rows, partition)| (rows, Kept { partition, bytes, records })))
     }
 
     /// The good records' rows, and the bytes, which the rows' texts may be views of; the bad records are taken out of the chunk.
     fn decode_good(&mut self, task: &TaskContext) -> Result<(Option<RecordBatch>, Bytes)> {
-        let Some(topic) = self.topic.clone() else { return Ok((None, Bytes::new())) };
+        let Some((topic, partition)) = self.partition.clone() else { return Ok((None, Bytes::new())) };
         // The next chunk will be about as large.
         let next = Vec::with_capacity(self.bytes.len() + self.bytes.len() / 16);
         let bytes = Bytes::from(std::mem::replace(&mut self.bytes, next));
         let decoded = self.source.decoder.decode(&bytes, &self.records.values);
         let SourceDecoder { name, on_bad_record, .. } = self.source;
         for (index, error) in &decoded.bad {
-            let record = self.records.get(&topic, &bytes, *index);
+            let record = self.records.get((&topic, partition), &bytes, *index);
             let told = on_bad_record.apply(task, &record, Stage::Decode, name, error.clone(), self.read_in);
             told.map_err(|told| {
                 if told.kind() != ErrorKind::Data {
                     return told;
                 }
-                let Record { partition, offset, .. } = record;
+                let Record { offset, .. } = record;
                 Error::data(format!(
                     "source `{name}`: record {topic}-{partition} at offset {offset} cannot be read: {error}; set \
                      `on_bad_record` to `skip` or `{{ dead_letter: TOPIC }}` to go on without it"

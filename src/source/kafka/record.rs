@@ -53,7 +53,8 @@ impl Record<'_> {
     pub fn text(&self) -> std::borrow::Cow<'_, str> {
         let value = self.value.unwrap_or_default();
         // Nearly all is UTF-8, and this looks at many bytes at once.
-        std::str::from_utf8(value).map_or_else(|_| String::from_utf8_lossy(value), std::borrow::Cow::Borrowed)
+        simdutf8::basic::from_utf8(value)
+            .map_or_else(|_| String::from_utf8_lossy(value), std::borrow::Cow::Borrowed)
     }
 
     /// A copy that owns its bytes.

@@ -4,7 +4,6 @@
 //! fails as a whole. Where it fails, the chunk is split until the bad records stand alone, so that they cost and the good ones do not.
 
 use std::ops::Range;
-use std::str::from_utf8;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,8 +11,9 @@ use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::json::ReaderBuilder;
 use serde::de::IgnoredAny;
+use simdutf8::basic::from_utf8;
 
-use super::{Decoded, members};
+use super::{Decoded, ValueAt, members};
 use crate::error::{Error, Result};
 use crate::sql::{RecordBatch, SchemaRef};
 
@@ -33,11 +33,11 @@ pub(super) fn check(schema: &SchemaRef) -> Result<()> {
 }
 
 /// Rows of the columns of `schema`.
-pub(super) fn decode(schema: &SchemaRef, bytes: &Bytes, values: &[Option<Range<usize>>]) -> Decoded {
+pub(super) fn decode(schema: &SchemaRef, bytes: &Bytes, values: &[ValueAt]) -> Decoded {
     let mut work = Work { schema, bytes, values, good: Vec::new(), bad: Vec::new() };
     // There may be other bytes than those of values.
-    let of_value = |value: &Range<usize>| from_utf8(&bytes[value.clone()]).is_ok();
-    let is_text = from_utf8(bytes).is_ok() || values.iter().flatten().all(of_value);
+    let of_value = |value: Range<usize>| from_utf8(&bytes[value]).is_ok();
+    let is_text = from_utf8(bytes).is_ok() || values.iter().filter_map(|place| place.range()).all(of_value);
     let mut start = 0;
     while start < values.len() {
         let end = values.len().min(start + CHUNK);
@@ -58,7 +58,7 @@ pub(super) fn decode(schema: &SchemaRef, bytes: &Bytes, values: &[Option<Range<u
 struct Work<'a> {
     schema: &'a SchemaRef,
     bytes: &'a [u8],
-    values: &'a [Option<Range<usize>>],
+    values: &'a [ValueAt],
     good: Vec<RecordBatch>,
     bad: Vec<(usize, String)>,
 }
@@ -73,7 +73,7 @@ enum Failure {
 
 impl Work<'_> {
     fn value(&self, index: usize) -> Option<&[u8]> {
-        self.values[index].clone().map(|value| &self.bytes[value])
+        self.values[index].range().map(|value| &self.bytes[value])
     }
 
     /// Decodes the records from `start` up to `end`, which may be bad in any number.

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use datafusion::arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, StringViewArray};
 use datafusion::arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
 
+use super::ValueAt;
 use crate::sql::views::view;
 use crate::sql::{DataType, RecordBatch, SchemaRef};
 
@@ -18,11 +19,7 @@ use crate::sql::{DataType, RecordBatch, SchemaRef};
 const DEPTH: usize = 64;
 
 /// The rows of the objects at these places of `bytes`, which are UTF-8; nothing if not all of them are plain.
-pub(super) fn read(
-    schema: &SchemaRef,
-    bytes: &Bytes,
-    values: &[Option<Range<usize>>],
-) -> Option<RecordBatch> {
+pub(super) fn read(schema: &SchemaRef, bytes: &Bytes, values: &[ValueAt]) -> Option<RecordBatch> {
     let column = |of: &DataType| {
         Some(match of {
             DataType::Utf8View => Values::Text(Vec::with_capacity(values.len())),
@@ -43,7 +40,7 @@ pub(super) fn read(
     let mut reader =
         Reader { bytes, at: 0, end: 0, columns: columns.collect::<Option<_>>()?, unescaped: Vec::new() };
     for (row, value) in values.iter().enumerate() {
-        let value = value.clone()?;
+        let value = value.range()?;
         (reader.at, reader.end) = (value.start, value.end);
         reader.object(row)?;
     }

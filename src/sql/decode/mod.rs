@@ -33,6 +33,29 @@ pub(crate) enum Format {
     },
 }
 
+/// Where a record's value stands, or that there is none: small, since there is one of each record.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ValueAt {
+    start: u32,
+    /// [`NONE`](ValueAt::NONE)'s stands for no value.
+    length: u32,
+}
+
+impl ValueAt {
+    pub(crate) const NONE: Self = Self { start: 0, length: u32::MAX };
+
+    /// These bytes of fewer than 4 GiB, which is as far as Arrow's views of texts reach, too.
+    pub(crate) fn of(range: Range<usize>) -> Self {
+        Self { start: range.start as u32, length: (range.end - range.start) as u32 }
+    }
+
+    #[inline]
+    pub(crate) fn range(self) -> Option<Range<usize>> {
+        let start = self.start as usize;
+        (self.length != Self::NONE.length).then(|| start..start + self.length as usize)
+    }
+}
+
 /// What came of some records.
 #[derive(Debug)]
 pub(crate) struct Decoded {
@@ -77,15 +100,15 @@ impl Decoder {
         let mut bytes = Vec::new();
         let mut place = |value: &[u8]| {
             bytes.extend_from_slice(value);
-            bytes.len() - value.len()..bytes.len()
+            ValueAt::of(bytes.len() - value.len()..bytes.len())
         };
-        let places: Vec<_> = values.iter().map(|value| value.map(&mut place)).collect();
+        let places: Vec<_> = values.iter().map(|value| value.map_or(ValueAt::NONE, &mut place)).collect();
         self.decode(&bytes.into(), &places)
     }
 
-    /// The rows of the values that stand at these places of `bytes`; `None` is a record without value (a tombstone). A batch without
+    /// The rows of the values that stand at these places of `bytes`; [`ValueAt::NONE`] is a record without value (a tombstone). A batch without
     /// rows for no records. Long texts are views into `bytes`, and keep them.
-    pub(crate) fn decode(&self, bytes: &Bytes, values: &[Option<Range<usize>>]) -> Decoded {
+    pub(crate) fn decode(&self, bytes: &Bytes, values: &[ValueAt]) -> Decoded {
         match self.format {
             Format::Text { .. } => text::decode(&self.schema, bytes, values),
             Format::Json { .. } => json::decode(&self.schema, bytes, values),

@@ -1,31 +1,30 @@
 //! Each value is one text.
 
-use std::ops::Range;
-use std::str::from_utf8;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use datafusion::arrow::array::StringViewArray;
 use datafusion::arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
+use simdutf8::{basic, compat};
 
-use super::Decoded;
+use super::{Decoded, ValueAt};
 use crate::sql::views::view;
 use crate::sql::{RecordBatch, SchemaRef};
 
 /// Rows of the one text column of `schema`.
-pub(super) fn decode(schema: &SchemaRef, bytes: &Bytes, values: &[Option<Range<usize>>]) -> Decoded {
+pub(super) fn decode(schema: &SchemaRef, bytes: &Bytes, values: &[ValueAt]) -> Decoded {
     let (mut views, mut valid, mut bad) = (Vec::with_capacity(values.len()), Vec::new(), Vec::new());
     // All at once is quicker; a value that begins or ends within a character is none of its own then.
-    let all = from_utf8(bytes).ok();
+    let all = basic::from_utf8(bytes).ok();
     for (index, value) in values.iter().enumerate() {
-        let Some(value) = value else {
+        let Some(value) = value.range() else {
             valid.resize(views.len(), true);
             valid.push(false);
             views.push(0);
             continue;
         };
         if all.is_none_or(|all| all.get(value.clone()).is_none())
-            && let Err(error) = from_utf8(&bytes[value.clone()])
+            && let Err(error) = compat::from_utf8(&bytes[value.clone()])
         {
             let place = error.valid_up_to();
             bad.push((index, format!("expected UTF-8 text, found another byte at position {place}")));
