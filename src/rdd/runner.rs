@@ -337,7 +337,8 @@ impl Runner {
             0 => return Ok(Vec::new()),
             // A single task needs no hand-over to another thread when this is a worker already.
             1 => self.pool.install(|| attempt(partitions.start)).map(|r| vec![r]),
-            _ => self.pool.install(|| partitions.into_par_iter().map(attempt).collect()),
+            // One by one: whoever has nothing left takes over what another one has not begun.
+            _ => self.pool.install(|| partitions.into_par_iter().with_max_len(1).map(attempt).collect()),
         };
         Ok(self.kept(done?))
     }

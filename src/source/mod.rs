@@ -283,7 +283,8 @@ pub(crate) trait SlicedByTime: Send + Sync {
     /// [`plan`](Input::plan) gives for `time`.
     fn look(&self, time: Time, now: Time) -> Result<Interval>;
 
-    /// Begins to get ready what batch `time` would be of, which follows the last one that was closed, while that one is committed.
+    /// Begins to get ready what batch `time` would be of, which follows the last one that was closed, while that one leaves room for it:
+    /// nothing happens if that is under way already.
     fn look_ahead(&self, _time: Time, _now: Time) {}
 
     /// Whether it has ended before batch `time`: nothing of it belongs to that one or a later one.

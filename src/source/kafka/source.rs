@@ -28,9 +28,9 @@ use crate::source::{
 use crate::state::StateDb;
 use crate::time::{Clock, Duration, Time};
 
-/// A slice is cut into parts of at least so many offsets, so that one large partition keeps several threads busy. Where
-/// it is cut depends on the offsets alone: a replay has the same tasks on any machine.
-const PART: i64 = 1 << 17;
+/// A slice is cut into parts of at least so many offsets, so that one large partition keeps several threads busy, and whoever is done first
+/// has not long to wait for the last. Where it is cut depends on the offsets alone: a replay has the same tasks on any machine.
+const PART: i64 = 1 << 16;
 /// A new leader may answer with an old end for a while; after as many plans it is the truth.
 const SHRUNK_FOR_GOOD: u32 = 10;
 /// How long one question to the broker may take.
@@ -72,14 +72,26 @@ pub(super) struct KafkaInput {
     pub(super) held: AtomicBool,
 }
 
-/// Ranges, and who reads them.
-pub(super) type Slices = (Arc<dyn SliceReader>, Arc<[OffsetRange]>);
+/// A batch's ranges, and who reads them.
+pub(super) struct Slices {
+    pub reader: Arc<dyn SliceReader>,
+    pub ranges: Arc<[OffsetRange]>,
+    pub progress: Arc<SlicesRead>,
+}
+
+/// How many of a batch's slices were begun, and how many were read; more than there are, if some are read again.
+#[derive(Default)]
+pub(super) struct SlicesRead {
+    begun: AtomicUsize,
+    done: AtomicUsize,
+}
 
 /// What the batch that runs reads.
 struct Current {
     time: Time,
     reader: Arc<dyn SliceReader>,
     ranges: Arc<[OffsetRange]>,
+    read: Arc<SlicesRead>,
     /// The reader, if several operators read the slices.
     kept: Option<Arc<KeptSlices>>,
 }
@@ -211,7 +223,11 @@ impl KafkaInput {
     /// The slices of batch `time`, and who reads them.
     pub fn slices(&self, time: Time) -> Result<Slices> {
         match &*self.current.read() {
-            Some(current) if current.time == time => Ok((current.reader.clone(), current.ranges.clone())),
+            Some(current) if current.time == time => Ok(Slices {
+                reader: current.reader.clone(),
+                ranges: current.ranges.clone(),
+                progress: current.read.clone(),
+            }),
             _ => Err(Error::internal(format!("input `{}` was not planned for batch {time}", self.uid))),
         }
     }
@@ -225,6 +241,27 @@ impl KafkaInput {
     pub fn due_in(&self, time: Time) -> Option<std::ops::Range<i64>> {
         let by_time = matches!(self.config.slicing, Slicing::Timestamp { .. });
         by_time.then(|| (time - self.interval).as_millis()..time.as_millis())
+    }
+
+    /// Notes that a slice of batch `time` is begun.
+    pub fn begins(&self, time: Time, slices: &Slices) {
+        slices.progress.begun.fetch_add(1, Ordering::Relaxed);
+        self.look_ahead_if_idle(time, slices);
+    }
+
+    /// Notes that a slice of batch `time` was read.
+    pub fn ends(&self, time: Time, slices: &Slices) {
+        slices.progress.done.fetch_add(1, Ordering::Relaxed);
+        self.look_ahead_if_idle(time, slices);
+    }
+
+    /// Where fewer slices are left than there are workers, those have nothing to do that have none.
+    fn look_ahead_if_idle(&self, time: Time, slices: &Slices) {
+        let SlicesRead { begun, done } = &*slices.progress;
+        let (begun, done) = (begun.load(Ordering::Relaxed), done.load(Ordering::Relaxed));
+        if begun >= slices.ranges.len() && begun.saturating_sub(done) < self.runner.worker_threads() {
+            self.look_ahead(time + self.interval, self.clock.now());
+        }
     }
 
     /// Notes what a slice was seen to hold: when its last record had been written, for the lag in seconds, and how large its
@@ -396,7 +433,7 @@ impl Input for KafkaInput {
         let parallel = reader.reads_in_parallel();
         let parts = |range: &OffsetRange| if parallel { range.parts(PART) } else { range.parts(i64::MAX) };
         let ranges = ranges.iter().flat_map(parts).collect();
-        let last = self.current.write().replace(Current { time, reader, ranges, kept });
+        let last = self.current.write().replace(Current { time, reader, ranges, read: Arc::default(), kept });
         if let Some(kept) = last.and_then(|last| last.kept) {
             kept.release();
         }

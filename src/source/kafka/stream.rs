@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::panic::Location;
 use std::sync::Arc;
 
-use super::source::KafkaInput;
-use super::{ConsumerRecord, KafkaSource, Record, SliceReader};
+use super::source::{KafkaInput, Slices};
+use super::{ConsumerRecord, KafkaSource, Record};
 use crate::context::StreamingContext;
 use crate::dstream::{DStream, DStreamNode, made_at};
 use crate::error::Result;
@@ -105,7 +105,7 @@ impl KafkaStream {
     /// unless [`on_bad_record`](KafkaStream::on_bad_record) says otherwise.
     #[track_caller]
     pub fn text(&self) -> DStream<String> {
-        self.try_into("text", |record| match record.value.map(std::str::from_utf8) {
+        self.try_into("text", |record| match record.value.map(simdutf8::compat::from_utf8) {
             Some(Ok(text)) => Ok(Some(text.to_owned())),
             Some(Err(error)) => Err(format!("the value is no UTF-8: {error}")),
             None => Err("the value is absent".to_owned()),
@@ -201,29 +201,28 @@ where
     }
 
     fn compute(&self, time: Time) -> Result<Option<Rdd<U>>> {
-        let (reader, ranges) = self.input.slices(time)?;
         let (input, f) = (self.input.clone(), self.f.clone());
-        let slices = Slices { reader, ranges, due: input.due_in(time), input, f };
-        Ok(Some(Rdd::new(&self.runner, slices)))
+        let (slices, due) = (input.slices(time)?, input.due_in(time));
+        Ok(Some(Rdd::new(&self.runner, SlicesRdd { time, slices, due, input, f })))
     }
 }
 
 /// One partition per offset range.
-struct Slices<F> {
-    reader: Arc<dyn SliceReader>,
-    ranges: Arc<[OffsetRange]>,
+struct SlicesRdd<F> {
+    time: Time,
+    slices: Slices,
     /// The timestamps that the batch's records bear by rights, if timestamps say what belongs to it.
     due: Option<Range<i64>>,
     input: Arc<KafkaInput>,
     f: Arc<F>,
 }
 
-impl<U, F> RddNode<U> for Slices<F>
+impl<U, F> RddNode<U> for SlicesRdd<F>
 where
     F: Fn(ReadSlice<'_>, &TaskContext, &mut dyn FnMut(U) -> Flow) -> Flow + Send + Sync,
 {
     fn num_partitions(&self) -> usize {
-        self.ranges.len()
+        self.slices.ranges.len()
     }
 
     fn prepare(&self, _: &Runner) -> Result<()> {
@@ -231,13 +230,15 @@ where
     }
 
     fn compute(&self, partition: usize, task: &TaskContext, emit: &mut dyn FnMut(U) -> Flow) -> Flow {
-        let range = &self.ranges[partition];
+        let Slices { reader, ranges, .. } = &self.slices;
+        let range = &ranges[partition];
+        self.input.begins(self.time, &self.slices);
         let mut stats = SliceStats::default();
         let at = Cell::new(range.from);
         let _record =
             AtRecord(|| format!("record {}-{} at offset {}", range.topic, range.partition, at.get()));
         let mut read = |visit: &mut dyn FnMut(&Record<'_>) -> Flow| {
-            self.reader.read(range, &mut |record| {
+            reader.read(range, &mut |record| {
                 at.set(record.offset);
                 stats.records += 1;
                 stats.bytes += record.len() as u64;
@@ -253,14 +254,15 @@ where
         let flow = (self.f)(&mut read, task, emit);
         task.slice_read(range, stats);
         self.input.saw(range, &stats);
+        self.input.ends(self.time, &self.slices);
         flow
     }
 
     fn offset_ranges(&self) -> Option<Arc<[OffsetRange]>> {
-        Some(self.ranges.clone())
+        Some(self.slices.ranges.clone())
     }
 
     fn has_nothing(&self) -> bool {
-        self.ranges.is_empty()
+        self.slices.ranges.is_empty()
     }
 }

@@ -244,7 +244,7 @@ impl SlicedByTime for KafkaInput {
         }
         let cuts = cuts.lock();
         let (rest, horizon) = (cuts.rest(&ends), now + cuts.max_future);
-        // As many at the same time as tasks, which do not run now.
+        // As many at the same time as tasks, most of which do not run now.
         let at_a_time = rest.len().div_ceil(self.runner.worker_threads()).max(1);
         let fetch = move || {
             let is_end =
