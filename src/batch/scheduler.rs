@@ -152,6 +152,7 @@ impl Scheduler {
     /// If the batch before failed for good.
     fn run_both_again(&self, mut before: Batch, error: Error, batch: &mut Batch) -> Result<Ran> {
         let engine = &self.engine;
+        engine.graph.close();
         if let Err(error) = engine.give_up(batch) {
             tracing::error!(%error, "the state before the batch cannot be found again");
         }

@@ -438,6 +438,11 @@ impl Graph {
         self.times.end();
     }
 
+    /// Nothing is made of the running batch until one begins.
+    pub fn close(&self) {
+        self.times.end();
+    }
+
     /// Batch `time` is over: forgets the RDDs that need not be remembered longer.
     pub fn clear(&self, time: Time) {
         self.nodes.read().iter().for_each(|node| node.retained.clear(time));

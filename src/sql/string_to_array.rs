@@ -99,7 +99,7 @@ fn parts(texts: &StringViewArray, delimiter: &str) -> Result<ArrayRef> {
 fn room(texts: &StringViewArray, delimiter: &str) -> usize {
     const GUESSED: usize = 8;
     match delimiter.as_bytes() {
-        [byte] => texts.bytes_iter().map(|text| 1 + memchr_iter(*byte, text).count()).sum(),
+        [byte] => texts.iter().flatten().map(|text| 1 + memchr_iter(*byte, text.as_bytes()).count()).sum(),
         _ => GUESSED * texts.len(),
     }
 }

@@ -197,6 +197,10 @@ impl SliceReader for Surviving {
         self.reader.reads_in_parallel()
     }
 
+    fn begins_with(&self, range: &OffsetRange) {
+        self.reader.begins_with(range);
+    }
+
     fn fetch_ahead(&self, range: &OffsetRange, since: i64, is_enough: &dyn Fn(Option<i64>) -> bool) {
         self.reader.fetch_ahead(range, since, is_enough);
     }

@@ -48,6 +48,9 @@ pub trait SliceReader: Send + Sync {
     /// timestamp `is_enough`. What cannot be had at once, or kept, is left to that.
     fn fetch_ahead(&self, _range: &OffsetRange, _since: i64, _is_enough: &dyn Fn(Option<i64>) -> bool) {}
 
+    /// Says that a batch begins with `range`: nobody reads what is before it any more, unless a batch is run again.
+    fn begins_with(&self, _range: &OffsetRange) {}
+
     /// Whether several parts of a partition are read at the same time as well as one after the other. Only then is a large
     /// slice cut into parts.
     fn reads_in_parallel(&self) -> bool {

@@ -255,11 +255,16 @@ impl KafkaInput {
         self.look_ahead_if_idle(time, slices);
     }
 
-    /// Where fewer slices are left than there are workers, those have nothing to do that have none.
+    /// Where fewer slices are left than there are workers, some may have nothing to do.
     fn look_ahead_if_idle(&self, time: Time, slices: &Slices) {
         let SlicesRead { begun, done } = &*slices.progress;
         let (begun, done) = (begun.load(Ordering::Relaxed), done.load(Ordering::Relaxed));
-        if begun >= slices.ranges.len() && begun.saturating_sub(done) < self.runner.worker_threads() {
+        let is_current = || self.current.read().as_ref().is_some_and(|current| current.time == time);
+        if begun >= slices.ranges.len()
+            && begun.saturating_sub(done) < self.runner.worker_threads()
+            && is_current()
+            && self.ahead.lock().is_none()
+        {
             self.look_ahead(time + self.interval, self.clock.now());
         }
     }
@@ -427,6 +432,7 @@ impl Input for KafkaInput {
         }
         drop(progress);
         let reader = self.connection()?.reader;
+        ranges.iter().for_each(|range| reader.begins_with(range));
         let shared = self.readers.load(Ordering::Relaxed) > 1;
         let kept = shared.then(|| Arc::new(KeptSlices::new(reader.clone(), self.config.max_bytes_per_batch)));
         let reader = kept.clone().map_or(reader, |kept| kept as Arc<dyn SliceReader>);

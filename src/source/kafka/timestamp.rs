@@ -235,14 +235,20 @@ impl SlicedByTime for KafkaInput {
     fn look_ahead(&self, time: Time, now: Time) {
         let (Some(cuts), Ok(connection)) = (&self.cuts, self.connection()) else { return };
         let mut ahead = self.ahead.lock();
-        if time > now || self.ends_before(time) || ahead.is_some() || self.runner.is_stopping() {
+        let is_under_way = ahead.as_ref().is_some_and(|thread| !thread.is_finished());
+        if is_under_way || time > now || self.ends_before(time) || self.runner.is_stopping() {
+            return;
+        }
+        // What was begun while slices were read may have ended early, for want of room or of a connection.
+        if ahead.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread that fetches ahead panicked");
             return;
         }
         let mut ends = self.progress.lock().latest.clone();
         for (place, bound) in self.settled_end().unwrap_or_default() {
             ends.entry(place).and_modify(|end| *end = bound.min(*end));
         }
-        let cuts = cuts.lock();
+        let Some(cuts) = cuts.try_lock() else { return };
         let (rest, horizon) = (cuts.rest(&ends), now + cuts.max_future);
         // As many at the same time as tasks, most of which do not run now.
         let at_a_time = rest.len().div_ceil(self.runner.worker_threads()).max(1);

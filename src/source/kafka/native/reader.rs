@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -59,6 +59,24 @@ struct Partition {
     end: AtomicI64,
     /// The last first offset of a slice that was begun.
     begun: AtomicI64,
+    /// Whether what comes behind the slices is being fetched.
+    is_fetched_ahead: AtomicBool,
+}
+
+/// True as long as it lives.
+struct Marked<'a>(&'a AtomicBool);
+
+impl<'a> Marked<'a> {
+    fn new(mark: &'a AtomicBool) -> Self {
+        mark.store(true, Ordering::Relaxed);
+        Self(mark)
+    }
+}
+
+impl Drop for Marked<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }
 
 /// A request that is under way for whoever reads on.
@@ -140,13 +158,19 @@ impl NativeReader {
         Some(parked.connection)
     }
 
-    /// Lets go of what was kept of `partition` below `offset`.
-    fn drop_below(&self, partition: &Partition, offset: i64) {
-        if let Some(connection) = self.unpark(partition, |at| at < offset) {
+    /// Lets go of what was kept of `partition` that ends behind `from` and not behind `until`: what is before a part of a slice may be of
+    /// another one, which is still to be read.
+    fn drop_between(&self, partition: &Partition, from: i64, until: i64) {
+        if let Some(connection) = self.unpark(partition, |at| (from..until).contains(&at)) {
             self.brokers.give_back(connection);
         }
-        let mut ahead = partition.ahead.lock();
-        while let Some(chunk) = ahead.pop_front_if(|chunk| chunk.next <= offset) {
+        let mut done = Vec::new();
+        partition.ahead.lock().retain(|chunk| {
+            let is_done = from < chunk.next && chunk.next <= until;
+            done.extend(is_done.then(|| chunk.clone()));
+            !is_done
+        });
+        for chunk in done {
             self.kept.fetch_sub(chunk.size(), Ordering::Relaxed);
             self.reuse(chunk);
         }
@@ -173,9 +197,13 @@ impl SliceReader for NativeReader {
             at = chunk.visit(at, range, &ever, &mut unpacked, visit)?;
             reading.done(chunk);
         }
-        self.drop_below(&reading.partition, range.until);
+        self.drop_between(&reading.partition, range.from, range.until);
         reading.ask_beyond();
         Ok(())
+    }
+
+    fn begins_with(&self, range: &OffsetRange) {
+        self.drop_between(&self.partition(range), i64::MIN, range.from);
     }
 
     fn peek(&self, range: &OffsetRange, since: i64, visit: &mut dyn FnMut(i64, Option<i64>) -> Flow) -> Flow {
@@ -197,6 +225,8 @@ impl SliceReader for NativeReader {
 
     fn fetch_ahead(&self, range: &OffsetRange, since: i64, is_enough: &dyn Fn(Option<i64>) -> bool) {
         let mut reading = Reading::new(self, range, Purpose::Ahead(Stopwatch::start()));
+        let partition = reading.partition.clone();
+        let _marked = Marked::new(&partition.is_fetched_ahead);
         let (mut unpacked, since) = (Vec::new(), Cell::new(since));
         let mut at = range.from;
         // Without room, all of it would be fetched for nobody.
@@ -351,9 +381,10 @@ impl<'a> Reading<'a> {
     /// Asks for what comes after the slice, if a backlog stands there that nobody has begun to read: the next slice finds it in
     /// the socket.
     fn ask_beyond(&mut self) {
-        let Partition { begun, end, parked, .. } = &*self.partition;
+        let Partition { begun, end, parked, is_fetched_ahead, .. } = &*self.partition;
         let (begun, end) = (begun.load(Ordering::Relaxed), end.load(Ordering::Relaxed));
-        if begun >= self.range.until || parked.lock().is_some() || !self.reader.may_park() {
+        let is_asked_for = begun >= self.range.until || is_fetched_ahead.load(Ordering::Relaxed);
+        if is_asked_for || parked.lock().is_some() || !self.reader.may_park() {
             return;
         }
         let mut at = self.range.until;
