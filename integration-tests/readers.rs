@@ -169,7 +169,7 @@ fn a_large_slice_of_one_partition_is_read_in_parts() {
         producer.send(BaseRecord::<(), str>::to(&topic).payload(&i.to_string())).map_err(|(e, _)| e).unwrap();
     }
     producer.flush(LIMIT).unwrap();
-    for (reader, parts) in [(Reader::Native, 2), (Reader::RdKafka, 1)] {
+    for (reader, parts) in [(Reader::Native, 4), (Reader::RdKafka, 1)] {
         let test = TestContext::new(&unique_name("parts")).unwrap();
         let stream =
             test.ssc.kafka_direct_stream(source(broker, &topic, reader).max_bytes_per_batch(1 << 40));
