@@ -63,5 +63,5 @@ licences: ## Check the licences of all dependencies
 bench: ## Measure Tidemill beside the bare readers and what PEERS_DIR= names, and on lz4; writes target/bench.json, bench-lz4.json
 	scripts/bench
 
-bench-quick: ## The same without the others, in less than four minutes after the build
+bench-quick: ## The same without the others, in about three minutes after the build
 	scripts/bench quick
