@@ -191,6 +191,18 @@ mod tests {
     }
 
     #[test]
+    fn parts_end_at_the_edges_of_blocks_too() {
+        for length in 0..140 {
+            let (before, behind) = ("x".repeat(length), "z".repeat(length));
+            let text = format!("{before},yy,{behind}");
+            // What stands behind a text, in the same memory, is none of its own.
+            let texts: StringViewArray = [Some(&text), Some(&text)].into_iter().collect();
+            let expected = Some(vec![before, "yy".to_owned(), behind]);
+            assert_eq!(split(&texts, ","), [expected.clone(), expected]);
+        }
+    }
+
+    #[test]
     fn what_is_no_view_or_has_another_delimiter_is_left_to_the_original() {
         let texts: ArrayRef = Arc::new(StringViewArray::from(vec!["abc", "d"]));
         let call = |delimiter: Option<&str>| {
