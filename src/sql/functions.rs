@@ -2,6 +2,7 @@
 //! of the batch.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use datafusion::arrow::datatypes::TimeUnit;
 use datafusion::common::{Result, ScalarValue};
@@ -13,6 +14,7 @@ use datafusion::logical_expr::{
     AggregateUDF, ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
+use super::contains::{Contains, LikeToContains};
 use super::string_to_array::StringToArray;
 use super::top_n::TopN;
 use crate::sql::DataType;
@@ -37,6 +39,8 @@ pub(super) fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
     registry.register_udaf(AggregateUDF::from(TopN::new()).into())?;
     registry.register_udf(ScalarUDF::from(BatchTime::new()).into())?;
     registry.register_udf(ScalarUDF::from(StringToArray::new()).into())?;
+    registry.register_udf(ScalarUDF::from(Contains::new()).into())?;
+    registry.register_function_rewrite(Arc::new(LikeToContains::new()))?;
     Ok(())
 }
 

@@ -14,6 +14,7 @@
 
 mod columns;
 mod condition;
+mod contains;
 mod dataframe;
 mod deadline;
 pub(crate) mod decode;

@@ -91,6 +91,12 @@ impl Records {
     }
 }
 
+fn keep(bytes: &mut Vec<u8>, more: &[u8]) -> ValueAt {
+    let start = bytes.len();
+    bytes.extend_from_slice(more);
+    ValueAt::of(start..bytes.len())
+}
+
 /// How a source's records are read.
 pub(super) struct SourceDecoder {
     pub name: Arc<str>,
@@ -160,31 +166,26 @@ impl<'s> Chunk<'s> {
         if self.partition.is_none() {
             self.partition = Some((self.source.name.clone(), partition));
         }
-        let value = self.keep(line.as_bytes());
-        self.records.values.push(value);
+        self.records.values.push(keep(&mut self.bytes, line.as_bytes()));
         self.records.entries.push(Entry { offset: number, timestamp: None });
     }
 
-    pub fn push(&mut self, record: &Record<'_>) {
-        let value = record.value.map_or(ValueAt::NONE, |v| self.keep(v));
-        self.records.values.push(value);
+    /// Takes records of one partition.
+    pub fn extend(&mut self, records: &[Record<'_>]) {
         if self.partition.is_none() {
-            self.partition = Some((record.topic.clone(), record.partition));
+            self.partition = records.first().map(|record| (record.topic.clone(), record.partition));
         }
-        let Record { offset, timestamp, .. } = *record;
-        self.records.entries.push(Entry { offset, timestamp });
+        let Self { source, bytes, records: kept, .. } = self;
+        let mut part = |part: Option<&[u8]>| part.map_or(ValueAt::NONE, |part| keep(bytes, part));
+        kept.values.extend(records.iter().map(|record| part(record.value)));
+        kept.entries
+            .extend(records.iter().map(|&Record { offset, timestamp, .. }| Entry { offset, timestamp }));
         // Only a dead letter needs the record whole.
-        if self.source.on_bad_record.dead_letter_topic().is_some() {
-            let (key, headers) =
-                (record.key.map_or(ValueAt::NONE, |k| self.keep(k)), record.headers.to_owned());
-            self.records.rests.push(Rest { key, headers });
+        if source.on_bad_record.dead_letter_topic().is_some() {
+            let rest =
+                |record: &Record<'_>| Rest { key: part(record.key), headers: record.headers.to_owned() };
+            kept.rests.extend(records.iter().map(rest));
         }
-    }
-
-    fn keep(&mut self, bytes: &[u8]) -> ValueAt {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(bytes);
-        ValueAt::of(start..self.bytes.len())
     }
 
     /// The good records' rows; the chunk is empty after it. Nothing for an empty chunk.

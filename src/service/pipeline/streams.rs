@@ -432,8 +432,8 @@ fn decoded<T: Data>(
 ) -> DStream<T> {
     kafka.read_slices("decode", move |read, task, emit| {
         let mut chunk = Chunk::new(&decoder);
-        read(&mut |record| {
-            chunk.push(record);
+        read(&mut |records| {
+            chunk.extend(records.whole());
             if chunk.is_full() { finish(&mut chunk, task, &mut *emit) } else { Ok(()) }
         })?;
         finish(&mut chunk, task, emit)

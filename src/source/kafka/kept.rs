@@ -43,14 +43,16 @@ impl KeptSlices {
         /// Beside the bytes themselves.
         const OVERHEAD: usize = size_of::<ConsumerRecord>();
         let (mut records, mut taken) = (Vec::new(), 0);
-        let read = self.reader.read(range, &mut |record| {
-            let size = (record.len() + OVERHEAD) as i64;
-            taken += size;
-            if self.left.fetch_sub(size, Ordering::Relaxed) < size {
-                return Err(Stop::Enough);
-            }
-            records.push(record.to_owned());
-            Ok(())
+        let read = self.reader.read(range, &mut |read| {
+            read.iter().try_for_each(|record| {
+                let size = (record.len() + OVERHEAD) as i64;
+                taken += size;
+                if self.left.fetch_sub(size, Ordering::Relaxed) < size {
+                    return Err(Stop::Enough);
+                }
+                records.push(record.to_owned());
+                Ok(())
+            })
         });
         match read {
             Ok(()) => Ok(Kept::Whole(Arc::new(records))),
@@ -70,7 +72,7 @@ impl SliceReader for KeptSlices {
         self.reader.reads_in_parallel()
     }
 
-    fn read(&self, range: &OffsetRange, visit: &mut dyn FnMut(&Record<'_>) -> Flow) -> Flow {
+    fn read(&self, range: &OffsetRange, visit: &mut dyn FnMut(&[Record<'_>]) -> Flow) -> Flow {
         let kept = self.slices.lock().as_ref().map(|slices| slices.get(range).cloned());
         let kept = match kept {
             None => Kept::Not,
@@ -85,7 +87,7 @@ impl SliceReader for KeptSlices {
         };
         match kept {
             Kept::Whole(records) => {
-                records.iter().try_for_each(|record| visit(&Record::of(&range.topic, record)))
+                records.iter().try_for_each(|record| visit(&[Record::of(&range.topic, record)]))
             }
             Kept::Not => self.reader.read(range, visit),
         }
@@ -104,10 +106,10 @@ mod tests {
     struct Counting(AtomicUsize);
 
     impl SliceReader for Counting {
-        fn read(&self, range: &OffsetRange, visit: &mut dyn FnMut(&Record<'_>) -> Flow) -> Flow {
+        fn read(&self, range: &OffsetRange, visit: &mut dyn FnMut(&[Record<'_>]) -> Flow) -> Flow {
             self.0.fetch_add(1, Ordering::Relaxed);
             (range.from..range.until).try_for_each(|offset| {
-                visit(&Record {
+                visit(&[Record {
                     topic: &range.topic,
                     partition: range.partition,
                     offset,
@@ -115,7 +117,7 @@ mod tests {
                     key: None,
                     value: Some(b"v"),
                     headers: Headers::owned(&[]),
-                })
+                }])
             })
         }
     }
@@ -127,8 +129,8 @@ mod tests {
         let range = OffsetRange { topic: "t".into(), partition: 0, from: 3, until: 6 };
         let read = || {
             let mut offsets = Vec::new();
-            let flow = kept.read(&range, &mut |record| {
-                offsets.push(record.offset);
+            let flow = kept.read(&range, &mut |records| {
+                offsets.extend(records.iter().map(|record| record.offset));
                 Ok(())
             });
             assert!(flow.is_ok());
@@ -150,8 +152,8 @@ mod tests {
         let kept = KeptSlices::new(reader.clone(), 4 * each);
         let read = |range: &OffsetRange| {
             let mut count = 0;
-            let flow = kept.read(range, &mut |_| {
-                count += 1;
+            let flow = kept.read(range, &mut |records| {
+                count += records.len();
                 Ok(())
             });
             assert!(flow.is_ok());

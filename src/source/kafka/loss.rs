@@ -184,11 +184,11 @@ impl Surviving {
 }
 
 impl SliceReader for Surviving {
-    fn read(&self, range: &OffsetRange, visit: &mut dyn FnMut(&Record<'_>) -> Flow) -> Flow {
+    fn read(&self, range: &OffsetRange, visit: &mut dyn FnMut(&[Record<'_>]) -> Flow) -> Flow {
         self.surviving(range, &mut |rest, next| {
-            self.reader.read(rest, &mut |record| {
-                *next = record.offset + 1;
-                visit(record)
+            self.reader.read(rest, &mut |records| {
+                *next = records.last().map_or(*next, |last| last.offset + 1);
+                visit(records)
             })
         })
     }

@@ -15,12 +15,12 @@ fn range(from: i64, until: i64) -> OffsetRange {
 struct UpTo<F>(i64, F);
 
 impl<F: Fn() -> Answer + Send + Sync> SliceReader for UpTo<F> {
-    fn read(&self, range: &OffsetRange, visit: &mut dyn FnMut(&Record<'_>) -> Flow) -> Flow {
+    fn read(&self, range: &OffsetRange, visit: &mut dyn FnMut(&[Record<'_>]) -> Flow) -> Flow {
         for offset in range.from..range.until {
             if offset >= self.0 {
                 return Err((self.1)().error(range, offset).into());
             }
-            visit(&Record {
+            visit(&[Record {
                 topic: &range.topic,
                 partition: range.partition,
                 offset,
@@ -28,7 +28,7 @@ impl<F: Fn() -> Answer + Send + Sync> SliceReader for UpTo<F> {
                 key: None,
                 value: None,
                 headers: Headers::owned(&[]),
-            })?;
+            }])?;
         }
         Ok(())
     }
@@ -85,8 +85,8 @@ fn a_slice_ends_where_its_topic_was_deleted() {
     for policy in [OnDataLoss::Earliest, OnDataLoss::Latest] {
         let reader = surviving(UpTo(5, || Answer::NoTopic), policy);
         let mut offsets = Vec::new();
-        let read = reader.read(&range(2, 9), &mut |record| {
-            offsets.push(record.offset);
+        let read = reader.read(&range(2, 9), &mut |records| {
+            offsets.extend(records.iter().map(|record| record.offset));
             Ok(())
         });
         assert!(read.is_ok());
@@ -98,9 +98,9 @@ fn a_slice_ends_where_its_topic_was_deleted() {
 struct Glancing(UpTo<fn() -> Answer>);
 
 impl SliceReader for Glancing {
-    fn read(&self, range: &OffsetRange, visit: &mut dyn FnMut(&Record<'_>) -> Flow) -> Flow {
+    fn read(&self, range: &OffsetRange, visit: &mut dyn FnMut(&[Record<'_>]) -> Flow) -> Flow {
         let from = range.from;
-        self.0.read(range, &mut |record| if record.offset == from { visit(record) } else { Ok(()) })
+        self.0.read(range, &mut |read| if read[0].offset == from { visit(&read[..1]) } else { Ok(()) })
     }
 }
 

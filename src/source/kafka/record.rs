@@ -40,6 +40,7 @@ impl Record<'_> {
     }
 
     /// Bytes of key and value.
+    #[inline]
     pub fn len(&self) -> usize {
         self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len)
     }

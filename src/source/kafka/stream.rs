@@ -142,11 +142,13 @@ impl KafkaStream {
         let (operator, policy) = (Operator::made_at(name, &place), self.on_bad_record.clone());
         let told: Arc<str> = format!("{name}{place}").into();
         self.read_slices(name, move |read, task, emit| {
-            read(&mut |record| match operator.run(|| f(record)) {
-                Ok(made) => made.into_iter().try_for_each(&mut *emit),
-                Err(error) => {
-                    Ok(policy.apply(task, record, Stage::Decode, &told, error.to_string(), None)?)
-                }
+            read(&mut |records| {
+                records.try_for_each(|record| match operator.run(|| f(record)) {
+                    Ok(made) => made.into_iter().try_for_each(&mut *emit),
+                    Err(error) => {
+                        Ok(policy.apply(task, record, Stage::Decode, &told, error.to_string(), None)?)
+                    }
+                })
             })
         })
     }
@@ -161,7 +163,9 @@ impl KafkaStream {
         operator: &str,
         f: impl Fn(&Record<'_>, &mut dyn FnMut(U) -> Flow) -> Flow + Send + Sync + 'static,
     ) -> DStream<U> {
-        self.read_slices(operator, move |read, _, emit| read(&mut |record| f(record, &mut *emit)))
+        self.read_slices(operator, move |read, _, emit| {
+            read(&mut |records| records.try_for_each(|record| f(record, &mut *emit)))
+        })
     }
 
     /// The general form: `f` reads a whole slice through its first argument.
@@ -182,7 +186,31 @@ impl KafkaStream {
 }
 
 /// Pushes a slice's records into a visitor.
-pub(crate) type ReadSlice<'a> = &'a mut dyn FnMut(&mut dyn FnMut(&Record<'_>) -> Flow) -> Flow;
+pub(crate) type ReadSlice<'a> = &'a mut dyn FnMut(&mut dyn FnMut(Run<'_>) -> Flow) -> Flow;
+
+/// Some records of a slice, one after the other.
+pub(crate) struct Run<'a> {
+    records: &'a [Record<'a>],
+    /// The offset of the record at hand.
+    at: &'a Cell<i64>,
+}
+
+impl Run<'_> {
+    /// All of them; which one is at hand is not known then.
+    pub fn whole(&self) -> &[Record<'_>] {
+        self.at.set(self.records.last().map_or(self.at.get(), |last| last.offset));
+        self.records
+    }
+
+    /// Shows each record to `visit`, until it fails; if it panics, it is known at which one.
+    #[inline]
+    pub fn try_for_each(&self, mut visit: impl FnMut(&Record<'_>) -> Flow) -> Flow {
+        self.records.iter().try_for_each(|record| {
+            self.at.set(record.offset);
+            visit(record)
+        })
+    }
+}
 
 struct SlicesStream<F> {
     interval: Duration,
@@ -217,6 +245,21 @@ struct SlicesRdd<F> {
     f: Arc<F>,
 }
 
+impl<F> SlicesRdd<F> {
+    fn count(&self, records: &[Record<'_>], stats: &mut SliceStats) {
+        stats.records += records.len() as u64;
+        stats.bytes += records.iter().map(|record| record.len() as u64).sum::<u64>();
+        if let Some(due) = &self.due {
+            let timestamps = || records.iter().filter_map(|record| record.timestamp);
+            stats.late += timestamps().filter(|at| *at < due.start).count() as u64;
+            // Only a timestamp that was not believed is no end of the batch.
+            stats.future += timestamps().filter(|at| *at >= due.end).count() as u64;
+        }
+        let last = records.iter().rev().find_map(|record| record.timestamp);
+        stats.last_timestamp = last.or(stats.last_timestamp);
+    }
+}
+
 impl<U, F> RddNode<U> for SlicesRdd<F>
 where
     F: Fn(ReadSlice<'_>, &TaskContext, &mut dyn FnMut(U) -> Flow) -> Flow + Send + Sync,
@@ -237,18 +280,17 @@ where
         let at = Cell::new(range.from);
         let _record =
             AtRecord(|| format!("record {}-{} at offset {}", range.topic, range.partition, at.get()));
-        let mut read = |visit: &mut dyn FnMut(&Record<'_>) -> Flow| {
-            reader.read(range, &mut |record| {
-                at.set(record.offset);
-                stats.records += 1;
-                stats.bytes += record.len() as u64;
-                if let (Some(due), Some(at)) = (&self.due, record.timestamp) {
-                    stats.late += u64::from(at < due.start);
-                    // Only a timestamp that was not believed is no end of the batch.
-                    stats.future += u64::from(at >= due.end);
-                }
-                stats.last_timestamp = record.timestamp.or(stats.last_timestamp);
-                visit(record)
+        let mut read = |visit: &mut dyn FnMut(Run<'_>) -> Flow| {
+            reader.read(range, &mut |records| {
+                let flow = visit(Run { records, at: &at });
+                // Of those behind the one at which it ended, nothing was seen.
+                let seen = if flow.is_ok() {
+                    records.len()
+                } else {
+                    records.partition_point(|it| it.offset <= at.get())
+                };
+                self.count(&records[..seen], &mut stats);
+                flow
             })
         };
         let flow = (self.f)(&mut read, task, emit);

@@ -1,5 +1,6 @@
 //! Each value is one text.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,6 +14,12 @@ use crate::sql::{RecordBatch, SchemaRef};
 
 /// Rows of the one text column of `schema`.
 pub(super) fn decode(schema: &SchemaRef, bytes: &Bytes, values: &[ValueAt]) -> Decoded {
+    let place = |value: Range<usize>| view(bytes, 0, value.start, value.end);
+    // Most texts are of letters that begin and end anywhere.
+    if bytes.is_ascii() && values.iter().all(|value| value.range().is_some()) {
+        let views = values.iter().map(|value| place(value.range().unwrap_or_default())).collect();
+        return Decoded { batch: rows(schema, bytes, views, None), bad: Vec::new() };
+    }
     let (mut views, mut valid, mut bad) = (Vec::with_capacity(values.len()), Vec::new(), Vec::new());
     // All at once is quicker; a value that begins or ends within a character is none of its own then.
     let all = basic::from_utf8(bytes).ok();
@@ -30,17 +37,20 @@ pub(super) fn decode(schema: &SchemaRef, bytes: &Bytes, values: &[ValueAt]) -> D
             bad.push((index, format!("expected UTF-8 text, found another byte at position {place}")));
             continue;
         }
-        views.push(view(bytes, 0, value.start, value.end));
+        views.push(place(value));
     }
     let nulls = (!valid.is_empty()).then(|| {
         valid.resize(views.len(), true);
         NullBuffer::from(valid)
     });
+    Decoded { batch: rows(schema, bytes, views, nulls), bad }
+}
+
+/// Rows of views of what was found to be UTF-8 in `bytes`.
+fn rows(schema: &SchemaRef, bytes: &Bytes, views: Vec<u128>, nulls: Option<NullBuffer>) -> RecordBatch {
     let block = vec![Buffer::from(bytes.clone())];
-    // SAFETY: each view is of the bytes of a value, which were found to be UTF-8.
+    // SAFETY: each view is of the bytes of a value, which are UTF-8.
     let column = unsafe { StringViewArray::new_unchecked(ScalarBuffer::from(views), block, nulls) };
     // The schema was made for exactly this column.
-    let batch =
-        RecordBatch::try_new(Arc::clone(schema), vec![Arc::new(column)]).expect("one nullable text column");
-    Decoded { batch, bad }
+    RecordBatch::try_new(Arc::clone(schema), vec![Arc::new(column)]).expect("one nullable text column")
 }

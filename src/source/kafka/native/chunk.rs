@@ -12,6 +12,9 @@ use crate::rdd::{Flow, Stop};
 use crate::source::OffsetRange;
 use crate::source::kafka::{Headers, Record};
 
+/// How many records are shown at once, at most: those that fit into a processor's nearest cache beside what is done with them.
+const RUN: usize = 32;
+
 /// Record batches as the broker sent them, in the buffer of their response.
 #[derive(Debug)]
 pub(super) struct Chunk {
@@ -71,7 +74,7 @@ impl Chunk {
         range: &OffsetRange,
         since: &Cell<i64>,
         unpacked: &mut Vec<u8>,
-        visit: &mut dyn FnMut(&Record<'_>) -> Flow,
+        visit: &mut dyn FnMut(&[Record<'_>]) -> Flow,
     ) -> Result<i64, Stop> {
         let broken = |batch: &Batch<'_>, why: Malformed| broken(range, batch.base_offset, why);
         let mut aborted = Aborted::new(&self.aborted);
@@ -114,25 +117,35 @@ fn visit_records(
     mut records: &[u8],
     at: i64,
     range: &OffsetRange,
-    visit: &mut dyn FnMut(&Record<'_>) -> Flow,
+    visit: &mut dyn FnMut(&[Record<'_>]) -> Flow,
 ) -> Result<bool, Stop> {
     let append_time = batch.append_time();
-    loop {
+    let nothing = Record {
+        topic: &range.topic,
+        partition: range.partition,
+        offset: 0,
+        timestamp: None,
+        key: None,
+        value: None,
+        headers: Headers::owned(&[]),
+    };
+    let (mut run, mut length) = ([nothing; RUN], 0);
+    let ends = loop {
         let record = match RawRecord::take(&mut records) {
             Ok(Some(record)) => record,
-            Ok(None) => return Ok(true),
-            Err(why) => return Err(broken(range, batch.base_offset, why).into()),
+            Ok(None) => break Ok(true),
+            Err(why) => break Err(broken(range, batch.base_offset, why).into()),
         };
         let offset = batch.base_offset.saturating_add(record.offset_delta);
         if offset < at {
             continue;
         }
         if offset >= range.until {
-            return Ok(false);
+            break Ok(false);
         }
         let timestamp =
             append_time.unwrap_or_else(|| batch.base_timestamp.saturating_add(record.timestamp_delta));
-        visit(&Record {
+        run[length] = Record {
             topic: &range.topic,
             partition: range.partition,
             offset,
@@ -140,8 +153,18 @@ fn visit_records(
             key: record.key,
             value: record.value,
             headers: Headers::raw(record.headers),
-        })?;
+        };
+        length += 1;
+        if length == RUN {
+            visit(&run)?;
+            length = 0;
+        }
+    };
+    // Those that stand before what is no record are good.
+    if length > 0 {
+        visit(&run[..length])?;
     }
+    ends
 }
 
 /// Which transactions are open that will be aborted, at the place where one reads.

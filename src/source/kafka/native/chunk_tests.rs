@@ -69,8 +69,8 @@ fn chunk(batches: &[Vec<u8>], from: i64, aborted: &[(i64, i64)]) -> Chunk {
 fn read(chunk: &Chunk, from: i64, until: i64) -> Result<(Vec<(i64, String)>, i64), Error> {
     let range = OffsetRange { topic: "t".into(), partition: 0, from, until };
     let mut found = Vec::new();
-    let next = chunk.visit(from, &range, &Cell::new(i64::MIN), &mut Vec::new(), &mut |record| {
-        found.push((record.offset, record.text().into_owned()));
+    let next = chunk.visit(from, &range, &Cell::new(i64::MIN), &mut Vec::new(), &mut |records| {
+        found.extend(records.iter().map(|record| (record.offset, record.text().into_owned())));
         Ok(())
     });
     match next {
@@ -175,8 +175,8 @@ fn times_are_the_producers_or_the_brokers() {
         let chunk = chunk(&[batch(0, 5, attributes, -1, &records)], 0, &[]);
         let range = OffsetRange { topic: "t".into(), partition: 0, from: 0, until: 6 };
         let mut times = Vec::new();
-        let flow = chunk.visit(0, &range, &Cell::new(i64::MIN), &mut Vec::new(), &mut |record| {
-            times.push(record.timestamp.unwrap());
+        let flow = chunk.visit(0, &range, &Cell::new(i64::MIN), &mut Vec::new(), &mut |records| {
+            times.extend(records.iter().filter_map(|record| record.timestamp));
             Ok(())
         });
         assert!(flow.is_ok());
@@ -205,8 +205,8 @@ fn batches_of_before_a_time_are_left_out() {
     let range = OffsetRange { topic: "t".into(), partition: 0, from: 0, until: 3 };
     for (since, count) in [(9_999, 3), (10_000, 0)] {
         let mut seen = 0;
-        let next = chunk.visit(0, &range, &Cell::new(since), &mut Vec::new(), &mut |_| {
-            seen += 1;
+        let next = chunk.visit(0, &range, &Cell::new(since), &mut Vec::new(), &mut |records| {
+            seen += records.len();
             Ok(())
         });
         assert_eq!((next.ok(), seen), (Some(3), count));

@@ -187,7 +187,7 @@ impl NativeReader {
 }
 
 impl SliceReader for NativeReader {
-    fn read(&self, range: &OffsetRange, visit: &mut dyn FnMut(&Record<'_>) -> Flow) -> Flow {
+    fn read(&self, range: &OffsetRange, visit: &mut dyn FnMut(&[Record<'_>]) -> Flow) -> Flow {
         let mut reading = Reading::new(self, range, Purpose::Slice);
         reading.partition.begun.fetch_max(range.from, Ordering::Relaxed);
         let (mut unpacked, ever) = (Vec::new(), Cell::new(i64::MIN));
@@ -215,9 +215,9 @@ impl SliceReader for NativeReader {
         while at < range.until {
             let Some(chunk) = reading.chunk(at)? else { break };
             self.keep(&reading.partition, chunk.clone());
-            at = chunk.visit(at, range, &wanted, &mut unpacked, &mut |record| {
+            at = chunk.visit(at, range, &wanted, &mut unpacked, &mut |records| {
                 wanted.set(since);
-                visit(record.offset, record.timestamp)
+                records.iter().try_for_each(|record| visit(record.offset, record.timestamp))
             })?;
         }
         Ok(())
@@ -234,8 +234,8 @@ impl SliceReader for NativeReader {
             && let Ok(Some(chunk)) = reading.chunk(at)
             && self.keep(&reading.partition, chunk.clone())
         {
-            let found = chunk.visit(at, range, &since, &mut unpacked, &mut |record| {
-                if is_enough(record.timestamp) { Err(Stop::Enough) } else { Ok(()) }
+            let found = chunk.visit(at, range, &since, &mut unpacked, &mut |records| {
+                if records.iter().any(|it| is_enough(it.timestamp)) { Err(Stop::Enough) } else { Ok(()) }
             });
             let Ok(next) = found else { break };
             at = next;
