@@ -7,18 +7,17 @@ use crate::source::{InputPlan, OffsetRange};
 use crate::time::Time;
 
 impl KafkaInput {
-    /// How many records of each partition this batch takes of what `lag` says is there.
-    fn taken(&self, progress: &Progress, lag: &Offsets) -> Offsets {
-        let limits = Limits {
+    /// How many records of each partition this batch may take.
+    fn limits<'a>(&self, progress: &'a Progress) -> Limits<'a> {
+        Limits {
             interval: self.interval,
             rate: progress.rate,
             max_rate_per_partition: self.config.max_rate_per_partition,
             min_per_partition: self.config.min_rate_per_partition,
             max_records: self.config.max_records_per_batch,
             max_bytes: self.config.max_bytes_per_batch,
-            record_bytes: &|place| progress.record_bytes.get(place).copied(),
-        };
-        limits.share(lag)
+            record_bytes: &progress.record_bytes,
+        }
     }
 
     /// How many batches it takes to read what is there, at the most that a batch may take.
@@ -33,7 +32,7 @@ impl KafkaInput {
             (place.clone(), (end - next).max(0))
         });
         let lag: Offsets = lag.collect();
-        let limits = self.taken(&progress, &lag);
+        let limits = self.limits(&progress).share(&lag);
         let batches = lag.iter().map(|(place, lag)| {
             let limit = limits.get(place).copied().unwrap_or(*lag).max(1);
             (lag + limit - 1) / limit
@@ -49,9 +48,17 @@ impl KafkaInput {
     pub(super) fn plan_by_arrival(&self, time: Time) -> Result<InputPlan> {
         let (connection, now) = (self.connection()?, self.clock.now());
         {
-            let progress = self.progress.lock();
+            let mut progress = self.progress.lock();
             if progress.taken_all.is_some_and(|at| time <= at) {
                 return Ok(InputPlan::Offsets(progress.next.iter().map(nothing).collect()));
+            }
+            // The batches of a backlog follow each other at once, and need not wait for the cluster to say what is known.
+            if let Some((asked, ends)) = &progress.ends
+                && now - *asked < self.interval
+                && let Some(taken) = self.limits(&progress).share_of_plenty(&lag(&progress, ends))
+            {
+                progress.taken_all = None;
+                return Ok(plan(&progress, &taken));
             }
         }
         let found = self.ends_now(&connection).and_then(|ends| Ok((self.within_end(ends.clone())?, ends)));
@@ -68,21 +75,32 @@ impl KafkaInput {
         };
         self.placed(self.take_in(ends, time))?;
         let mut progress = self.progress.lock();
-        let lag = progress.next.iter().map(|(place, from)| {
-            let end = latest.get(place).copied().unwrap_or(*from);
-            (place.clone(), (end - from).max(0))
-        });
-        let lag = lag.collect();
-        let taken = self.taken(&progress, &lag);
+        let lag = lag(&progress, &latest);
+        let taken = self.limits(&progress).share(&lag);
         progress.taken_all = (taken == lag).then_some(now);
-        let range = |((topic, partition), from): (&Place, &i64)| OffsetRange {
-            topic: topic.clone(),
-            partition: *partition,
-            from: *from,
-            until: from + taken.get(&(topic.clone(), *partition)).copied().unwrap_or(0),
-        };
-        Ok(InputPlan::Offsets(progress.next.iter().map(range).collect()))
+        progress.ends = Some((now, latest));
+        Ok(plan(&progress, &taken))
     }
+}
+
+/// How many offsets each partition has from the next one to its end, if that is known.
+fn lag(progress: &Progress, ends: &Offsets) -> Offsets {
+    let lag = progress.next.iter().map(|(place, from)| {
+        let end = ends.get(place).copied().unwrap_or(*from);
+        (place.clone(), (end - from).max(0))
+    });
+    lag.collect()
+}
+
+/// So many of each partition.
+fn plan(progress: &Progress, taken: &Offsets) -> InputPlan {
+    let range = |(place, from): (&Place, &i64)| OffsetRange {
+        topic: place.0.clone(),
+        partition: place.1,
+        from: *from,
+        until: from + taken.get(place).copied().unwrap_or(0),
+    };
+    InputPlan::Offsets(progress.next.iter().map(range).collect())
 }
 
 /// The empty range at the next offset of a partition.

@@ -1,6 +1,8 @@
 //! How many records of each partition a batch may take.
 
-use super::source::Offsets;
+use std::collections::BTreeMap;
+
+use super::source::{Offsets, Place};
 use crate::batch::RateLimit;
 use crate::time::Duration;
 
@@ -19,7 +21,7 @@ pub(super) struct Limits<'a> {
     pub max_records: u64,
     pub max_bytes: u64,
     /// How large the records were lately.
-    pub record_bytes: &'a dyn Fn(&super::source::Place) -> Option<f64>,
+    pub record_bytes: &'a BTreeMap<Place, f64>,
 }
 
 impl Limits<'_> {
@@ -50,11 +52,17 @@ impl Limits<'_> {
         let records: f64 = counts.values().map(|count| *count as f64).sum();
         shrink(&mut counts, self.max_records as f64 / records);
         let bytes = |(place, count): (&_, &i64)| {
-            *count as f64 * (self.record_bytes)(place).unwrap_or(UNSEEN_BYTES).max(1.0)
+            *count as f64 * self.record_bytes.get(place).copied().unwrap_or(UNSEEN_BYTES).max(1.0)
         };
         let bytes: f64 = counts.iter().map(bytes).sum();
         shrink(&mut counts, self.max_bytes as f64 / bytes);
         counts
+    }
+
+    /// As [`share`](Self::share), if no partition has so little that more of it would be taken if there were more.
+    pub fn share_of_plenty(&self, lag: &Offsets) -> Option<Offsets> {
+        let counts = self.share(lag);
+        lag.iter().all(|(place, lag)| counts.get(place) < Some(lag)).then_some(counts)
     }
 }
 
@@ -78,6 +86,8 @@ mod tests {
         (0..).zip(of).map(|(partition, lag)| (("t".into(), partition), *lag)).collect()
     }
 
+    static UNSEEN: BTreeMap<Place, f64> = BTreeMap::new();
+
     fn limits() -> Limits<'static> {
         Limits {
             interval: Duration::millis(500),
@@ -86,7 +96,7 @@ mod tests {
             min_per_partition: 1,
             max_records: u64::MAX,
             max_bytes: u64::MAX,
-            record_bytes: &|_| None,
+            record_bytes: &UNSEEN,
         }
     }
 
@@ -157,13 +167,25 @@ mod tests {
     }
 
     #[test]
+    fn plenty_is_what_no_batch_takes_all_of() {
+        let limits = Limits { max_records: 100, ..limits() };
+        let share =
+            |of: &[i64]| limits.share_of_plenty(&lag(of)).map(|counts| counts.into_values().collect());
+        assert_eq!(share(&[300, 100]), Some(vec![75, 25]));
+        // Perhaps more has come there.
+        assert_eq!(share(&[300, 0]), None);
+        assert_eq!(share(&[1_000, 1]), None);
+        assert_eq!(share(&[60, 40]), None);
+    }
+
+    #[test]
     fn a_batch_has_no_more_bytes_than_it_may_as_far_as_sizes_are_known() {
-        let sizes = |(_, partition): &super::super::source::Place| Some([1_000.0, 10.0][*partition as usize]);
+        let sizes = [(("t".into(), 0), 1_000.0), (("t".into(), 1), 10.0)].into();
         let limits = Limits { max_bytes: 101_000, record_bytes: &sizes, ..limits() };
         assert_eq!(share(&limits, &[100, 100]), [100, 100]);
         assert_eq!(share(&limits, &[1_000, 1_000]), [100, 100]);
         // Sixteen kilobytes for what was never seen.
-        let limits = Limits { max_bytes: 1 << 20, record_bytes: &|_| None, ..limits };
+        let limits = Limits { max_bytes: 1 << 20, record_bytes: &UNSEEN, ..limits };
         assert_eq!(share(&limits, &[1_000_000]), [64]);
     }
 

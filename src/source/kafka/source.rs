@@ -127,6 +127,8 @@ pub(super) struct Progress {
     pub record_bytes: BTreeMap<Place, f64>,
     /// What backpressure allows.
     pub rate: Option<RateLimit>,
+    /// When the last plan by arrival asked for the partitions' ends, or those of the stream, and what it was told.
+    pub ends: Option<(Time, Offsets)>,
     /// When the last plan by arrival was made that took all there was.
     pub taken_all: Option<Time>,
     /// For how many plans on end a partition has ended before the next offset to read.
@@ -159,6 +161,7 @@ impl Progress {
     /// Has the partitions read from `next` on, and no others. What stood there at the start is no backlog any more where a
     /// partition is gone or is read again from further back: its end may never be reached.
     pub fn go_on_at(&mut self, next: Offsets) {
+        self.ends = None;
         let before = std::mem::take(&mut self.next);
         self.backlog.retain(|place, _| {
             next.get(place).is_some_and(|next| before.get(place).is_none_or(|before| before <= next))
