@@ -5,6 +5,7 @@ mod key;
 mod murmur2;
 mod scalar;
 mod text;
+mod utf8;
 mod value;
 mod words;
 
@@ -16,6 +17,7 @@ use serde::de::DeserializeOwned;
 pub(crate) use key::{decode_key, encode_key, partition_of};
 pub use murmur2::murmur2;
 pub use text::Text;
+pub(crate) use utf8::utf8;
 pub(crate) use value::{decode_value, encode_value, encode_values};
 pub use words::Words;
 

@@ -1,6 +1,7 @@
 //! Operators that bring the values of a key together.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use parking_lot::Mutex;
 
@@ -92,6 +93,7 @@ impl<K: Key, V: Data> Rdd<(K, V)> {
             merge_value,
             merge,
             output: Mutex::default(),
+            keys: AtomicUsize::default(),
         })
     }
 

@@ -124,6 +124,18 @@ impl<K: Key, C> Combined<K, C> {
 }
 
 impl<K, C> Combined<K, C> {
+    /// One that need not grow before it has so many keys.
+    pub fn with_room(keys: usize) -> Self {
+        let mut combined = Self::with_slots((keys + keys / 3 + 2).next_power_of_two());
+        combined.order.reserve(keys);
+        combined
+    }
+
+    /// How many keys it has.
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
     fn with_slots(slots: usize) -> Self {
         Self {
             tags: vec![FREE; slots].into(),

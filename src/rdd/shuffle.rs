@@ -3,6 +3,7 @@
 //! Output is ordered by partition, then by first occurrence in task order, at any number of threads.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -81,6 +82,8 @@ pub(super) struct CombineByKey<K, V, C, Create, MergeValue, Merge> {
     pub merge: Merge,
     pub operator: Operator,
     pub output: Output<(K, C)>,
+    /// How many keys the last map task had that ended.
+    pub keys: AtomicUsize,
 }
 
 impl<K, V, C, Create, MergeValue, Merge> CombineByKey<K, V, C, Create, MergeValue, Merge>
@@ -98,7 +101,8 @@ where
         partition: usize,
         task: &TaskContext,
     ) -> Result<Vec<Vec<(K, C)>>> {
-        let mut combined = Combined::default();
+        // The next part of a stream has about as many.
+        let mut combined = Combined::with_room(self.keys.load(Ordering::Relaxed));
         finished(parent.compute(partition, task, &mut |pair| {
             let guard = self.operator.guard();
             let hash = combined.hash(&pair.0);
@@ -113,6 +117,7 @@ where
             guard.done();
             Ok(())
         }))?;
+        self.keys.store(combined.len(), Ordering::Relaxed);
         self.operator.run(|| distribute(&*self.partitioner, combined.into_pairs()))
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Headers;
+use crate::codec::utf8;
 
 /// A record in the reader's buffer: what the first operator sees, before anything is copied.
 #[derive(Clone, Copy)]
@@ -53,9 +54,7 @@ impl Record<'_> {
     /// The value as text, invalid UTF-8 replaced by `U+FFFD`; empty for a tombstone.
     pub fn text(&self) -> std::borrow::Cow<'_, str> {
         let value = self.value.unwrap_or_default();
-        // Nearly all is UTF-8, and this looks at many bytes at once.
-        simdutf8::basic::from_utf8(value)
-            .map_or_else(|_| String::from_utf8_lossy(value), std::borrow::Cow::Borrowed)
+        utf8(value).map_or_else(|| String::from_utf8_lossy(value), std::borrow::Cow::Borrowed)
     }
 
     /// A copy that owns its bytes.

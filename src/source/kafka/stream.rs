@@ -197,6 +197,7 @@ pub(crate) struct Run<'a> {
 
 impl Run<'_> {
     /// All of them; which one is at hand is not known then.
+    #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "rows are made of many at once"))]
     pub fn whole(&self) -> &[Record<'_>] {
         self.at.set(self.records.last().map_or(self.at.get(), |last| last.offset));
         self.records
