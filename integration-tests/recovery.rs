@@ -52,7 +52,7 @@ fn killed(changes: &[(&str, &str)]) -> (Vec<Counted>, Vec<Counted>, Counts) {
     // Small batches that come faster than they are done, so that one is always being worked at.
     let small = [
         ("batch_interval: 1s", "batch_interval: 10ms"),
-        ("wait: 30s", "max_records_per_batch: 4000\n      wait: 30s"),
+        ("wait: 30s", "max_records_per_batch: 1000\n      wait: 30s"),
     ];
     let app = broker.run(FILE).file(FILE, &word_count_as(&name, &[&small, changes].concat()));
     fs::write(app.dir().join("text"), text.join("\n") + "\n").unwrap();
@@ -80,7 +80,9 @@ fn killed(changes: &[(&str, &str)]) -> (Vec<Counted>, Vec<Counted>, Counts) {
     }
     // Where those kills came is chance. This one leaves a batch that has done all its work, and nothing of it is committed.
     let mut run = app.clone().env("FAILPOINTS", "commit::ran=return").start();
-    run.wait_exit(LIMIT);
+    assert_eq!(run.wait_exit(LIMIT).code(), None, "{}", run.stderr());
+    let committed: i64 = broker.committed(&name, &name).values().sum();
+    assert!(committed < LINES as i64, "nothing was left for it");
     let mut run = app.start();
     run.http().wait_until_read(4, LINES as u64, LIMIT);
     run.stop(LIMIT);

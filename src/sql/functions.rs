@@ -2,7 +2,6 @@
 //! of the batch.
 
 use std::cell::Cell;
-use std::sync::Arc;
 
 use datafusion::arrow::datatypes::TimeUnit;
 use datafusion::common::{Result, ScalarValue};
@@ -14,7 +13,7 @@ use datafusion::logical_expr::{
     AggregateUDF, ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
-use super::contains::{Contains, LikeToContains};
+use super::contains::Contains;
 use super::string_to_array::StringToArray;
 use super::top_n::TopN;
 use crate::sql::DataType;
@@ -40,7 +39,6 @@ pub(super) fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
     registry.register_udf(ScalarUDF::from(BatchTime::new()).into())?;
     registry.register_udf(ScalarUDF::from(StringToArray::new()).into())?;
     registry.register_udf(ScalarUDF::from(Contains::new()).into())?;
-    registry.register_function_rewrite(Arc::new(LikeToContains::new()))?;
     Ok(())
 }
 

@@ -10,8 +10,8 @@ use datafusion::datasource::TableProvider;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
-use datafusion::optimizer::Optimizer;
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::window::{PlainAggregateWindowExpr, SlidingAggregateWindowExpr};
 use datafusion::physical_plan::aggregates::AggregateExec;
@@ -21,6 +21,7 @@ use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
 use datafusion::sql::parser::{DFParserBuilder, Statement as DfStatement};
 use datafusion::sql::sqlparser::ast::Statement;
 
+use crate::sql::contains::LikeToContains;
 use crate::sql::error::Relations;
 use crate::sql::flat::flat;
 use crate::sql::functions::BATCH_TIME;
@@ -82,10 +83,12 @@ impl Planner {
         // A key that is the same for all rows is a key like any other to what merges groups.
         let rules =
             Optimizer::new().rules.into_iter().filter(|rule| rule.name() != "eliminate_group_by_constant");
+        // Last, since DataFusion's rules know more of `like`.
+        let last: Arc<dyn OptimizerRule + Send + Sync> = Arc::new(LikeToContains::new());
         let mut state = SessionStateBuilder::new()
             .with_config(config)
             .with_default_features()
-            .with_optimizer_rules(rules.collect())
+            .with_optimizer_rules(rules.chain([last]).collect())
             // `generate_series(…)` and the like are no streams.
             .with_table_functions(HashMap::new())
             .build();

@@ -170,8 +170,15 @@ impl<'s> Chunk<'s> {
         self.records.entries.push(Entry { offset: number, timestamp: None });
     }
 
-    /// Takes records of one partition.
-    pub fn extend(&mut self, records: &[Record<'_>]) {
+    /// Takes records of one partition until it is full, and gives those that are left.
+    pub fn extend<'r>(&mut self, records: &'r [Record<'r>]) -> &'r [Record<'r>] {
+        let mut size = self.bytes.len();
+        let fits = |record: &&Record<'_>| {
+            let is_full = size >= BYTES;
+            size += record.len();
+            !is_full
+        };
+        let (records, rest) = records.split_at(records.iter().take_while(fits).count());
         if self.partition.is_none() {
             self.partition = records.first().map(|record| (record.topic.clone(), record.partition));
         }
@@ -182,10 +189,11 @@ impl<'s> Chunk<'s> {
             .extend(records.iter().map(|&Record { offset, timestamp, .. }| Entry { offset, timestamp }));
         // Only a dead letter needs the record whole.
         if source.on_bad_record.dead_letter_topic().is_some() {
-            let rest =
+            let whole =
                 |record: &Record<'_>| Rest { key: part(record.key), headers: record.headers.to_owned() };
-            kept.rests.extend(records.iter().map(rest));
+            kept.rests.extend(records.iter().map(whole));
         }
+        rest
     }
 
     /// The good records' rows; the chunk is empty after it. Nothing for an empty chunk.

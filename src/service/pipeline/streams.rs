@@ -433,8 +433,14 @@ fn decoded<T: Data>(
     kafka.read_slices("decode", move |read, task, emit| {
         let mut chunk = Chunk::new(&decoder);
         read(&mut |records| {
-            chunk.extend(records.whole());
-            if chunk.is_full() { finish(&mut chunk, task, &mut *emit) } else { Ok(()) }
+            let mut rest = records.whole();
+            while !rest.is_empty() {
+                rest = chunk.extend(rest);
+                if chunk.is_full() {
+                    finish(&mut chunk, task, &mut *emit)?;
+                }
+            }
+            Ok(())
         })?;
         finish(&mut chunk, task, emit)
     })

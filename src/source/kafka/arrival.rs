@@ -4,7 +4,10 @@ use super::limits::Limits;
 use super::source::{KafkaInput, Offsets, Place, Progress};
 use crate::error::Result;
 use crate::source::{InputPlan, OffsetRange};
-use crate::time::Time;
+use crate::time::{Duration, Time};
+
+/// For so long the ends of the partitions that were found count for a backlog; also if batches come less often.
+const KNOWN_FOR: Duration = Duration::seconds(1);
 
 impl KafkaInput {
     /// How many records of each partition this batch may take.
@@ -52,9 +55,11 @@ impl KafkaInput {
             if progress.taken_all.is_some_and(|at| time <= at) {
                 return Ok(InputPlan::Offsets(progress.next.iter().map(nothing).collect()));
             }
-            // The batches of a backlog follow each other at once, and need not wait for the cluster to say what is known.
+            // The batches of a backlog follow each other at once, and need not wait for the cluster to say what is known. Who fetches
+            // what comes as it comes knows it at once, and is to hear where the batches are.
             if let Some((asked, ends)) = &progress.ends
-                && now - *asked < self.interval
+                && connection.prefetcher.is_none()
+                && (Duration::ZERO..self.interval.min(KNOWN_FOR)).contains(&(now - *asked))
                 && let Some(taken) = self.limits(&progress).share_of_plenty(&lag(&progress, ends))
             {
                 progress.taken_all = None;

@@ -62,7 +62,8 @@ impl Limits<'_> {
     /// As [`share`](Self::share), if no partition has so little that more of it would be taken if there were more.
     pub fn share_of_plenty(&self, lag: &Offsets) -> Option<Offsets> {
         let counts = self.share(lag);
-        lag.iter().all(|(place, lag)| counts.get(place) < Some(lag)).then_some(counts)
+        let is_plenty = |(place, lag)| counts.get(place) < Some(lag);
+        (!lag.is_empty() && lag.iter().all(is_plenty)).then_some(counts)
     }
 }
 
@@ -176,6 +177,7 @@ mod tests {
         assert_eq!(share(&[300, 0]), None);
         assert_eq!(share(&[1_000, 1]), None);
         assert_eq!(share(&[60, 40]), None);
+        assert_eq!(share(&[]), None);
     }
 
     #[test]

@@ -212,3 +212,30 @@ fn batches_of_before_a_time_are_left_out() {
         assert_eq!((next.ok(), seen), (Some(3), count));
     }
 }
+
+#[test]
+fn records_come_in_runs_and_those_before_what_is_none_come_whole() {
+    let record = |offset: i64| record(offset, None, Some(b"v"));
+    let mut records: Vec<u8> = (0..70).flat_map(record).collect();
+    // A length that no record has, under a checksum that is right.
+    records.extend(varint(1_000));
+    let chunk = chunk(&[batch(0, 70, 0, -1, &records)], 0, &[]);
+    let range = OffsetRange { topic: "t".into(), partition: 0, from: 3, until: 71 };
+    let mut offsets = Vec::new();
+    let mut read = |until: usize| {
+        offsets.clear();
+        let read = chunk.visit(3, &range, &Cell::new(i64::MIN), &mut Vec::new(), &mut |run| {
+            assert!((1..=RUN).contains(&run.len()));
+            offsets.extend(run.iter().map(|record| record.offset));
+            if offsets.len() < until { Ok(()) } else { Err(Stop::Enough) }
+        });
+        (read, offsets.clone())
+    };
+    let (read_all, all) = read(usize::MAX);
+    let error = finished(read_all.map(drop)).unwrap_err().to_string();
+    assert!(error.contains("t-0 at offset 0") && error.contains("no record"), "{error}");
+    assert!(all.into_iter().eq(3..70));
+    // Whoever has enough sees no further run.
+    let (read_some, some) = read(1);
+    assert!(matches!(read_some, Err(Stop::Enough)) && some.len() == RUN);
+}
