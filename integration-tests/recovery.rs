@@ -52,7 +52,7 @@ fn killed(changes: &[(&str, &str)]) -> (Vec<Counted>, Vec<Counted>, Counts) {
     // Small batches that come faster than they are done, so that one is always being worked at.
     let small = [
         ("batch_interval: 1s", "batch_interval: 10ms"),
-        ("wait: 30s", "max_records_per_batch: 1000\n      wait: 30s"),
+        ("wait: 30s", "max_records_per_batch: 2000\n      wait: 30s"),
     ];
     let app = broker.run(FILE).file(FILE, &word_count_as(&name, &[&small, changes].concat()));
     fs::write(app.dir().join("text"), text.join("\n") + "\n").unwrap();
