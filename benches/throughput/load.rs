@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 #[cfg(target_os = "linux")]
 use std::os::fd::AsRawFd as _;
+use std::path::Path;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -99,9 +100,7 @@ pub fn load(broker: &Broker, setting: &Setting, compression: &str) -> Truth {
     truth
 }
 
-/// Maps the topics' files for as long as this process runs: a system may take out of memory what nobody has mapped, though a broker reads
-/// it again and again, and whose turn it is then would be measured reading a disk.
-#[cfg(target_os = "linux")]
+/// Maps the topics' files for as long as this process runs.
 fn hold(broker: &Broker) {
     for (topic, partition) in
         ["words", "ads"].iter().flat_map(|topic| (0..PARTITIONS).map(move |p| (topic, p)))
@@ -109,20 +108,26 @@ fn hold(broker: &Broker) {
         let first = broker.log_segment(topic, partition);
         for entry in std::fs::read_dir(first.parent().unwrap()).unwrap() {
             let path = entry.unwrap().path();
-            if path.extension().is_none_or(|extension| extension != "log") {
-                continue;
+            if path.extension().is_some_and(|extension| extension == "log") {
+                hold_file(&path);
             }
-            let file = std::fs::File::open(path).unwrap();
-            let length = file.metadata().unwrap().len() as usize;
-            let (read, shared) = (libc::PROT_READ, libc::MAP_SHARED | libc::MAP_POPULATE);
-            // SAFETY: where the pages go is for the system to choose, and nobody reads them here.
-            unsafe { libc::mmap(std::ptr::null_mut(), length, read, shared, file.as_raw_fd(), 0) };
         }
     }
 }
 
+/// Maps a file for as long as this process runs: a system may take out of memory what nobody has mapped, though it is read
+/// again and again, and whose turn it is then would be measured reading a disk.
+#[cfg(target_os = "linux")]
+pub fn hold_file(path: &Path) {
+    let file = std::fs::File::open(path).unwrap();
+    let length = file.metadata().unwrap().len() as usize;
+    let (read, shared) = (libc::PROT_READ, libc::MAP_SHARED | libc::MAP_POPULATE);
+    // SAFETY: where the pages go is for the system to choose, and nobody reads them here.
+    unsafe { libc::mmap(std::ptr::null_mut(), length, read, shared, file.as_raw_fd(), 0) };
+}
+
 #[cfg(not(target_os = "linux"))]
-fn hold(_: &Broker) {}
+pub fn hold_file(_: &Path) {}
 
 fn words(sender: &mut Sender, records: u64, truth: &mut Truth) {
     let (vocabulary, zipf) = (vocabulary(), zipf());
