@@ -50,7 +50,8 @@ impl Shown {
         has_end.then(|| {
             let bounded =
                 Arc::new(Bounded { ssc: ssc.clone(), watch: Stopwatch::start(), state: Mutex::default() });
-            ssc.add_streaming_listener(bounded.clone());
+            // At once, since the first batch takes some of what there is up to the end.
+            ssc.inner.listeners.add_own(bounded.clone());
             Self(bounded)
         })
     }
