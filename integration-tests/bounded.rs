@@ -213,7 +213,7 @@ outputs:
     assert_eq!(run.wait_exit(LIMIT).code(), Some(0), "{}", run.stderr());
     assert_eq!(written(), expected(300));
     // On a terminal there is a bar, which moves: of another application, which has all times of the past for its batches.
-    // Its batches are as many as there are frames to be drawn between them.
+    // It has so many batches that frames are drawn between them.
     let again = text
         .replace(&format!("app_id: {name}"), &format!("app_id: {name}-again"))
         .replace("max_records_per_batch: 10", "max_records_per_batch: 2");

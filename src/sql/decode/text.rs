@@ -15,7 +15,7 @@ use crate::sql::{RecordBatch, SchemaRef};
 /// Rows of the one text column of `schema`.
 pub(super) fn decode(schema: &SchemaRef, bytes: &Bytes, values: &[ValueAt]) -> Decoded {
     let place = |value: Range<usize>| view(bytes, 0, value.start, value.end);
-    // Most texts are of letters that begin and end anywhere.
+    // Of ASCII every byte is a character: a value may begin and end anywhere.
     if bytes.is_ascii() && values.iter().all(|value| value.range().is_some()) {
         let views = values.iter().map(|value| place(value.range().unwrap_or_default())).collect();
         return Decoded { batch: rows(schema, bytes, views, None), bad: Vec::new() };
