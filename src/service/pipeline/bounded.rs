@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use crate::StreamingContext;
 use crate::batch::{BatchInfo, StreamingListener};
+use crate::source::Input;
 use crate::time::{Duration, Stopwatch, Time};
 
 /// The bar that is on the terminal, if one is.
@@ -28,7 +29,8 @@ pub(crate) fn beside_the_bar<R>(write: impl FnOnce() -> R) -> R {
 pub(super) struct Shown(Arc<Bounded>);
 
 struct Bounded {
-    ssc: StreamingContext,
+    /// The inputs alone, since the context keeps who is told at once.
+    inputs: Vec<Arc<dyn Input>>,
     watch: Stopwatch,
     state: Mutex<State>,
 }
@@ -46,10 +48,10 @@ struct State {
 impl Shown {
     /// For a context whose inputs end.
     pub fn of(ssc: &StreamingContext) -> Option<Self> {
-        let has_end = ssc.inner.graph.inputs().iter().any(|input| input.has_end());
+        let inputs = ssc.inner.graph.inputs();
+        let has_end = inputs.iter().any(|input| input.has_end());
         has_end.then(|| {
-            let bounded =
-                Arc::new(Bounded { ssc: ssc.clone(), watch: Stopwatch::start(), state: Mutex::default() });
+            let bounded = Arc::new(Bounded { inputs, watch: Stopwatch::start(), state: Mutex::default() });
             // At once, since the first batch takes some of what there is up to the end.
             ssc.inner.listeners.add_own(bounded.clone());
             Self(bounded)
@@ -90,7 +92,7 @@ impl Drop for Shown {
 
 impl Bounded {
     fn left(&self) -> u64 {
-        self.ssc.inner.graph.inputs().iter().filter_map(|input| input.up_to_end()).sum()
+        self.inputs.iter().filter_map(|input| input.up_to_end()).sum()
     }
 }
 
