@@ -24,6 +24,8 @@ pub(super) struct Chunk {
     pub from: i64,
     /// The offset after the last batch.
     pub next: i64,
+    /// How many bytes the largest batch has.
+    pub largest_batch: usize,
     /// Transactions that were aborted: producer, and the first offset; by offset.
     aborted: Vec<(i64, i64)>,
 }
@@ -37,13 +39,16 @@ impl Chunk {
         mut aborted: Vec<(i64, i64)>,
     ) -> Result<Option<Self>, Malformed> {
         let mut rest = &buffer[records.clone()];
-        let mut next = from;
-        while let Some(batch) = Batch::take(&mut rest)? {
+        let (mut next, mut largest_batch) = (from, 0);
+        loop {
+            let before = rest.len();
+            let Some(batch) = Batch::take(&mut rest)? else { break };
             next = next.max(batch.last_offset.saturating_add(1));
+            largest_batch = largest_batch.max(before - rest.len());
         }
         let records = records.start..records.end - rest.len();
         aborted.sort_unstable_by_key(|(_, first)| *first);
-        Ok((next > from).then_some(Self { buffer, records, from, next, aborted }))
+        Ok((next > from).then_some(Self { buffer, records, from, next, largest_batch, aborted }))
     }
 
     /// Whether a record at `offset` would be in it.

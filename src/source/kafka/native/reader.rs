@@ -55,6 +55,8 @@ struct Partition {
     parked: Mutex<Option<Parked>>,
     /// How many bytes an offset took when it was fetched last, in 256ths.
     bytes_per_offset: AtomicU64,
+    /// How many bytes the largest record batch had of what was fetched last.
+    largest_batch: AtomicUsize,
     /// Where committed records ended when it was fetched last.
     end: AtomicI64,
     /// The last first offset of a slice that was begun.
@@ -198,7 +200,6 @@ impl SliceReader for NativeReader {
             reading.done(chunk);
         }
         self.drop_between(&reading.partition, range.from, range.until);
-        reading.ask_beyond();
         Ok(())
     }
 
@@ -292,6 +293,7 @@ impl<'a> Reading<'a> {
     /// The chunk with the records at `at`; none if there is nothing more in the range.
     fn chunk(&mut self, at: i64) -> Result<Option<Arc<Chunk>>> {
         if let Some(kept) = self.kept(at) {
+            self.ask_behind(&kept);
             return Ok(Some(kept));
         }
         (self.waiting, self.unheard) = (None, None);
@@ -299,11 +301,7 @@ impl<'a> Reading<'a> {
             match self.fetch(at) {
                 Ok(Fetched::Chunk(chunk, end)) => {
                     self.learn(&chunk, end);
-                    // Whatever becomes of it is told when its chunk is wanted: perhaps in a slice to come.
-                    let is_wanted = matches!(self.purpose, Purpose::Slice) || self.reader.may_park();
-                    if is_wanted && chunk.next < self.range.until && self.kept(chunk.next).is_none() {
-                        let _ = self.ask(chunk.next);
-                    }
+                    self.ask_behind(&chunk);
                     return Ok(Some(Arc::new(chunk)));
                 }
                 _ if matches!(self.purpose, Purpose::Ahead(_)) => {
@@ -363,12 +361,14 @@ impl<'a> Reading<'a> {
         self.partition.end.fetch_max(end, Ordering::Relaxed);
         let offsets = u64::try_from(chunk.next - chunk.from).unwrap_or(1).max(1);
         self.partition.bytes_per_offset.store((chunk.len() as u64 * 256) / offsets, Ordering::Relaxed);
+        self.partition.largest_batch.store(chunk.largest_batch, Ordering::Relaxed);
     }
 
-    /// How much to ask for at `at`, to read on up to `until`.
+    /// How much to ask for at `at`, to read on up to `until`: also the rest of the batch that goes on there.
     fn wanted(&self, at: i64, until: i64) -> usize {
         let most = self.reader.fetch_bytes;
-        self.size_of(at, until).map_or(most, |size| size.saturating_add(SLACK).min(most))
+        let slack = SLACK.saturating_add(self.partition.largest_batch.load(Ordering::Relaxed));
+        self.size_of(at, until).map_or(most, |size| size.saturating_add(slack).min(most))
     }
 
     /// How many bytes stand from `at` to `until`, judged by what was fetched last.
@@ -378,22 +378,50 @@ impl<'a> Reading<'a> {
         (each > 0).then(|| usize::try_from(offsets.saturating_mul(each) / 256).unwrap_or(usize::MAX))
     }
 
-    /// Asks for what comes after the slice, if a backlog stands there that nobody has begun to read: the next slice finds it in
-    /// the socket.
-    fn ask_beyond(&mut self) {
+    /// Has a request under way for what comes behind `chunk` while the records of `chunk` are computed with. Whatever becomes of it is told
+    /// when that is wanted.
+    fn ask_behind(&mut self, chunk: &Chunk) {
+        if self.asked.is_some() {
+            return;
+        }
+        let is_slice = matches!(self.purpose, Purpose::Slice);
+        let at = chunk.next;
+        if at < self.range.until {
+            let is_there = || {
+                self.kept(at).is_some() || self.partition.parked.lock().as_ref().is_some_and(|it| it.at == at)
+            };
+            if (is_slice || self.reader.may_park()) && !is_there() {
+                let _ = self.ask(at);
+            }
+        } else if is_slice {
+            self.ask_beyond(at);
+        }
+    }
+
+    /// Asks for what comes after the slice, and after `at`, if a backlog stands there that nobody has begun to read: the next slice finds
+    /// it in the socket.
+    fn ask_beyond(&mut self, mut at: i64) {
         let Partition { begun, end, parked, is_fetched_ahead, .. } = &*self.partition;
         let (begun, end) = (begun.load(Ordering::Relaxed), end.load(Ordering::Relaxed));
         let is_asked_for = begun >= self.range.until || is_fetched_ahead.load(Ordering::Relaxed);
         if is_asked_for || parked.lock().is_some() || !self.reader.may_park() {
             return;
         }
-        let mut at = self.range.until;
         while let Some(kept) = self.kept(at) {
             at = kept.next;
         }
         if self.size_of(at, end).is_some_and(|size| size >= self.reader.fetch_bytes) {
-            // Whatever becomes of it is told when it is wanted.
             let _ = self.ask_up_to(at, end);
+            self.leave();
+        }
+    }
+
+    /// Leaves the connection to others, and what is under way on it to whoever reads on there.
+    fn leave(&mut self) {
+        match (self.connection.take(), self.asked.take()) {
+            (Some(connection), Some(at)) => self.reader.park(&self.partition, at, connection),
+            (Some(connection), None) => self.reader.brokers.give_back(connection),
+            (None, _) => {}
         }
     }
 
@@ -480,10 +508,6 @@ impl<'a> Reading<'a> {
 
 impl Drop for Reading<'_> {
     fn drop(&mut self) {
-        match (self.connection.take(), self.asked) {
-            (Some(connection), Some(at)) => self.reader.park(&self.partition, at, connection),
-            (Some(connection), None) => self.reader.brokers.give_back(connection),
-            (None, _) => {}
-        }
+        self.leave();
     }
 }
