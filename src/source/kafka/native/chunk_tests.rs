@@ -87,6 +87,7 @@ fn found(pairs: &[(i64, &str)]) -> Vec<(i64, String)> {
 fn a_slice_begins_and_ends_within_batches() {
     let chunk = chunk(&[values(10, 0, -1, &["a", "b", "c"]), values(13, 0, -1, &["d", "e"])], 10, &[]);
     assert_eq!((chunk.from, chunk.next), (10, 15));
+    assert_eq!(chunk.largest_batch, values(10, 0, -1, &["a", "b", "c"]).len());
     assert_eq!(read(&chunk, 11, 14).unwrap(), (found(&[(11, "b"), (12, "c"), (13, "d")]), 14));
     assert_eq!(read(&chunk, 14, 99).unwrap(), (found(&[(14, "e")]), 15));
     assert_eq!(read(&chunk, 10, 11).unwrap(), (found(&[(10, "a")]), 11));

@@ -137,6 +137,11 @@ impl NativeReader {
         true
     }
 
+    /// Whether there is room to keep `chunk`, for now.
+    fn has_room_for(&self, chunk: &Chunk) -> bool {
+        self.kept.load(Ordering::Relaxed) + chunk.size() <= self.most_kept
+    }
+
     /// Whether one response more may wait in its socket: together they have at most a quarter of what may be kept.
     fn may_park(&self) -> bool {
         self.parked.load(Ordering::Relaxed) + self.fetch_bytes <= self.most_kept / 4
@@ -199,6 +204,7 @@ impl SliceReader for NativeReader {
             at = chunk.visit(at, range, &ever, &mut unpacked, visit)?;
             reading.done(chunk);
         }
+        reading.leave();
         self.drop_between(&reading.partition, range.from, range.until);
         Ok(())
     }
@@ -293,7 +299,9 @@ impl<'a> Reading<'a> {
     /// The chunk with the records at `at`; none if there is nothing more in the range.
     fn chunk(&mut self, at: i64) -> Result<Option<Arc<Chunk>>> {
         if let Some(kept) = self.kept(at) {
-            self.ask_behind(&kept);
+            if matches!(self.purpose, Purpose::Slice) {
+                self.ask_behind(&kept);
+            }
             return Ok(Some(kept));
         }
         (self.waiting, self.unheard) = (None, None);
@@ -384,6 +392,10 @@ impl<'a> Reading<'a> {
         if self.asked.is_some() {
             return;
         }
+        // Nobody reads on from there any more.
+        if let Some(connection) = self.reader.unpark(&self.partition, |at| chunk.covers(at)) {
+            self.reader.brokers.give_back(connection);
+        }
         let is_slice = matches!(self.purpose, Purpose::Slice);
         let at = chunk.next;
         if at < self.range.until {
@@ -394,7 +406,8 @@ impl<'a> Reading<'a> {
                 let _ = self.ask(at);
             }
         } else if is_slice {
-            self.ask_beyond(at);
+            // What the chunk has behind the slice is there only if it can be kept.
+            self.ask_beyond(if self.reader.has_room_for(chunk) { at } else { self.range.until });
         }
     }
 
