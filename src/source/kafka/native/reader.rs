@@ -204,6 +204,7 @@ impl SliceReader for NativeReader {
             at = chunk.visit(at, range, &ever, &mut unpacked, visit)?;
             reading.done(chunk);
         }
+        // First, so that a request for what is done with goes with the rest of it.
         reading.leave();
         self.drop_between(&reading.partition, range.from, range.until);
         Ok(())
