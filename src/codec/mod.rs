@@ -18,7 +18,7 @@ pub(crate) use key::{decode_key, encode_key, partition_of};
 pub use murmur2::murmur2;
 pub use text::Text;
 pub(crate) use utf8::utf8;
-pub(crate) use value::{decode_value, encode_value, encode_values};
+pub(crate) use value::{append_value, decode_value, encode_value, encode_values};
 pub use words::Words;
 
 use crate::rdd::Data;

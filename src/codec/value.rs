@@ -11,11 +11,17 @@ use crate::error::{Error, Result};
 const VERSION: u8 = 1;
 
 pub(crate) fn encode_value<V: Serialize>(value: &V) -> Result<Vec<u8>> {
-    let mut bytes = vec![VERSION];
-    value.serialize(&mut rmp_serde::Serializer::new(&mut bytes).with_struct_map()).map_err(|e| {
-        Error::checkpoint(format!("cannot encode a {}", std::any::type_name::<V>())).with_source(e)
-    })?;
+    let mut bytes = Vec::new();
+    append_value(value, &mut bytes)?;
     Ok(bytes)
+}
+
+/// Appends what [`encode_value`] gives.
+pub(crate) fn append_value<V: Serialize>(value: &V, into: &mut Vec<u8>) -> Result<()> {
+    into.push(VERSION);
+    value.serialize(&mut rmp_serde::Serializer::new(into).with_struct_map()).map_err(|e| {
+        Error::checkpoint(format!("cannot encode a {}", std::any::type_name::<V>())).with_source(e)
+    })
 }
 
 /// The two values as [`encode_value`] writes a pair of them; tells where the second begins.

@@ -26,12 +26,21 @@ pub(super) struct KeyPanes<V> {
     sizes: VecDeque<u32>,
     /// What the total takes there.
     total_size: u32,
+    /// Whether the store has the youngest pane's value among gathered entries only.
+    pub is_gathered: bool,
 }
 
 impl<V> Default for KeyPanes<V> {
     fn default() -> Self {
-        let (sizes, total_size) = (VecDeque::new(), 0);
-        Self { front: Vec::new(), back: VecDeque::new(), back_total: None, total: None, sizes, total_size }
+        Self {
+            front: Vec::new(),
+            back: VecDeque::new(),
+            back_total: None,
+            total: None,
+            sizes: VecDeque::new(),
+            total_size: 0,
+            is_gathered: false,
+        }
     }
 }
 
@@ -41,8 +50,9 @@ pub(super) struct Edit<V> {
     /// The youngest pane's new value.
     pub pane: Option<(Time, V)>,
     /// Whether that pane is there already.
-    replaces: bool,
+    pub replaces: bool,
     pane_size: u32,
+    is_gathered: bool,
     /// How many of the oldest panes go.
     drop: usize,
     /// `back`, turned into a new `front`.
@@ -59,6 +69,7 @@ impl<V: Clone> Edit<V> {
             pane: None,
             replaces: false,
             pane_size: 0,
+            is_gathered: false,
             drop: 0,
             turned: None,
             back_total: panes.back_total.clone(),
@@ -73,9 +84,10 @@ impl<V: Clone> Edit<V> {
         self.pane.is_some() || self.drop > 0 || self.total.is_some() || combined
     }
 
-    /// Notes what the youngest pane takes in the store.
-    pub fn pane_takes(&mut self, bytes: usize) {
+    /// Notes what the youngest pane takes in the store, and whether it was gathered there.
+    pub fn pane_takes(&mut self, bytes: usize, is_gathered: bool) {
         self.pane_size = bytes as u32;
+        self.is_gathered = is_gathered;
     }
 
     /// Notes what the total takes in the store.
@@ -85,10 +97,22 @@ impl<V: Clone> Edit<V> {
 }
 
 impl<V: Clone> KeyPanes<V> {
-    /// Takes back in a pane that is in the store; the oldest come first.
-    pub fn restore_pane(&mut self, pane: Time, value: V, size: usize) {
+    /// Takes back in a pane that is in the store; the oldest come first. One that is there is replaced: gives what it took.
+    pub fn restore_pane(&mut self, pane: Time, value: V, size: usize, is_gathered: bool) -> usize {
+        let mut before = 0;
+        if self.back.back().is_some_and(|(last, _)| *last == pane) {
+            self.back.pop_back();
+            before = self.sizes.pop_back().unwrap_or_default() as usize;
+        }
         self.back.push_back((pane, value));
         self.sizes.push_back(size as u32);
+        self.is_gathered = is_gathered;
+        before
+    }
+
+    /// The youngest pane and its value, while no window has shown it.
+    pub fn youngest(&self) -> Option<(Time, &V)> {
+        self.back.back().map(|(pane, value)| (*pane, value))
     }
 
     /// Takes back in the total that is in the store.
@@ -235,6 +259,7 @@ impl<V: Clone> KeyPanes<V> {
             }
             self.back.push_back(pane);
             self.sizes.push_back(edit.pane_size);
+            self.is_gathered = edit.is_gathered;
         }
         let of_front = edit.drop.min(self.front.len());
         self.front.truncate(self.front.len() - of_front);

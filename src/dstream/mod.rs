@@ -17,6 +17,7 @@ mod group_by_key_and_window;
 mod initial_state;
 mod join;
 mod key_panes;
+mod key_shard;
 mod map;
 mod map_with_state;
 mod pair;

@@ -4,53 +4,21 @@
 
 use std::sync::Arc;
 
-use indexmap::IndexMap;
-use indexmap::map::Entry;
 use parking_lot::Mutex;
 
 use super::key_panes::{Edit, KeyPanes};
+use super::key_shard::{Edits, PaneKey, Place, Shard, Slot, Writing, place_of};
 use super::panes::WindowLengths;
 use super::window_spec::WindowSpec;
 use super::{DStream, DStreamNode, Emitted, StateName, StreamCore, emitted, keep_output};
-use crate::codec::{Key, Stored, decode_key, decode_value, encode_key, encode_value};
+use crate::codec::{Key, Stored, encode_value};
 use crate::context::Stateful;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::rdd::{AnyPartitioner, AtRecord, Rdd, Runner};
 use crate::state::{
     Change, OperatorSchema, Pending, StateDb, StateStats, kind, record_key, shown, single_key, split_key,
 };
 use crate::time::{Duration, Time};
-
-/// A key in the store's form, by whose bytes keys are ordered.
-type Place = Arc<[u8]>;
-
-type Keys<K, V> = IndexMap<K, (Place, KeyPanes<V>), ahash::RandomState>;
-
-/// The panes of a state partition's keys, as the last committed batch left them.
-struct Shard<K, V> {
-    keys: Keys<K, V>,
-    /// Whether they are in their order: where a key comes in does not depend on when it came, nor on restarts.
-    sorted: bool,
-    /// The last window for which totals were made.
-    emitted: Option<Time>,
-    pending: Pending<Edits<K, V>>,
-    /// What the keys take in the store, with what is pending.
-    stats: StateStats,
-}
-
-/// What a batch changes, to be applied when it is committed and the next one begins.
-struct Edits<K, V> {
-    keys: Vec<(K, Place, Edit<V>)>,
-    emitted: Option<Time>,
-    before: StateStats,
-}
-
-impl<K, V> Default for Shard<K, V> {
-    fn default() -> Self {
-        let (keys, pending) = (Keys::default(), Pending::Nothing);
-        Self { keys, sorted: true, emitted: None, pending, stats: StateStats::default() }
-    }
-}
 
 struct ReduceByKeyAndWindow<K, V> {
     name: StateName,
@@ -64,9 +32,6 @@ struct ReduceByKeyAndWindow<K, V> {
     output: Emitted<(K, V)>,
 }
 
-/// A pane's key in the store, without its partition and kind.
-type PaneKey<K> = (i64, K);
-
 /// The values of a window, and what the batch changed.
 type TaskResult<K, V> = (Vec<(K, V)>, Vec<Change>);
 
@@ -74,8 +39,8 @@ type TaskResult<K, V> = (Vec<(K, V)>, Vec<Change>);
 struct Task<K, V> {
     partition: usize,
     time: Time,
-    edits: Vec<(K, Place, Edit<V>)>,
-    changes: Vec<Change>,
+    edits: Vec<(Slot<K>, Edit<V>)>,
+    writing: Writing,
     output: Vec<(K, V)>,
     stats: StateStats,
 }
@@ -93,20 +58,73 @@ impl<K: Key, V: Stored> ReduceByKeyAndWindow<K, V> {
         self.runner.turn().wait()?;
         let mut shard = self.shards[partition].lock();
         shard.begin()?;
-        let mut task = Task {
-            partition,
-            time,
-            edits: Vec::new(),
-            changes: Vec::new(),
-            output: Vec::new(),
-            stats: shard.stats,
-        };
         let slides = time.is_multiple_of(self.lengths.slide);
         if slides {
             shard.sort();
         }
-        let emitted = slides.then_some(shard.emitted);
+        let mut task = Task {
+            partition,
+            time,
+            edits: Vec::with_capacity(new.len()),
+            writing: shard.writing(partition, time, pane, new.len()),
+            output: Vec::new(),
+            stats: shard.stats,
+        };
+        match slides {
+            true => self.edit_all(&mut task, &shard, pane, new)?,
+            false => self.edit_new(&mut task, &shard, pane, new)?,
+        }
+        let Task { edits, writing, output, stats, .. } = task;
+        let (mut changes, gathered) = writing.finish();
+        // Where no pane came or went, the last note is as good.
+        if slides && self.spec.inverse.is_some() && !changes.is_empty() {
+            changes.push(Change::Put(single_key(partition, kind::EMITTED), encode_value(&time)?));
+        }
+        let before = std::mem::replace(&mut shard.stats, stats);
+        let emitted = if slides { Some(time) } else { shard.emitted };
+        let open = pane.filter(|_| !gathered.is_empty());
+        shard.pending = Pending::Running(Edits { keys: edits, emitted, gathered, open, before });
+        Ok((output, changes))
+    }
+
+    /// The keys that have `new` values; nothing comes out, so no order shows.
+    fn edit_new(
+        &self,
+        task: &mut Task<K, V>,
+        shard: &Shard<K, V>,
+        pane: Option<Time>,
+        new: Vec<(K, V)>,
+    ) -> Result<()> {
         let none = KeyPanes::default();
+        let mut changed = vec![false; if task.writing.is_anew() { shard.keys.len() } else { 0 }];
+        for (key, value) in new {
+            let (slot, panes) = match shard.keys.get_full(&key) {
+                Some((index, _, (_, panes))) => (Slot::Known(index), panes),
+                None => (Slot::New(key.clone(), place_of(&key)?), &none),
+            };
+            if let Slot::Known(index) = slot
+                && let Some(changed) = changed.get_mut(index)
+            {
+                *changed = true;
+            }
+            self.edit(task, &key, slot, panes, pane.zip(Some(value)), None)?;
+        }
+        let unchanged = shard.keys.iter().zip(changed).filter(|(_, changed)| !changed);
+        for ((key, (_, panes)), _) in unchanged {
+            task.writing.keep(key, panes)?;
+        }
+        Ok(())
+    }
+
+    /// All keys, in their order: the window slides.
+    fn edit_all(
+        &self,
+        task: &mut Task<K, V>,
+        shard: &Shard<K, V>,
+        pane: Option<Time>,
+        new: Vec<(K, V)>,
+    ) -> Result<()> {
+        let (none, slides) = (KeyPanes::default(), Some(shard.emitted));
         let placed = new.into_iter().map(|(key, value)| {
             let place = match shard.keys.get(&key) {
                 Some((place, _)) => place.clone(),
@@ -115,35 +133,20 @@ impl<K: Key, V: Stored> ReduceByKeyAndWindow<K, V> {
             Ok((place, key, value))
         });
         let mut new = placed.collect::<Result<Vec<_>>>()?;
-        // Where nothing comes out, no order shows.
-        if slides {
-            new.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        }
+        new.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         let mut new = new.into_iter().peekable();
-        if slides {
-            for (key, (place, panes)) in &shard.keys {
-                while let Some((place, key, value)) = new.next_if(|(new, ..)| new < place) {
-                    self.edit(&mut task, &key, &place, &none, pane.zip(Some(value)), emitted)?;
-                }
-                let value = new.next_if(|(new, ..)| new == place).map(|(.., value)| value);
-                self.edit(&mut task, key, place, panes, pane.zip(value), emitted)?;
+        let add = |task: &mut Task<K, V>, (place, key, value): (Place, K, V)| {
+            let slot = Slot::New(key.clone(), place);
+            self.edit(task, &key, slot, &none, pane.zip(Some(value)), slides)
+        };
+        for (index, (key, (place, panes))) in shard.keys.iter().enumerate() {
+            while let Some(new) = new.next_if(|(new, ..)| new < place) {
+                add(task, new)?;
             }
+            let value = new.next_if(|(new, ..)| new == place).map(|(.., value)| value);
+            self.edit(task, key, Slot::Known(index), panes, pane.zip(value), slides)?;
         }
-        for (place, key, value) in new {
-            let panes = shard.keys.get(&key).map_or(&none, |(_, panes)| panes);
-            self.edit(&mut task, &key, &place, panes, pane.zip(Some(value)), emitted)?;
-        }
-        let Task { edits, mut changes, output, stats, .. } = task;
-        // In their order the store takes keys several times as fast. Two changes of one key stay in theirs.
-        changes.sort_by(|a, b| a.key().cmp(b.key()));
-        // Where no pane came or went, the last note is as good.
-        if slides && self.spec.inverse.is_some() && !changes.is_empty() {
-            changes.push(Change::Put(single_key(partition, kind::EMITTED), encode_value(&time)?));
-        }
-        let before = std::mem::replace(&mut shard.stats, stats);
-        let emitted = if slides { Some(time) } else { shard.emitted };
-        shard.pending = Pending::Running(Edits { keys: edits, emitted, before });
-        Ok((output, changes))
+        new.try_for_each(|new| add(task, new))
     }
 
     /// One key: its `new` value, and the window's value if it slides, then with the time of the last one.
@@ -151,7 +154,7 @@ impl<K: Key, V: Stored> ReduceByKeyAndWindow<K, V> {
         &self,
         task: &mut Task<K, V>,
         key: &K,
-        place: &Place,
+        slot: Slot<K>,
         panes: &KeyPanes<V>,
         new: Option<(Time, V)>,
         slides: Option<Option<Time>>,
@@ -162,10 +165,12 @@ impl<K: Key, V: Stored> ReduceByKeyAndWindow<K, V> {
         let pane_key =
             |pane: Time| record_key::<PaneKey<&K>>(partition, kind::ENTRY, &(pane.as_millis(), key));
         let mut edit = panes.absorb(new, reduce, inverse.is_none());
+        if !edit.replaces {
+            task.writing.keep(key, panes)?;
+        }
         if let Some((pane, value)) = &edit.pane {
-            let (stored, encoded) = (pane_key(*pane)?, encode_value(value)?);
-            edit.pane_takes(stored.len() + encoded.len());
-            task.changes.push(Change::Put(stored, encoded));
+            let (size, is_gathered) = task.writing.put(key, *pane, value)?;
+            edit.pane_takes(size, is_gathered);
         }
         if let Some(counted) = slides {
             let expired = self.lengths.expired(task.time);
@@ -184,14 +189,14 @@ impl<K: Key, V: Stored> ReduceByKeyAndWindow<K, V> {
                     Some(total) => {
                         let encoded = encode_value(&total)?;
                         edit.total_takes(stored.len() + encoded.len());
-                        task.changes.push(Change::Put(stored, encoded));
+                        task.writing.changes.push(Change::Put(stored, encoded));
                     }
-                    None if panes.total.is_some() => task.changes.push(Change::Delete(stored)),
+                    None if panes.total.is_some() => task.writing.changes.push(Change::Delete(stored)),
                     None => {}
                 }
             }
             for pane in panes.dropped(&edit) {
-                task.changes.push(Change::Delete(pane_key(pane)?));
+                task.writing.changes.push(Change::Delete(pane_key(pane)?));
             }
             task.output.extend(kept.map(|value| (key.clone(), value)));
         }
@@ -199,81 +204,7 @@ impl<K: Key, V: Stored> ReduceByKeyAndWindow<K, V> {
             let (keys, bytes) = panes.growth(&edit);
             task.stats.keys = task.stats.keys.wrapping_add_signed(keys);
             task.stats.bytes = task.stats.bytes.wrapping_add_signed(bytes);
-            task.edits.push((key.clone(), place.clone(), edit));
-        }
-        Ok(())
-    }
-
-    fn take_in(&self, key: &[u8], value: &[u8]) -> Result<()> {
-        let size = key.len() + value.len();
-        let (partition, kind, key) = split_key(key)?;
-        let mut shard = self.shards[partition].lock();
-        let unreadable = |key: &K, e: Error| e.within(format!("key {}", shown(key)));
-        match kind {
-            kind::ENTRY => {
-                let (pane, key): PaneKey<K> = decode_key(key)?;
-                let value = decode_value(value).map_err(|e| unreadable(&key, e))?;
-                shard.panes_of(key)?.restore_pane(Time::from_millis(pane), value, size);
-            }
-            kind::TOTAL => {
-                let key = decode_key(key)?;
-                let value = decode_value(value).map_err(|e| unreadable(&key, e))?;
-                shard.panes_of(key)?.restore_total(value, size);
-            }
-            kind::EMITTED => {
-                shard.emitted = Some(decode_value(value)?);
-                return Ok(());
-            }
-            _ => return Ok(()),
-        }
-        shard.stats.bytes += size as u64;
-        shard.stats.keys = shard.keys.len() as u64;
-        Ok(())
-    }
-}
-
-fn place_of<K: Key>(key: &K) -> Result<Place> {
-    let mut place = Vec::with_capacity(24);
-    encode_key(key, &mut place)?;
-    Ok(place.into())
-}
-
-impl<K: Key, V: Stored> Shard<K, V> {
-    /// The panes of a key that is restored.
-    fn panes_of(&mut self, key: K) -> Result<&mut KeyPanes<V>> {
-        let (_, panes) = match self.keys.entry(key) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(slot) => {
-                self.sorted = false;
-                let place = place_of(slot.key())?;
-                slot.insert((place, KeyPanes::default()))
-            }
-        };
-        Ok(panes)
-    }
-
-    /// Puts the keys in their order; quick where only a few are new.
-    fn sort(&mut self) {
-        if !self.sorted {
-            self.keys.sort_by(|_, (a, _), _, (b, _)| a.cmp(b));
-            self.sorted = true;
-        }
-    }
-
-    /// Applies what the last batch changed, if it was committed.
-    fn begin(&mut self) -> Result<()> {
-        let Some(edits) = self.pending.begin()? else { return Ok(()) };
-        self.emitted = edits.emitted;
-        let mut emptied = false;
-        for (key, place, edit) in edits.keys {
-            let known = self.keys.len();
-            let (_, panes) = self.keys.entry(key).or_insert_with(|| (place, KeyPanes::default()));
-            panes.apply(edit);
-            emptied |= panes.is_empty();
-            self.sorted &= self.keys.len() == known;
-        }
-        if emptied {
-            self.keys.retain(|_, (_, panes)| !panes.is_empty());
+            task.edits.push((slot, edit));
         }
         Ok(())
     }
@@ -294,7 +225,11 @@ impl<K: Key, V: Stored> Stateful for ReduceByKeyAndWindow<K, V> {
     /// Panes come back in the order of their times, as they were made.
     fn restore(&self, store: &Arc<StateDb>, _: usize) -> Result<()> {
         let uid = self.uid();
-        store.scan(&uid, |key, value| self.take_in(key, value)).map_err(|e| {
+        let take_in = |key: &[u8], value: &[u8]| {
+            let (partition, ..) = split_key(key)?;
+            self.shards[partition].lock().take_in(key, value)
+        };
+        store.scan_records(&uid, take_in).map_err(|e| {
             let written = store.registered(&uid).map(|r| r.written_as()).unwrap_or_default();
             e.within(format!("panes of operator `{uid}`, written as {written}"))
         })

@@ -126,7 +126,7 @@ where
             return inputs.drain(..).find(|i| !i.is_empty()).unwrap_or_default();
         }
         self.operator.run(|| {
-            let mut combined = Combined::default();
+            let mut combined = Combined::with_room(inputs.iter().map(Vec::len).max().unwrap_or_default());
             for (key, part) in inputs.into_iter().flatten() {
                 let hash = combined.hash(&key);
                 match combined.find(hash, &key) {

@@ -28,8 +28,7 @@ impl StateDb {
     /// The same, as long as `each` gives true.
     pub fn entries_until(&self, uid: &str, mut each: impl FnMut(StateEntry) -> Result<bool>) -> Result<()> {
         let operator = self.known(uid)?.operator;
-        let everything = Vec::new()..vec![u8::MAX; 4];
-        finished(self.visit(uid, everything, false, &mut |stored, value| {
+        finished(self.scan_until(uid, &mut |stored, value| {
             let within = |e: Error| e.within(format!("operator `{uid}`"));
             let entry = StateEntry::decode(&operator, stored, value).map_err(within)?;
             let goes_on = entry.map_or(Ok(true), &mut each)?;

@@ -20,7 +20,9 @@ use crate::rdd::Flow;
 
 pub(super) type Db = rocksdb::DBWithThreadMode<MultiThreaded>;
 
-const FORMAT: u32 = 3;
+/// Since 4, entries of windows may be [gathered](super::Gatherer).
+pub(super) const FORMAT: u32 = 4;
+pub(super) const OLDEST_FORMAT: u32 = 3;
 pub(super) const IDENTITY: &[u8] = b"identity";
 pub(super) const SCHEMAS: &[u8] = b"operators";
 
@@ -76,8 +78,13 @@ impl StateDb {
         let db = Db::open_cf_descriptors(&memory.database(), path, descriptors(&families, &memory))
             .map_err(|e| open_error(path, e))?;
         let fresh = Identity { format: FORMAT, app_id: app_id.to_owned(), state_partitions };
-        let this = Self::with(db, path, memory, Access::Checkpoint(Mutex::new(synced)), fresh)?;
+        let mut this = Self::with(db, path, memory, Access::Checkpoint(Mutex::new(synced)), fresh)?;
         this.check_owner(app_id)?;
+        if this.identity.format < FORMAT {
+            // An older program must not go on with what it would not understand.
+            this.identity.format = FORMAT;
+            this.put(IDENTITY, &this.identity)?;
+        }
         Ok(this)
     }
 
@@ -151,9 +158,9 @@ impl StateDb {
                 )));
             }
             None => this.put(IDENTITY, &this.identity)?,
-            Some(found) if found.format != FORMAT => {
+            Some(found) if !(OLDEST_FORMAT..=FORMAT).contains(&found.format) => {
                 return Err(Error::checkpoint(format!(
-                    "the checkpoint {} has format {}, this program reads format {FORMAT}",
+                    "the checkpoint {} has format {}, this program reads formats {OLDEST_FORMAT} to {FORMAT}",
                     this.path.display(),
                     found.format
                 )));
@@ -199,8 +206,13 @@ impl StateDb {
         &self.path
     }
 
-    /// Calls `each` with every key and value of the operator `uid`, in key order.
+    /// As [`scan_until`](Self::scan_until), to the end.
     pub fn scan(&self, uid: &str, mut each: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+        crate::rdd::finished(self.scan_until(uid, &mut |key, value| Ok(each(key, value)?)))
+    }
+
+    /// Calls `each` with every record of the operator `uid` as it is written, in key order.
+    pub fn scan_records(&self, uid: &str, mut each: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
         let iterator = self.db.raw_iterator_cf(&self.family(uid)?);
         crate::rdd::finished(self.walk(iterator, &mut |key, value| Ok(each(key, value)?)))
     }

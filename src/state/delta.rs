@@ -62,10 +62,12 @@ pub(crate) mod kind {
     pub const EMITTED: u8 = 132;
     /// How many partitions a batch has.
     pub const PARTITIONS: u8 = 133;
+    /// Many entries in one record, newer than those of their own.
+    pub const GATHERED: u8 = 134;
 }
 
 /// How many bytes stand before the user's key.
-const PREFIX: usize = 3;
+pub(super) const PREFIX: usize = 3;
 
 /// The store's key: state partition, what kind of thing it is, its time if it has one, and the user's key.
 pub(crate) fn record_key<K: serde::Serialize>(partition: usize, kind: u8, key: &K) -> Result<Vec<u8>> {
@@ -81,9 +83,13 @@ pub(crate) fn single_key(partition: usize, kind: u8) -> Vec<u8> {
 
 pub(super) fn prefix(partition: usize, kind: u8, capacity: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(capacity);
-    bytes.extend_from_slice(&(partition as u16).to_be_bytes());
-    bytes.push(kind);
+    append_prefix(partition, kind, &mut bytes);
     bytes
+}
+
+pub(super) fn append_prefix(partition: usize, kind: u8, into: &mut Vec<u8>) {
+    into.extend_from_slice(&(partition as u16).to_be_bytes());
+    into.push(kind);
 }
 
 /// Where all records of a kind stand in a partition.

@@ -17,6 +17,7 @@ mod draft;
 #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "for the command line"))]
 mod entry;
 mod families;
+mod gathered;
 mod health;
 mod keyed;
 mod loose;
@@ -47,6 +48,7 @@ pub(crate) use delta::{Change, Delta, kind, record_key, single_key, split_key};
 pub(crate) use draft::Draft;
 #[cfg_attr(not(feature = "service"), allow(unused_imports, reason = "for the command line"))]
 pub(crate) use entry::{StateEntry, has_panes, place};
+pub(crate) use gathered::{Gathered, Gatherer};
 pub(crate) use health::StoreHealth;
 pub use keyed::StateStats;
 pub(crate) use keyed::{KeyedState, Shard, Writes, shown};

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::db::{Db, FORMAT, IDENTITY, Identity, OLDEST_FORMAT};
+use super::options::Memory;
 use super::*;
 use crate::codec::encode_value;
 use crate::error::{ErrorKind, Result};
@@ -203,4 +205,36 @@ fn drafts_do_not_take_each_others_places() {
     store.drop_unknown_families().unwrap();
     assert!(families.iter().all(|family| store.family_named(family).is_err()));
     assert_eq!(shown(&store, "counts.2").unwrap(), []);
+}
+
+#[test]
+fn an_older_checkpoint_is_read_and_then_refused_to_older_programs() {
+    let folder = tempfile::tempdir().unwrap();
+    let of_format = |format: u32| {
+        let store = store(folder.path());
+        put(&store, &[("a", 1)]);
+        let identity = Identity { format, app_id: "test".into(), state_partitions: 4 };
+        store.put(IDENTITY, &identity).unwrap();
+    };
+    of_format(OLDEST_FORMAT);
+    assert_eq!(
+        shown(&Arc::new(StateDb::open_read_only(folder.path()).unwrap()), "counts").unwrap(),
+        [entry(0, "a", 1)]
+    );
+    let opened = store(folder.path());
+    assert_eq!(opened.get::<Identity>(IDENTITY).unwrap().unwrap().format, FORMAT);
+    drop(opened);
+    for unknown in [OLDEST_FORMAT - 1, FORMAT + 1] {
+        of_format(unknown);
+        let error = StateDb::open(folder.path(), "test", 4, 1 << 20).err().unwrap().to_string();
+        assert!(
+            error.contains(&format!("has format {unknown}, this program reads formats 3 to 4")),
+            "{error}"
+        );
+        // Back to one that can be opened.
+        let raw =
+            Db::open_cf(&Memory::new(1 << 20).database(), folder.path(), ["default", "op.counts"]).unwrap();
+        let identity = Identity { format: FORMAT, app_id: "test".into(), state_partitions: 4 };
+        raw.put(IDENTITY, encode_value(&identity).unwrap()).unwrap();
+    }
 }

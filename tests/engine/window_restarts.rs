@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use proptest::prelude::*;
 use tidemill::testing::TestContext;
 use tidemill::{DStream, RddQueue, Time};
 
@@ -75,6 +76,93 @@ fn keys_of_a_reduced_window_come_in_their_order_with_and_without_restarts() {
         for stops in [&[0, 7][..], &[0, 2, 7], &[0, 1, 2, 3, 4, 5, 6, 7]] {
             let folder = tempfile::tempdir().unwrap();
             assert_eq!(run_in_parts(folder.path(), batches, stops, sums), expected, "{form} {stops:?}");
+        }
+    }
+}
+
+/// Runs sums over `batches`, with a gap without elements behind each. After those whose numbers are in `restarts` the program is away
+/// for the gap, and comes back.
+fn sums_of(
+    batches: &[(i64, Vec<Pair>)],
+    restarts: &[usize],
+    (window, slide): (i64, i64),
+    program: fn(&DStream<Pair>, i64, i64) -> DStream<Pair>,
+) -> Windows {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut windows, mut now) = (Windows::new(), 0);
+    let mut numbers = 0..batches.len();
+    while !numbers.is_empty() {
+        let settings = builder("test").checkpoint(folder.path()).state_partitions(2);
+        let test = TestContext::from_builder(settings, at(now)).unwrap();
+        let queue = RddQueue::new();
+        // Those that a former program took.
+        batches[..numbers.start].iter().for_each(|(_, batch)| queue.push(batch.clone()));
+        let output = test.collect(&program(&test.ssc.queue_stream(&queue), window, slide));
+        test.ssc.start().unwrap();
+        for number in numbers.by_ref() {
+            let (gap, batch) = &batches[number];
+            let stops = restarts.contains(&number);
+            queue.push(batch.clone());
+            test.clock.advance(s(if stops { 0 } else { *gap }));
+            test.step().unwrap();
+            now += gap + 1;
+            if stops {
+                break;
+            }
+        }
+        test.ssc.stop(true).unwrap();
+        windows.extend(output.take());
+    }
+    windows
+}
+
+fn plain(p: &DStream<Pair>, window: i64, slide: i64) -> DStream<Pair> {
+    p.reduce_by_key_and_window(|a, b| a + b, s(window), s(slide)).unwrap()
+}
+
+fn with_inverse(p: &DStream<Pair>, window: i64, slide: i64) -> DStream<Pair> {
+    let keep = |_: &char, n: &i64| *n > 0;
+    p.reduce_by_key_and_window_with_inverse_filtered(|a, b| a + b, |a, b| a - b, s(window), s(slide), keep)
+        .unwrap()
+}
+
+#[test]
+fn a_pane_that_ends_while_the_program_is_away_stays_what_it_was() {
+    // At 1 s, then, after two restarts, at 6 s and 7 s: panes end at 4 s and at 8 s.
+    let batches = [(4, pairs("a1 b1")), (0, pairs("a2")), (0, vec![]), (0, vec![]), (3, vec![])];
+    for program in [plain, with_inverse] {
+        let shown = sums_of(&batches, &[0, 1], (8, 4), program);
+        assert_eq!(shown, [(at(8), pairs("a3 b1")), (at(12), pairs("a2"))]);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Panes of many batches, whose entries are gathered meanwhile: keys that come in each of them, once, or again after long.
+    #[test]
+    fn restarts_within_panes_and_gaps_over_them_change_nothing(
+        mut batches in prop::collection::vec(
+            (prop_oneof![2 => Just(0i64), 1 => 1..14i64], prop::collection::vec((prop::char::range('a', 'e'), 1..9i64), 0..6)),
+            1..30,
+        ),
+        restarts in prop::collection::vec(0..30usize, 0..8),
+        panes in 1..4i64, slide in 1..3i64, pane in 3..9i64,
+    ) {
+        let lengths = (panes * pane, slide * pane);
+        batches.push((40, Vec::new()));
+        let expected = sums_of(&batches, &[], lengths, plain);
+        prop_assert_eq!(sums_of(&batches, &[], lengths, with_inverse), expected.clone());
+        let end = expected.last().map(|(time, _)| *time);
+        // At the end it is there, until all has left.
+        let restarts: Vec<_> = restarts.into_iter().filter(|number| number + 1 < batches.len()).collect();
+        for program in [plain, with_inverse] {
+            let shown = sums_of(&batches, &restarts, lengths, program);
+            prop_assert_eq!(shown.last().map(|(time, _)| *time), end);
+            // What fell into the time when it was away is not shown by itself.
+            let times: Vec<_> = shown.iter().map(|(time, _)| *time).collect();
+            let expected: Windows = expected.iter().filter(|(time, _)| times.contains(time)).cloned().collect();
+            prop_assert_eq!(shown, expected);
         }
     }
 }

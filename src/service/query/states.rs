@@ -104,9 +104,8 @@ impl StateTable {
         is_over: &IsOver,
         mut each: impl FnMut(&[u8], &[u8]) -> Result<()>,
     ) -> Result<()> {
-        let everything = Vec::new()..vec![u8::MAX; 4];
         let mut seen = 0_usize;
-        finished(store.visit(&self.uid, everything, false, &mut |stored, value| {
+        finished(store.scan_until(&self.uid, &mut |stored, value| {
             seen += 1;
             if seen.is_multiple_of(CHUNK) && is_over() {
                 return Err(took_too_long().into());
