@@ -250,10 +250,7 @@ impl<K: Key, V: Stored> Stateful for ReduceByKeyAndWindow<K, V> {
             return Ok(Vec::new());
         }
         let reduced = match input {
-            Some(input) => {
-                let reduce = self.spec.reduce.clone();
-                input.reduce_by_key_with(move |a, b| reduce(a, b), self.partitioner.clone())
-            }
+            Some(input) => (self.spec.combine)(&input, self.partitioner.clone()),
             None => Rdd::in_memory(&self.runner, vec![Arc::default(); self.shards.len()]),
         };
         let results = reduced.run_with_state(|pairs, task| self.task(time, task.partition, pane, pairs))?;

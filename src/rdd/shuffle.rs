@@ -107,11 +107,9 @@ where
             let guard = self.operator.guard();
             let hash = combined.hash(&pair.0);
             // The key is moved where it is new, and looked at where it is: one that was just made had to be waited for to be moved.
+            // Nor is it moved to be dropped.
             match combined.find(hash, &pair.0) {
-                Some(found) => {
-                    found.merge(|_, before| (self.merge_value)(before, pair.1));
-                    drop(pair.0);
-                }
+                Some(found) => found.merge(|_, before| (self.merge_value)(before, pair.1)),
                 None => combined.insert(hash, pair.0, (self.create)(pair.1)),
             }
             guard.done();
