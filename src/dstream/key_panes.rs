@@ -26,7 +26,7 @@ pub(super) struct KeyPanes<V> {
     sizes: VecDeque<u32>,
     /// What the total takes there.
     total_size: u32,
-    /// Whether the store has the youngest pane's value among gathered entries only.
+    /// Whether the youngest pane's newest value in the store is a gathered one.
     pub is_gathered: bool,
 }
 
@@ -97,20 +97,27 @@ impl<V: Clone> Edit<V> {
 }
 
 impl<V: Clone> KeyPanes<V> {
-    /// Takes back in a pane that is in the store; the oldest come first. One that is there is replaced: gives what it took.
-    pub fn restore_pane(&mut self, pane: Time, value: V, size: usize, is_gathered: bool) -> usize {
-        let mut before = 0;
-        if self.back.back().is_some_and(|(last, _)| *last == pane) {
-            self.back.pop_back();
-            before = self.sizes.pop_back().unwrap_or_default() as usize;
-        }
+    /// Takes back in a pane that is in the store; the oldest come first.
+    pub fn restore_pane(&mut self, pane: Time, value: V, size: usize) {
         self.back.push_back((pane, value));
         self.sizes.push_back(size as u32);
-        self.is_gathered = is_gathered;
-        before
     }
 
-    /// The youngest pane and its value, while no window has shown it.
+    /// Takes back in a gathered value, in the place of what is there of its pane: gives what that took. It need not be the last:
+    /// panes that were longer before a change of the program may end after the open one.
+    pub fn restore_gathered(&mut self, pane: Time, value: V, size: usize) -> usize {
+        let later = self.back.iter().rev().take_while(|(known, _)| *known > pane).count();
+        let known = self.back.len().checked_sub(later + 1).filter(|index| self.back[*index].0 == pane);
+        let before = known.and_then(|index| {
+            self.back.remove(index)?;
+            self.sizes.remove(index)
+        });
+        self.restore_pane(pane, value, size);
+        self.is_gathered = true;
+        before.unwrap_or_default() as usize
+    }
+
+    /// The youngest pane and its own value, unless a window has put it together with older ones.
     pub fn youngest(&self) -> Option<(Time, &V)> {
         self.back.back().map(|(pane, value)| (*pane, value))
     }

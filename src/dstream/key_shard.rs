@@ -8,6 +8,7 @@ use indexmap::map::Entry;
 use super::key_panes::{Edit, KeyPanes};
 use crate::codec::{Key, Stored, decode_key, decode_value, encode_key, encode_value};
 use crate::error::{Error, Result};
+use crate::rdd::AtRecord;
 use crate::state::{Change, Gathered, Gatherer, Pending, StateStats, kind, record_key, shown, split_key};
 use crate::time::Time;
 
@@ -32,7 +33,7 @@ pub(super) struct Shard<K, V> {
     gathered: Gathered,
     open: Option<Time>,
     pub pending: Pending<Edits<K, V>>,
-    /// What the keys take in the store, with what is pending.
+    /// What the keys take in the store, with what is pending; a gathered value counts once.
     pub stats: StateStats,
 }
 
@@ -85,7 +86,10 @@ impl<K: Key, V: Stored> Shard<K, V> {
     pub fn take_in(&mut self, stored: &[u8], value: &[u8]) -> Result<()> {
         let (partition, kind, key) = split_key(stored)?;
         match kind {
-            kind::ENTRY => self.restore_pane(stored, value, false)?,
+            kind::ENTRY => self.restore(stored, value, |panes, pane, value, size| {
+                panes.restore_pane(pane, value, size);
+                0
+            })?,
             kind::TOTAL => {
                 let key = decode_key(key)?;
                 let total = decode_value(value).map_err(|e| unreadable(&key, e))?;
@@ -95,10 +99,15 @@ impl<K: Key, V: Stored> Shard<K, V> {
             }
             kind::EMITTED => self.emitted = Some(decode_value(value)?),
             kind::GATHERED => {
-                let mut gathered = self.gathered;
-                gathered
-                    .restore(partition, key, value, |stored, value| self.restore_pane(stored, value, true))?;
-                self.gathered = gathered;
+                let (mut gathered, mut open) = (self.gathered, self.open);
+                gathered.restore(partition, key, value, |stored, value| {
+                    self.restore(stored, value, |panes, pane, value, size| {
+                        let before = panes.restore_gathered(pane, value, size);
+                        open = Some(pane);
+                        before
+                    })
+                })?;
+                (self.gathered, self.open) = (gathered, open);
             }
             _ => {}
         }
@@ -106,17 +115,19 @@ impl<K: Key, V: Stored> Shard<K, V> {
         Ok(())
     }
 
-    fn restore_pane(&mut self, stored: &[u8], value: &[u8], is_gathered: bool) -> Result<()> {
+    /// Has `take` take in the value of a pane; it tells how many bytes it stands for no more.
+    fn restore(
+        &mut self,
+        stored: &[u8],
+        value: &[u8],
+        take: impl FnOnce(&mut KeyPanes<V>, Time, V, usize) -> usize,
+    ) -> Result<()> {
         let (_, _, key) = split_key(stored)?;
         let (pane, key): PaneKey<K> = decode_key(key)?;
-        let pane = Time::from_millis(pane);
         let decoded = decode_value(value).map_err(|e| unreadable(&key, e))?;
         let size = stored.len() + value.len();
-        let before = self.panes_of(key)?.restore_pane(pane, decoded, size, is_gathered);
+        let before = take(self.panes_of(key)?, Time::from_millis(pane), decoded, size);
         self.stats.bytes = self.stats.bytes + size as u64 - before as u64;
-        if is_gathered {
-            self.open = Some(pane);
-        }
         Ok(())
     }
 
@@ -208,6 +219,7 @@ impl Writing {
             && panes.is_gathered
             && let Some((pane, value)) = panes.youngest()
         {
+            let _key = AtRecord(|| format!("key {}", shown(key)));
             self.put(key, pane, value)?;
         }
         Ok(())
@@ -218,9 +230,10 @@ impl Writing {
         let Self { partition, gatherer, anew, mut changes } = self;
         let (records, gathered) = gatherer.map(Gatherer::finish).unwrap_or_default();
         changes.extend(records);
-        changes.extend(anew.iter().flat_map(|before| before.deletions(partition)));
         // In their order the store takes keys several times as fast. Two changes of one key stay in theirs.
         changes.sort_by(|a, b| a.key().cmp(b.key()));
+        // Last: whoever reads what was applied so far misses nothing.
+        changes.extend(anew.iter().flat_map(|before| before.deletions(partition)));
         (changes, gathered)
     }
 }

@@ -114,9 +114,10 @@ impl StateDb {
         found
     }
 
-    /// Gives operators their new uids, makes room for new ones, and drops the state that may be dropped. Whatever was
+    /// Has the checkpoint be one of this program: gives operators their new uids, makes room for new ones, and drops the state that may be dropped. Whatever was
     /// prepared must have been settled: it may hold changes of an operator that goes.
     pub fn adopt(&self, comparison: &Comparison, wanted: Vec<Wanted>) -> Result<()> {
+        self.raise_format()?;
         comparison.renamed.iter().try_for_each(|(from, to)| self.rename_operator(from, to))?;
         wanted.into_iter().try_for_each(|operator| self.register(&operator.uid, operator.schema))?;
         comparison.removed.iter().try_for_each(|uid| self.drop_operator(uid))

@@ -78,13 +78,8 @@ impl StateDb {
         let db = Db::open_cf_descriptors(&memory.database(), path, descriptors(&families, &memory))
             .map_err(|e| open_error(path, e))?;
         let fresh = Identity { format: FORMAT, app_id: app_id.to_owned(), state_partitions };
-        let mut this = Self::with(db, path, memory, Access::Checkpoint(Mutex::new(synced)), fresh)?;
+        let this = Self::with(db, path, memory, Access::Checkpoint(Mutex::new(synced)), fresh)?;
         this.check_owner(app_id)?;
-        if this.identity.format < FORMAT {
-            // An older program must not go on with what it would not understand.
-            this.identity.format = FORMAT;
-            this.put(IDENTITY, &this.identity)?;
-        }
         Ok(this)
     }
 
@@ -171,6 +166,15 @@ impl StateDb {
         Ok(this)
     }
 
+    /// Gives the checkpoint the format that this program writes. An older program, which would not understand what is
+    /// written from now on, refuses it then.
+    pub(super) fn raise_format(&self) -> Result<()> {
+        match self.identity.format {
+            FORMAT => Ok(()),
+            _ => self.put(IDENTITY, &Identity { format: FORMAT, ..self.identity.clone() }),
+        }
+    }
+
     /// # Errors
     /// If it is not the checkpoint of `app_id`.
     pub fn check_owner(&self, app_id: &str) -> Result<()> {
@@ -232,10 +236,19 @@ impl StateDb {
 
     pub(super) fn walk(
         &self,
-        mut iterator: rocksdb::DBRawIteratorWithThreadMode<'_, Db>,
+        iterator: rocksdb::DBRawIteratorWithThreadMode<'_, Db>,
         each: &mut dyn FnMut(&[u8], &[u8]) -> Flow,
     ) -> Flow {
-        iterator.seek_to_first();
+        self.walk_from(iterator, &[], each)
+    }
+
+    pub(super) fn walk_from(
+        &self,
+        mut iterator: rocksdb::DBRawIteratorWithThreadMode<'_, Db>,
+        start: &[u8],
+        each: &mut dyn FnMut(&[u8], &[u8]) -> Flow,
+    ) -> Flow {
+        iterator.seek(start);
         while let Some((key, value)) = iterator.item() {
             each(key, value)?;
             iterator.next();

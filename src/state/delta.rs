@@ -43,7 +43,7 @@ impl Delta {
 }
 
 /// The kinds of records in an operator's column family. Below [`BOOKKEEPING`] are entries: a key and a value that
-/// everybody can read. From there on it is the operator's own affair.
+/// everybody can read. From there on it is the operator's own affair, but for [gathered](super::Gatherer) entries.
 pub(crate) mod kind {
     /// A key's state, or a pane.
     pub const ENTRY: u8 = 0;

@@ -102,7 +102,7 @@ impl StateDb {
         Ok(all.filter(|name| !schemas.values().any(|s| s.family == *name)).collect())
     }
 
-    /// As [`scan`](StateDb::scan), of any column family.
+    /// As [`scan_records`](StateDb::scan_records), of any column family.
     #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "for the command line"))]
     pub(super) fn scan_family(
         &self,

@@ -7,8 +7,10 @@
 
 use std::collections::BTreeMap;
 
+use rocksdb::ReadOptions;
 use serde::Serialize;
 
+use super::db::Db;
 use super::delta::{PREFIX, append_prefix, kind, prefix, single_key};
 use super::entry::has_panes;
 use super::{Change, StateDb};
@@ -105,7 +107,9 @@ impl Gatherer {
     fn end_record(&mut self) {
         let place = record_place(self.partition, self.gathered.end);
         self.gathered.end += 1;
-        self.records.push(Change::Put(place, std::mem::take(&mut self.record)));
+        // The next one will be as large.
+        let next = Vec::with_capacity(self.record.capacity());
+        self.records.push(Change::Put(place, std::mem::replace(&mut self.record, next)));
     }
 
     /// The records that were added, and what there is with them.
@@ -117,41 +121,72 @@ impl Gatherer {
     }
 }
 
+type Records<'a> = rocksdb::DBRawIteratorWithThreadMode<'a, Db>;
+
 /// The entries of gathered records by their places.
 type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
 
 impl StateDb {
     /// Calls `each` with every entry and every record of bookkeeping of the operator `uid`, in key order, whether gathered or not.
     pub fn scan_until(&self, uid: &str, each: &mut dyn FnMut(&[u8], &[u8]) -> Flow) -> Flow {
-        let mut iterator = self.db.raw_iterator_cf(&self.family(uid)?);
+        // What is read through once must not push out what batches read.
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        let mut iterator = self.db.raw_iterator_cf_opt(&self.family(uid)?, options);
         let schema = self.registered(uid);
         let Some(schema) = schema.filter(|schema| has_panes(&schema.operator)) else {
             return self.walk(iterator, each);
         };
-        let mut gathered = Entries::new();
         // By one iterator, which sees one state of things, whatever is written meanwhile.
         for partition in 0..schema.partitions {
-            let records = single_key(partition, kind::GATHERED);
-            iterator.seek(&records);
-            while let Some((_, record)) = iterator.item().filter(|(place, _)| place.starts_with(&records)) {
-                read(partition, record, |place, value| {
-                    gathered.insert(place.to_vec(), value.to_vec());
-                    Ok(())
-                })?;
-                iterator.next();
-            }
+            let gathered = self.gathered(&mut iterator, uid, partition)?;
+            self.scan_partition(&mut iterator, partition, gathered, each)?;
         }
+        // What is behind them is damage, which is for the reader to tell.
+        let behind = u16::try_from(schema.partitions).map(u16::to_be_bytes);
+        behind.map_or(Ok(()), |behind| self.walk_from(iterator, &behind, each))
+    }
+
+    /// What is gathered in `partition`, each key's newest.
+    fn gathered(&self, iterator: &mut Records<'_>, uid: &str, partition: usize) -> Result<Entries> {
+        let mut gathered = Entries::new();
+        let records = single_key(partition, kind::GATHERED);
+        iterator.seek(&records);
+        while let Some((_, record)) = iterator.item().filter(|(place, _)| place.starts_with(&records)) {
+            let read = read(partition, record, |place, value| {
+                gathered.insert(place.to_vec(), value.to_vec());
+                Ok(())
+            });
+            read.map_err(|e| e.within(format!("operator `{uid}`")))?;
+            iterator.next();
+        }
+        // An iterator also ends where it cannot read on.
+        iterator.status().map_err(|e| self.error("read the state", e))?;
+        Ok(gathered)
+    }
+
+    fn scan_partition(
+        &self,
+        iterator: &mut Records<'_>,
+        partition: usize,
+        gathered: Entries,
+        each: &mut dyn FnMut(&[u8], &[u8]) -> Flow,
+    ) -> Flow {
         let mut gathered = gathered.into_iter().peekable();
-        self.walk(iterator, &mut |place, value| {
+        let start = (partition as u16).to_be_bytes();
+        iterator.seek(start);
+        while let Some((place, value)) = iterator.item().filter(|(place, _)| place.starts_with(&start)) {
             while let Some((place, value)) = gathered.next_if(|(gathered, _)| **gathered < *place) {
                 each(&place, &value)?;
             }
             match gathered.next_if(|(gathered, _)| *gathered == place) {
-                Some((_, newer)) => each(place, &newer),
-                None if place.get(2) == Some(&kind::GATHERED) => Ok(()),
-                None => each(place, value),
+                Some((_, newer)) => each(place, &newer)?,
+                None if place.get(2) == Some(&kind::GATHERED) => {}
+                None => each(place, value)?,
             }
-        })?;
+            iterator.next();
+        }
+        iterator.status().map_err(|e| self.error("read the state", e))?;
         gathered.try_for_each(|(place, value)| each(&place, &value))
     }
 }
@@ -180,7 +215,7 @@ fn read(partition: usize, mut record: &[u8], mut each: impl FnMut(&[u8], &[u8]) 
 }
 
 fn damaged(partition: usize) -> Error {
-    Error::damaged(format!("partition {partition}: a record of gathered entries is cut short"))
+    Error::damaged(format!("partition {partition}: a record of gathered entries is damaged"))
 }
 
 #[cfg(test)]

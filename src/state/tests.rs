@@ -222,7 +222,10 @@ fn an_older_checkpoint_is_read_and_then_refused_to_older_programs() {
         [entry(0, "a", 1)]
     );
     let opened = store(folder.path());
-    assert_eq!(opened.get::<Identity>(IDENTITY).unwrap().unwrap().format, FORMAT);
+    let format = || opened.get::<Identity>(IDENTITY).unwrap().unwrap().format;
+    assert_eq!(format(), OLDEST_FORMAT, "a start may still be refused");
+    opened.adopt(&Comparison::default(), Vec::new()).unwrap();
+    assert_eq!(format(), FORMAT);
     drop(opened);
     for unknown in [OLDEST_FORMAT - 1, FORMAT + 1] {
         of_format(unknown);

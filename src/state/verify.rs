@@ -1,4 +1,4 @@
-//! Whether a store is what its operators expect: every byte is read and every record decoded.
+//! Whether a store is what its operators expect: every byte is read, and every entry and record of bookkeeping decoded.
 
 use super::StateDb;
 use super::delta::{kind, prefix, single_key, split_key};
