@@ -26,8 +26,8 @@ pub(crate) trait Stateful: Send + Sync {
 
     fn schema(&self) -> OperatorSchema;
 
-    /// Finds its state in `store`, of which `cache` bytes may be in memory.
-    fn restore(&self, store: &Arc<StateDb>, cache: usize) -> Result<()>;
+    /// Finds its state in `store`, as the batch `last` left it; `cache` bytes of it may be in memory.
+    fn restore(&self, store: &Arc<StateDb>, last: Option<Time>, cache: usize) -> Result<()>;
 
     /// Takes in the batch `time`, and gives what that changes in the state. Nobody else sees these changes until
     /// [`committed`](Stateful::committed) or [`discard`](Stateful::discard). The next batch may be given before: it waits for

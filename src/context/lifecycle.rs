@@ -220,7 +220,7 @@ fn prepare(ssc: &StreamingContext) -> Result<(Scheduler, Recovered, Option<Inter
     if let (Some(store), Some(comparison)) = (store, &comparison) {
         store.adopt(comparison, wanted)?;
         let cache = cache_share(settings.state_memory_limit) / operators.len().max(1);
-        operators.iter().try_for_each(|operator| operator.restore(store, cache))?;
+        operators.iter().try_for_each(|operator| operator.restore(store, recovered.last, cache))?;
     }
     let scheduler = Scheduler::new(Engine {
         graph: inner.graph.clone(),

@@ -103,18 +103,12 @@ impl<V: Clone> KeyPanes<V> {
         self.sizes.push_back(size as u32);
     }
 
-    /// Takes back in a gathered value, in the place of what is there of its pane: gives what that took. It need not be the last:
-    /// panes that were longer before a change of the program may end after the open one.
+    /// Takes back in a gathered value of the youngest pane, which takes the place of what is there: gives what that took.
     pub fn restore_gathered(&mut self, pane: Time, value: V, size: usize) -> usize {
-        let later = self.back.iter().rev().take_while(|(known, _)| *known > pane).count();
-        let known = self.back.len().checked_sub(later + 1).filter(|index| self.back[*index].0 == pane);
-        let before = known.and_then(|index| {
-            self.back.remove(index)?;
-            self.sizes.remove(index)
-        });
+        let known = self.back.pop_back_if(|(last, _)| *last == pane);
+        let before = known.and_then(|_| self.sizes.pop_back()).unwrap_or_default();
         self.restore_pane(pane, value, size);
-        self.is_gathered = true;
-        before.unwrap_or_default() as usize
+        before as usize
     }
 
     /// The youngest pane and its own value, unless a window has put it together with older ones.

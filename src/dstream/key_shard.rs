@@ -29,9 +29,11 @@ pub(super) struct Shard<K, V> {
     sorted: bool,
     /// The last window for which totals were made.
     pub emitted: Option<Time>,
-    /// What is gathered in the store, all of it of the pane `open`.
+    /// What is gathered in the store, all of it of the pane `open`, if there is one.
     gathered: Gathered,
     open: Option<Time>,
+    /// What else the open pane is called in the store: panes that were longer before a change of the program go on in it.
+    former: Vec<Time>,
     pub pending: Pending<Edits<K, V>>,
     /// What the keys take in the store, with what is pending; a gathered value counts once.
     pub stats: StateStats,
@@ -58,6 +60,10 @@ pub(super) struct Writing {
     gatherer: Option<Gatherer>,
     /// What was gathered before, and is to be written anew, with what the batch does not change of it.
     anew: Option<Gathered>,
+    /// The pane that is open then.
+    open: Option<Time>,
+    /// What it was called before, where it is not open any more.
+    former: Vec<Time>,
     pub changes: Vec<Change>,
 }
 
@@ -69,6 +75,7 @@ impl<K, V> Default for Shard<K, V> {
             emitted: None,
             gathered: Gathered::default(),
             open: None,
+            former: Vec::new(),
             pending: Pending::Nothing,
             stats: StateStats::default(),
         }
@@ -82,14 +89,11 @@ pub(super) fn place_of<K: Key>(key: &K) -> Result<Place> {
 }
 
 impl<K: Key, V: Stored> Shard<K, V> {
-    /// Takes back in a record of the store; they come in their order.
-    pub fn take_in(&mut self, stored: &[u8], value: &[u8]) -> Result<()> {
+    /// Takes back in a record of the store; they come in their order. The last batch fell into the pane that ends at `end`.
+    pub fn take_in(&mut self, stored: &[u8], value: &[u8], end: Option<Time>) -> Result<()> {
         let (partition, kind, key) = split_key(stored)?;
         match kind {
-            kind::ENTRY => self.restore(stored, value, |panes, pane, value, size| {
-                panes.restore_pane(pane, value, size);
-                0
-            })?,
+            kind::ENTRY => self.restore(stored, value, end, false)?,
             kind::TOTAL => {
                 let key = decode_key(key)?;
                 let total = decode_value(value).map_err(|e| unreadable(&key, e))?;
@@ -99,15 +103,10 @@ impl<K: Key, V: Stored> Shard<K, V> {
             }
             kind::EMITTED => self.emitted = Some(decode_value(value)?),
             kind::GATHERED => {
-                let (mut gathered, mut open) = (self.gathered, self.open);
-                gathered.restore(partition, key, value, |stored, value| {
-                    self.restore(stored, value, |panes, pane, value, size| {
-                        let before = panes.restore_gathered(pane, value, size);
-                        open = Some(pane);
-                        before
-                    })
-                })?;
-                (self.gathered, self.open) = (gathered, open);
+                let mut gathered = self.gathered;
+                gathered
+                    .restore(partition, key, value, |stored, value| self.restore(stored, value, end, true))?;
+                self.gathered = gathered;
             }
             _ => {}
         }
@@ -115,18 +114,32 @@ impl<K: Key, V: Stored> Shard<K, V> {
         Ok(())
     }
 
-    /// Has `take` take in the value of a pane; it tells how many bytes it stands for no more.
-    fn restore(
-        &mut self,
-        stored: &[u8],
-        value: &[u8],
-        take: impl FnOnce(&mut KeyPanes<V>, Time, V, usize) -> usize,
-    ) -> Result<()> {
+    fn restore(&mut self, stored: &[u8], value: &[u8], end: Option<Time>, is_gathered: bool) -> Result<()> {
         let (_, _, key) = split_key(stored)?;
         let (pane, key): PaneKey<K> = decode_key(key)?;
         let decoded = decode_value(value).map_err(|e| unreadable(&key, e))?;
+        let mut pane = Time::from_millis(pane);
+        let end = end.filter(|end| *end < pane);
+        if let Some(end) = end {
+            if !self.former.contains(&pane) {
+                self.former.push(pane);
+            }
+            pane = end;
+        }
         let size = stored.len() + value.len();
-        let before = take(self.panes_of(key)?, Time::from_millis(pane), decoded, size);
+        let panes = self.panes_of(key)?;
+        let before = match is_gathered {
+            true => panes.restore_gathered(pane, decoded, size),
+            false => {
+                panes.restore_pane(pane, decoded, size);
+                0
+            }
+        };
+        // What has another name in the store is written anew with what is gathered.
+        if is_gathered || end.is_some() {
+            panes.is_gathered = true;
+            self.open = Some(pane);
+        }
         self.stats.bytes = self.stats.bytes + size as u64 - before as u64;
         Ok(())
     }
@@ -156,8 +169,9 @@ impl<K: Key, V: Stored> Shard<K, V> {
     pub fn begin(&mut self) -> Result<()> {
         let Some(edits) = self.pending.begin()? else { return Ok(()) };
         self.emitted = edits.emitted;
-        if edits.gathered.is_empty() && !self.gathered.is_empty() {
+        if self.open.is_some() && edits.open.is_none() {
             self.keys.values_mut().for_each(|(_, panes)| panes.is_gathered = false);
+            self.former.clear();
         }
         (self.gathered, self.open) = (edits.gathered, edits.open);
         let known = self.keys.len();
@@ -181,15 +195,24 @@ impl<K: Key, V: Stored> Shard<K, V> {
 
     /// How the batch `time` of the state partition `partition` writes so many `new` values of `pane`.
     pub fn writing(&self, partition: usize, time: Time, pane: Option<Time>, new: usize) -> Writing {
-        let mut writing = Writing { partition, gatherer: None, anew: None, changes: Vec::new() };
-        let before = Some(self.gathered).filter(|gathered| !gathered.is_empty());
+        let mut writing = Writing {
+            partition,
+            gatherer: None,
+            anew: None,
+            open: None,
+            former: Vec::new(),
+            changes: Vec::new(),
+        };
+        let before = self.open.map(|_| self.gathered);
         let gets_more = pane.is_some_and(|pane| time < pane);
         if gets_more && (before.is_none() || self.open == pane) {
+            writing.open = pane;
             let entries = self.gathered.entries() + new as u64;
             writing.anew = before.filter(|_| entries > GATHERED_PER_KEY * self.keys.len() as u64);
             writing.gatherer = Some(Gatherer::new(partition, self.gathered, writing.anew.is_some()));
         } else {
             writing.anew = before;
+            writing.former.clone_from(&self.former);
         }
         writing
     }
@@ -215,6 +238,7 @@ impl Writing {
 
     /// Writes what was gathered of a key whose youngest pane the batch leaves as it is, if that is to be written anew.
     pub fn keep<K: Key, V: Stored>(&mut self, key: &K, panes: &KeyPanes<V>) -> Result<()> {
+        self.forget_former(key, panes)?;
         if self.is_anew()
             && panes.is_gathered
             && let Some((pane, value)) = panes.youngest()
@@ -225,16 +249,27 @@ impl Writing {
         Ok(())
     }
 
-    /// All changes in their order, and what is gathered then.
-    pub fn finish(self) -> (Vec<Change>, Gathered) {
-        let Self { partition, gatherer, anew, mut changes } = self;
+    /// Deletes what a key has in the open pane under what that was called before, if it is written anew.
+    pub fn forget_former<K: Key, V>(&mut self, key: &K, panes: &KeyPanes<V>) -> Result<()> {
+        if panes.is_gathered {
+            for pane in &self.former {
+                let former: PaneKey<&K> = (pane.as_millis(), key);
+                self.changes.push(Change::Delete(record_key(self.partition, kind::ENTRY, &former)?));
+            }
+        }
+        Ok(())
+    }
+
+    /// All changes in their order, and what is gathered then, of which pane.
+    pub fn finish(self) -> (Vec<Change>, Gathered, Option<Time>) {
+        let Self { partition, gatherer, anew, open, mut changes, .. } = self;
         let (records, gathered) = gatherer.map(Gatherer::finish).unwrap_or_default();
         changes.extend(records);
         // In their order the store takes keys several times as fast. Two changes of one key stay in theirs.
         changes.sort_by(|a, b| a.key().cmp(b.key()));
         // Last: whoever reads what was applied so far misses nothing.
         changes.extend(anew.iter().flat_map(|before| before.deletions(partition)));
-        (changes, gathered)
+        (changes, gathered, open)
     }
 }
 

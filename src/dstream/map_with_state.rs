@@ -251,7 +251,7 @@ impl<K: Key, V: Data, S: Stored, E: Data> Stateful for MapWithState<K, V, S, E> 
         self.name.read().schema::<K, S>("map_with_state", self.partitioner.num_partitions())
     }
 
-    fn restore(&self, store: &Arc<StateDb>, cache: usize) -> Result<()> {
+    fn restore(&self, store: &Arc<StateDb>, _: Option<Time>, cache: usize) -> Result<()> {
         store.index_touches(&self.uid(), self.state.partitions(), self.spec.timeout.is_some())?;
         self.state.open(store, self.uid(), cache)
     }

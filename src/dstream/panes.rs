@@ -30,9 +30,14 @@ impl WindowLengths {
 
     /// The pane that the batch `time` belongs to, if any window will ever show it.
     pub fn pane_of(&self, time: Time) -> Option<Time> {
-        let pane = ceil(time, self.pane);
+        let pane = self.end_of_pane(time);
         let emitted = ceil(pane, self.slide);
         (pane > emitted - self.window).then_some(pane)
+    }
+
+    /// The end of the pane that the batch `time` falls into.
+    pub fn end_of_pane(&self, time: Time) -> Time {
+        ceil(time, self.pane)
     }
 
     /// The last pane that is too old for the window emitted at `time`.

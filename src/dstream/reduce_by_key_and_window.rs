@@ -75,14 +75,13 @@ impl<K: Key, V: Stored> ReduceByKeyAndWindow<K, V> {
             false => self.edit_new(&mut task, &shard, pane, new)?,
         }
         let Task { edits, writing, output, stats, .. } = task;
-        let (mut changes, gathered) = writing.finish();
+        let (mut changes, gathered, open) = writing.finish();
         // Where no pane came or went, the last note is as good.
         if slides && self.spec.inverse.is_some() && !changes.is_empty() {
             changes.push(Change::Put(single_key(partition, kind::EMITTED), encode_value(&time)?));
         }
         let before = std::mem::replace(&mut shard.stats, stats);
         let emitted = if slides { Some(time) } else { shard.emitted };
-        let open = pane.filter(|_| !gathered.is_empty());
         shard.pending = Pending::Running(Edits { keys: edits, emitted, gathered, open, before });
         Ok((output, changes))
     }
@@ -165,8 +164,9 @@ impl<K: Key, V: Stored> ReduceByKeyAndWindow<K, V> {
         let pane_key =
             |pane: Time| record_key::<PaneKey<&K>>(partition, kind::ENTRY, &(pane.as_millis(), key));
         let mut edit = panes.absorb(new, reduce, inverse.is_none());
-        if !edit.replaces {
-            task.writing.keep(key, panes)?;
+        match edit.replaces {
+            true => task.writing.forget_former(key, panes)?,
+            false => task.writing.keep(key, panes)?,
         }
         if let Some((pane, value)) = &edit.pane {
             let (size, is_gathered) = task.writing.put(key, *pane, value)?;
@@ -223,11 +223,12 @@ impl<K: Key, V: Stored> Stateful for ReduceByKeyAndWindow<K, V> {
     }
 
     /// Panes come back in the order of their times, as they were made.
-    fn restore(&self, store: &Arc<StateDb>, _: usize) -> Result<()> {
+    fn restore(&self, store: &Arc<StateDb>, last: Option<Time>, _: usize) -> Result<()> {
+        let end = last.map(|last| self.lengths.end_of_pane(last));
         let uid = self.uid();
         let take_in = |key: &[u8], value: &[u8]| {
             let (partition, ..) = split_key(key)?;
-            self.shards[partition].lock().take_in(key, value)
+            self.shards[partition].lock().take_in(key, value, end)
         };
         store.scan_records(&uid, take_in).map_err(|e| {
             let written = store.registered(&uid).map(|r| r.written_as()).unwrap_or_default();

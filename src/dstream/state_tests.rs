@@ -60,7 +60,7 @@ fn run(batches: &[Vec<Pair>], attempts: &[usize], memory: usize) -> Seen {
     let store = Arc::new(StateDb::in_memory("test", 16, memory).unwrap());
     for operator in graph.stateful().iter() {
         store.register(&operator.uid(), operator.schema()).unwrap();
-        operator.restore(&store, memory).unwrap();
+        operator.restore(&store, None, memory).unwrap();
     }
     let inputs = graph.inputs();
     let mut seen = Seen::new();

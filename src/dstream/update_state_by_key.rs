@@ -202,7 +202,7 @@ impl<K: Key, V: Data, S: Stored> Stateful for UpdateStateByKey<K, V, S> {
         self.name.read().schema::<K, S>("update_state_by_key", self.partitioner.num_partitions())
     }
 
-    fn restore(&self, store: &Arc<StateDb>, cache: usize) -> Result<()> {
+    fn restore(&self, store: &Arc<StateDb>, _: Option<Time>, cache: usize) -> Result<()> {
         self.state.open(store, self.uid(), cache)
     }
 

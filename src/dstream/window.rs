@@ -62,7 +62,7 @@ impl<T: Stored> Stateful for Window<T> {
         self.name.read().schema::<i64, Vec<T>>("window", 1)
     }
 
-    fn restore(&self, store: &Arc<StateDb>, _: usize) -> Result<()> {
+    fn restore(&self, store: &Arc<StateDb>, _: Option<Time>, _: usize) -> Result<()> {
         let _ = self.store.set(store.clone());
         let mut batches = self.batches.lock();
         batches.clear();
@@ -128,7 +128,7 @@ impl<T: Stored> Stateful for Window<T> {
 
     fn discard(&self) -> Result<()> {
         *self.output.lock() = None;
-        self.store.get().map_or(Ok(()), |store| self.restore(store, 0))
+        self.store.get().map_or(Ok(()), |store| self.restore(store, None, 0))
     }
 
     fn stats(&self) -> StateStats {

@@ -151,12 +151,17 @@ fn values_that_are_gathered_anew_stay_with_those_that_come_no_more() {
 
 #[test]
 fn a_window_with_shorter_panes_than_before_counts_what_it_had_once() {
-    let batches: &[&[&str]] = &[&["a1"], &["a2"], &["a4"]];
-    let folder = tempfile::tempdir().unwrap();
-    let sums = |slide: i64| move |p: &DStream<Pair>| plain(p, 60, slide).uid("sums").unwrap();
-    assert_eq!(run_in_parts(folder.path(), batches, &[0, 1], sums(60)), []);
-    assert_eq!(run_in_parts(folder.path(), batches, &[1, 3], sums(10)), []);
-    assert_eq!(run_in_parts(folder.path(), batches, &[3, 10], sums(10)), [(at(10), pairs("a7"))]);
+    let batches: &[&[&str]] = &[&["a1 b1"], &["a2"], &["a4"]];
+    let shown = |time: i64| (at(time), pairs(if time < 70 { "a7 b1" } else { "" }));
+    for program in [plain, with_inverse] {
+        for stops in [&[1, 75][..], &[1, 2, 3, 75], &[1, 3, 5, 10, 11, 31, 69, 75]] {
+            let folder = tempfile::tempdir().unwrap();
+            let sums = |slide: i64| move |p: &DStream<Pair>| program(p, 60, slide).uid("sums").unwrap();
+            assert_eq!(run_in_parts(folder.path(), batches, &[0, 1], sums(60)), []);
+            let windows = run_in_parts(folder.path(), batches, stops, sums(10));
+            assert_eq!(windows, (1..=7).map(|n| shown(10 * n)).collect::<Windows>(), "{stops:?}");
+        }
+    }
 }
 
 #[test]
