@@ -14,8 +14,6 @@ const SIZES: [u64; 4] = [10_000, 100_000, 1_000_000, 10_000_000];
 /// Few enough that most are of different keys, whatever the size.
 const RECORDS: u64 = 10_000;
 const BATCHES: u64 = 30;
-/// The largest state that `update_state_by_key` is given.
-const ALL_KEYS_LIMIT: u64 = 1_000_000;
 
 pub fn measure() {
     let most = variable("BENCH_KEYS", 10_000_000);
@@ -29,10 +27,8 @@ pub fn measure() {
         &["records/s", "CPU s per million records", "with RocksDB's threads"],
         &rows,
     );
-    let rows: Vec<_> = sizes()
-        .filter(|keys| *keys <= ALL_KEYS_LIMIT)
-        .map(|keys| (name(keys), all(&folder.path().join(format!("all-{keys}")), keys)))
-        .collect();
+    let rows: Vec<_> =
+        sizes().map(|keys| (name(keys), all(&folder.path().join(format!("all-{keys}")), keys))).collect();
     crate::print(
         &format!("update_state_by_key, batches of {RECORDS} records"),
         &["ms per batch", "CPU s per million keys"],
